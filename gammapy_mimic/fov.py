@@ -1,0 +1,127 @@
+"""Move events from one field of view to another.
+
+Moving a field of view is a rigid rotation of the sphere. With the RADEC alignment
+one rotation carries the pointing and its local north to those of the target. With
+the ALTAZ alignment each event keeps its camera position (Gammapy's
+`~gammapy.utils.coordinates.FoVAltAzFrame`) at the time to which it is moved.
+"""
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.coordinates.erfa_astrom import ErfaAstromInterpolator, erfa_astrom
+
+__all__ = ["move_altaz", "move_radec", "rotate_fov"]
+
+# Earth rotation is exact in the interpolation; what is interpolated (precession,
+# aberration, polar motion) changes the direction by less than 1e-9 deg in this time.
+INTERPOLATION_STEP = 300 * u.s
+
+
+def _to_xyz(lon, lat):
+    cos_lat = np.cos(lat)
+    return cos_lat * np.cos(lon), cos_lat * np.sin(lon), np.sin(lat)
+
+
+def _rotate(x, y, angle):
+    """Turn the axes of the plane (x, y) by an angle, in radian."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return cos * x + sin * y, cos * y - sin * x
+
+
+def rotate_fov(lon, lat, origin, new_origin):
+    """Rotate positions rigidly from one field of view to another.
+
+    The rotation carries ``origin`` to ``new_origin`` and local north to local north,
+    so that the separation and the position angle of every position as seen from the
+    pointing are kept. In terms of the rotations about the y and z axis it is
+
+    .. math:: R = R_z(-lon') R_y(lat') R_y(-lat) R_z(lon)
+
+    Parameters
+    ----------
+    lon, lat : `~numpy.ndarray`
+        Positions, in deg. Shape (n,).
+    origin, new_origin : tuple of float or of `~numpy.ndarray`
+        Longitude and latitude of the old and the new pointing, in deg. Scalars, or
+        arrays of shape (n,) with one pointing for each position. At a pole the
+        longitude tells the direction of north.
+
+    Returns
+    -------
+    lon, lat : `~numpy.ndarray`
+        Rotated positions, in deg, with ``0 <= lon < 360``. Shape (n,).
+    """
+    lon, lat, *origins = (
+        np.radians(np.asarray(_, dtype=float)) for _ in (lon, lat, *origin, *new_origin)
+    )
+    lon_from, lat_from, lon_to, lat_to = origins
+
+    x, y, z = _to_xyz(lon - lon_from, lat)
+    x, z = _rotate(x, z, lat_from - lat_to)
+
+    lon = np.degrees(np.arctan2(y, x) + lon_to) % 360
+    return lon, np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+
+def move_radec(ra, dec, pointing, new_pointing):
+    """Move events to another pointing, with the RADEC alignment.
+
+    Parameters
+    ----------
+    ra, dec : `~numpy.ndarray`
+        Event positions (ICRS), in deg. Shape (n,).
+    pointing, new_pointing : `~astropy.coordinates.SkyCoord`
+        Old and new pointing (ICRS), scalar.
+
+    Returns
+    -------
+    ra, dec : `~numpy.ndarray`
+        Moved positions, in deg. Shape (n,).
+    """
+    origin, new_origin = (
+        (_.icrs.ra.deg, _.icrs.dec.deg) for _ in (pointing, new_pointing)
+    )
+    return rotate_fov(ra, dec, origin, new_origin)
+
+
+def move_altaz(ra, dec, pointing, new_pointing, frame, new_frame):
+    """Move events to another pointing, with the ALTAZ alignment.
+
+    Each event keeps its camera position: the one at the event's own time for the old
+    pointing is the one at the mapped time for the new pointing. Precession, nutation,
+    aberration and Earth rotation are those of astropy, interpolated in time
+    (`~astropy.coordinates.erfa_astrom.ErfaAstromInterpolator`). Refraction is left
+    out, as in Gammapy.
+
+    Parameters
+    ----------
+    ra, dec : `~numpy.ndarray`
+        Event positions (ICRS), in deg. Shape (n,).
+    pointing, new_pointing : `~astropy.coordinates.SkyCoord`
+        Old and new pointing (ICRS), scalar.
+    frame, new_frame : `~astropy.coordinates.AltAz`
+        Horizontal frames at the event times and at the mapped times, with
+        ``obstime`` of shape (n,) and the location of the observatory.
+
+    Returns
+    -------
+    ra, dec : `~numpy.ndarray`
+        Moved positions, in deg. Shape (n,).
+    """
+    events = SkyCoord(ra, dec, unit="deg", frame="icrs")
+
+    with erfa_astrom.set(ErfaAstromInterpolator(INTERPOLATION_STEP)):
+        events = events.transform_to(frame)
+        origin = pointing.icrs.transform_to(frame)
+        new_origin = new_pointing.icrs.transform_to(new_frame)
+
+        az, alt = rotate_fov(
+            events.az.deg,
+            events.alt.deg,
+            (origin.az.deg, origin.alt.deg),
+            (new_origin.az.deg, new_origin.alt.deg),
+        )
+        events = SkyCoord(az, alt, unit="deg", frame=new_frame).icrs
+
+    return events.ra.deg, events.dec.deg

@@ -1,0 +1,396 @@
+"""Write observations: single files and whole DL3 datastores."""
+
+import contextlib
+import copy
+import os
+import shutil
+import warnings
+import zlib
+
+import astropy.units as u
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
+from gammapy.data import DataStore, HDUIndexTable
+from gammapy.irf import FoVAlignment
+from gammapy.irf.io import IRF_DL3_HDU_SPECIFICATION
+from gammapy.maps import MapAxis
+from gammapy.utils import parallel
+from gammapy.utils.fits import HDULocation
+from gammapy.utils.pbar import progress_bar
+from gammapy.utils.scripts import make_path
+from gammapy.utils.time import time_ref_from_dict
+
+from .observation import INDEX_HEADER, IRF_NAMES, get_hdu, make_obs_table
+from .version import __version__
+
+__all__ = [
+    "find_broken_files",
+    "open_datastore",
+    "remove_datastore",
+    "write_datastore",
+    "write_observation",
+]
+
+CREATOR = "gammapy-mimic"
+DATA_DIR = "data"
+
+
+def write_datastore(observations, path, irfs="link", overwrite=False):
+    """Write observations as a DL3 datastore that Gammapy reads.
+
+    The store has one events file an observation, ``obs-index.fits.gz`` and
+    ``hdu-index.fits.gz``. It is written beside its place and moved there when it is
+    complete: an interrupted run leaves the store that was there, or none.
+
+    Parameters
+    ----------
+    observations : iterable of `~gammapy.data.Observation`
+        Observations. Taken one after the other, so that a generator need not hold
+        more than one in memory.
+    path : str or `~pathlib.Path`
+        Folder of the store.
+    irfs : {"link", "copy"}, optional
+        "link" lets the index point at the files that hold the IRFs, by relative path;
+        IRFs in memory are written. "copy" writes all IRFs, for a store that can be
+        moved on its own. Default is "link".
+    overwrite : bool, optional
+        Whether to replace a store that this function wrote. Default is False.
+
+    Raises
+    ------
+    ValueError
+        If there are no observations, two have one OBS_ID, an option is not valid, or
+        an IRF would be linked in the store that is replaced.
+    FileExistsError
+        If the folder has content and may not be replaced.
+    """
+    if irfs not in ("link", "copy"):
+        raise ValueError(f"Invalid irfs: {irfs!r}. Choose from ('link', 'copy').")
+    path = make_path(path).resolve()
+    with _replace_folder(path, overwrite) as folder:
+        (folder / DATA_DIR).mkdir()
+        rows, headers = [], {}
+        for observation in progress_bar(observations, desc="Write datastore"):
+            obs_id = observation.obs_id
+            if obs_id in headers:
+                raise ValueError(f"OBS_ID {obs_id} is there more than once.")
+            file_name = f"obs_id_{obs_id:06d}.fits"
+            hdu_list, links = _make_hdu_list(observation, copy_irfs=irfs == "copy")
+            hdu_list.writeto(folder / DATA_DIR / file_name)
+            header = hdu_list["EVENTS"].header
+            headers[obs_id] = {**header, "EVENT_COUNT": header["NAXIS2"]}
+            rows += _index_written(obs_id, file_name, hdu_list)
+            rows += [_index_link(obs_id, name, _, path) for name, _ in links.items()]
+        if not rows:
+            raise ValueError("There are no observations to write.")
+
+        _make_hdu_table(rows).write(folder / DataStore.DEFAULT_HDU_TABLE)
+        obs_table = make_obs_table(list(headers.values()))
+        obs_table.write(folder / DataStore.DEFAULT_OBS_TABLE)
+
+
+def write_observation(observation, path, overwrite=False):
+    """Write an observation with all its IRFs to one file.
+
+    Background IRFs are written as GADF knows them: Gammapy's REVERSE_LON_RADEC is
+    turned into RADEC, unless the header makes Gammapy reverse it when reading.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+    path : str or `~pathlib.Path`
+        File.
+    overwrite : bool, optional
+        Whether to replace an existing file. Default is False.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and may not be replaced.
+    """
+    path = make_path(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists. Choose another name, or overwrite it.")
+    hdu_list, _ = _make_hdu_list(observation, copy_irfs=True)
+    # the temporary name keeps the ending, which tells whether to compress
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        hdu_list.writeto(temporary, overwrite=True)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _replace_folder(path, overwrite):
+    """Give a folder to fill, and put it in place of the path when that went well."""
+    _check_folder(path, overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.with_name(f".{path.name}-{os.getpid()}")
+    old = folder.with_name(f"{folder.name}-old")
+    folder.mkdir()
+    try:
+        yield folder
+        if path.exists():
+            path.rename(old)
+        folder.rename(path)
+    except BaseException:
+        if old.exists():
+            old.rename(path)
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_folder(path, overwrite):
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not overwrite:
+        raise FileExistsError(
+            f"{path} is not empty. Choose another folder, or overwrite it."
+        )
+    index = path / DataStore.DEFAULT_HDU_TABLE
+    creator = fits.getheader(index, 1).get("CREATOR", "") if index.exists() else ""
+    if not creator.startswith(CREATOR):
+        raise FileExistsError(
+            f"{path} is not a datastore written by {CREATOR} and will not be "
+            "overwritten. Choose another folder, or remove it yourself."
+        )
+
+
+def _make_hdu_list(observation, copy_irfs):
+    """HDUs of an observation, and the locations of IRFs that are not copied."""
+    events_hdu = _make_events_hdu(observation)
+    hdus = [fits.PrimaryHDU(), events_hdu, _make_gti_hdu(observation, events_hdu)]
+    links = {}
+    for name in IRF_NAMES:
+        irf = get_hdu(observation, name)
+        if irf is None:
+            continue
+        if not isinstance(irf, HDULocation):
+            hdus.append(_make_irf_hdu(observation, name, events_hdu.header))
+        elif copy_irfs:
+            hdus.append(_copy_hdu(irf))
+        else:
+            links[name] = irf
+    return fits.HDUList(hdus), links
+
+
+def _make_events_hdu(observation):
+    events = observation.events
+    hdu = events.to_table_hdu()
+    header = events.table.meta
+    # Gammapy writes its own name, but reads the background by the one that was there
+    if "CREATOR" in header:
+        hdu.header["CREATOR"] = header["CREATOR"]
+    hdu.header["OBS_ID"] = observation.obs_id
+    pointing = observation.pointing.to_fits_header()
+    hdu.header.update({key: pointing[key] for key in pointing if key != "OBS_MODE"})
+    hdu.header.setdefault("OBS_MODE", pointing["OBS_MODE"])
+    return hdu
+
+
+def _make_gti_hdu(observation, events_hdu):
+    gti, header = observation.gti, events_hdu.header
+    hdu = gti.to_table_hdu()
+    # Gammapy writes the reference time rounded to 1e-7 s
+    if abs(gti.time_ref - time_ref_from_dict(header)) < 1 * u.us:
+        for key in ("MJDREFI", "MJDREFF", "TIMESYS"):
+            hdu.header[key] = header[key]
+    hdu.header.update(HDUCLASS="GADF", HDUVERS="0.3", HDUCLAS1="GTI", TIMEUNIT="s")
+    return hdu
+
+
+def _copy_hdu(location):
+    """Copy an HDU as it is, with Gammapy's standard name."""
+    with fits.open(location.path(), memmap=False) as hdu_list:
+        hdu = hdu_list[location.hdu_name].copy()
+        hdu.data  # noqa: B018, read it while the file is open
+    hdu.name = IRF_DL3_HDU_SPECIFICATION[location.hdu_class]["extname"]
+    return hdu
+
+
+def _make_irf_hdu(observation, name, header):
+    irf = getattr(observation, name)
+    if not hasattr(irf, "to_table_hdu"):
+        raise ValueError(
+            f"The {name} of OBS_ID {observation.obs_id} is a {type(irf).__name__}, "
+            "which the DL3 format does not know."
+        )
+    if name == "bkg":
+        irf = _to_gadf_alignment(irf, header)
+    return irf.to_table_hdu()
+
+
+def _to_gadf_alignment(bkg, header):
+    """Turn the background such that Gammapy reads it back with the same sense."""
+    is_reversed = bkg.fov_alignment is FoVAlignment.REVERSE_LON_RADEC
+    # the condition under which gammapy.data.Observation.bkg reverses what it reads
+    reads_reversed = (
+        header.get("CREATOR") == "SASH FITS::EventListWriter"
+        and header.get("HDUVERS") == "0.2"
+    )
+    if not is_reversed:
+        return bkg
+    axes, data = list(bkg.axes), bkg.data
+    if not bkg.has_offset_axis and not reads_reversed:
+        idx = bkg.axes.index("fov_lon")
+        axes[idx] = MapAxis.from_edges(
+            -axes[idx].edges[::-1], name="fov_lon", interp=axes[idx].interp
+        )
+        data = np.flip(data, axis=idx)
+    return type(bkg)(
+        axes=axes,
+        data=data,
+        unit=bkg.unit,
+        meta=copy.deepcopy(bkg.meta),
+        is_pointlike=bkg.is_pointlike,
+        fov_alignment=FoVAlignment.RADEC,
+    )
+
+
+def _index_written(obs_id, file_name, hdu_list):
+    """Rows of the HDU index for the HDUs of a file."""
+    for hdu in hdu_list[1:]:
+        hdu_class = {"EVENTS": "events", "GTI": "gti"}.get(hdu.name)
+        if hdu_class is None:
+            hdu_class = hdu.header["HDUCLAS4"].lower()
+        yield {
+            "OBS_ID": obs_id,
+            "HDU_TYPE": "rad_max"
+            if "rad_max" in hdu_class
+            else hdu_class.split("_")[0],
+            "HDU_CLASS": hdu_class,
+            "FILE_DIR": DATA_DIR,
+            "FILE_NAME": file_name,
+            "HDU_NAME": hdu.name,
+        }
+
+
+def _index_link(obs_id, name, location, path):
+    """Row of the HDU index for an HDU of another file."""
+    source = location.path().resolve()
+    if source.is_relative_to(path):
+        raise ValueError(
+            f"The IRFs of OBS_ID {obs_id} are in {path}, which is to be replaced. "
+            "Write to another folder."
+        )
+    return {
+        "OBS_ID": obs_id,
+        "HDU_TYPE": name,
+        "HDU_CLASS": location.hdu_class,
+        "FILE_DIR": os.path.relpath(source.parent, path),
+        "FILE_NAME": source.name,
+        "HDU_NAME": location.hdu_name,
+    }
+
+
+def _make_hdu_table(rows):
+    table = HDUIndexTable(rows=rows)
+    table.meta.update(INDEX_HEADER, HDUCLAS2="HDU", EXTNAME="HDU_INDEX")
+    table.meta["CREATOR"] = f"{CREATOR} {__version__}"
+    return table
+
+
+def open_datastore(path):
+    """Open a DL3 datastore that has observations and their index.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        Folder of the store.
+
+    Returns
+    -------
+    datastore : `~gammapy.data.DataStore`
+        Datastore.
+
+    Raises
+    ------
+    OSError
+        If there is no store, it is empty, or it has no observation index.
+    """
+    path = make_path(path)
+    if not path.is_dir():
+        raise OSError(f"There is no datastore in {path}, not a folder.")
+    datastore = DataStore.from_dir(path)
+    if len(datastore.hdu_table) == 0:
+        raise OSError(f"The datastore in {path} is empty.")
+    if datastore.obs_table is None:
+        raise OSError(
+            f"The datastore in {path} has no {DataStore.DEFAULT_OBS_TABLE}, which is "
+            "needed to match observations."
+        )
+    return datastore
+
+
+def remove_datastore(path):
+    """Remove a datastore that `write_datastore` wrote, and nothing else.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        Folder of the store.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds something else.
+    """
+    path = make_path(path)
+    _check_folder(path, overwrite=True)
+    shutil.rmtree(path)
+
+
+def find_broken_files(datastore, obs_ids, n_jobs=None):
+    """Find the observations whose files cannot be read to the end.
+
+    Parameters
+    ----------
+    datastore : `~gammapy.data.DataStore`
+        Datastore.
+    obs_ids : list of int
+        Observation IDs.
+    n_jobs : int, optional
+        Number of processes. Default is that of `gammapy.utils.parallel`, 1.
+
+    Returns
+    -------
+    broken : dict of str
+        Reasons by OBS_ID, empty if all is well.
+    """
+    table = datastore.hdu_table
+    rows = np.nonzero(np.isin(table["OBS_ID"], obs_ids))[0]
+    paths = {}
+    for idx in rows:
+        path = table.location_info(idx).path()
+        paths.setdefault(path, set()).add(int(table["OBS_ID"][idx]))
+    reasons = parallel.run_multiprocessing(
+        _check_file,
+        [(path,) for path in paths],
+        pool_kwargs={"processes": n_jobs or parallel.N_JOBS_DEFAULT},
+        task_name="Check files",
+    )
+    found = set().union(*paths.values())
+    broken = {int(_): "not in the HDU index" for _ in obs_ids if _ not in found}
+    for ids, reason in zip(paths.values(), reasons, strict=True):
+        if reason:
+            broken.update(dict.fromkeys(ids, reason))
+    return dict(sorted(broken.items()))
+
+
+def _check_file(path):
+    """Read a file to its end. The reason if that fails, else None."""
+    try:
+        with (
+            warnings.catch_warnings(category=AstropyUserWarning, action="error"),
+            fits.open(path, memmap=False) as hdu_list,
+        ):
+            for hdu in hdu_list:
+                hdu.data  # noqa: B018
+    except (OSError, EOFError, ValueError, TypeError, zlib.error, Warning) as error:
+        return f"{path}: {error}"
+    return None

@@ -1,0 +1,6 @@
+"""Makers: functions from observation to observation, and links of a maker chain."""
+
+from .core import ObservationMaker
+from .mimic import MimicMaker
+
+__all__ = ["MimicMaker", "ObservationMaker"]

@@ -1,0 +1,238 @@
+"""Base class of the makers."""
+
+import abc
+import inspect
+import logging
+
+import numpy as np
+from astropy.table import Table
+from gammapy.data import DataStore, Observations
+from gammapy.datasets import MapDatasetOnOff, SpectrumDataset
+from gammapy.makers import MapDatasetMaker
+from gammapy.makers.core import Maker
+from gammapy.utils import parallel
+
+from ..observation import get_hdu
+
+__all__ = ["ObservationMaker"]
+
+log = logging.getLogger(__name__)
+
+MAPS = {
+    "counts": "events",
+    "exposure": "aeff",
+    "background": "bkg",
+    "psf": "psf",
+    "edisp": "edisp",
+}
+"""Maps of a dataset, and the part of the observation that each is made from."""
+
+
+class ObservationMaker(Maker):
+    """Maker that is a function from observation to observation.
+
+    What it does in a chain of makers follows from that function: `run` makes the maps
+    which `~gammapy.makers.MapDatasetMaker` makes from the new observation.
+    """
+
+    changed_maps = tuple(MAPS)
+    """Maps that differ between the observation and the one made from it."""
+
+    @abc.abstractmethod
+    def make_observation(self, observation):
+        """Make an observation. The input is not changed.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Observation.
+
+        Returns
+        -------
+        observation : `~gammapy.data.Observation`
+            New observation.
+        """
+
+    def can_make(self, observation):
+        """Whether there is a way to treat this observation.
+
+        One that cannot be treated is masked by `run` and left out by
+        `make_observations`, with a warning.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Observation.
+
+        Returns
+        -------
+        can_make : bool
+            True unless a maker knows better.
+        """
+        return True
+
+    def make_observations(self, observations, n_jobs=None, parallel_backend=None):
+        """Make observations, in parallel if asked to.
+
+        The result does not depend on the order of the observations, the number of
+        jobs or the backend.
+
+        Parameters
+        ----------
+        observations : `~gammapy.data.Observations`
+            Observations.
+        n_jobs : int, optional
+            Number of processes. Default is that of `gammapy.utils.parallel`, 1.
+        parallel_backend : {"multiprocessing", "ray"}, optional
+            Backend. Default is that of `gammapy.utils.parallel`.
+
+        Returns
+        -------
+        observations : `~gammapy.data.Observations`
+            New observations in the order of the input. Those that cannot be treated
+            are left out, with a warning.
+        """
+        treated = []
+        for observation in observations:
+            if self.can_make(observation):
+                treated.append((observation,))
+            else:
+                log.warning(
+                    f"{self.tag} cannot treat OBS_ID {observation.obs_id}, left out."
+                )
+        n_jobs = parallel.N_JOBS_DEFAULT if n_jobs is None else n_jobs
+        results = parallel.run_multiprocessing(
+            self.make_observation,
+            treated,
+            backend=parallel_backend,
+            pool_kwargs={"processes": max(min(n_jobs, len(treated)), 1)},
+            task_name=self.tag,
+        )
+        return Observations(results)
+
+    def run(self, dataset, observation):
+        """Make the maps of the dataset from the new observation.
+
+        Where the observation cannot be treated, ``mask_safe`` is set to False, as
+        `~gammapy.makers.FoVBackgroundMaker` does.
+
+        Parameters
+        ----------
+        dataset : `~gammapy.datasets.MapDataset`
+            Dataset of the observation, or the reference dataset.
+        observation : `~gammapy.data.Observation`
+            Observation, as it was before any maker.
+
+        Returns
+        -------
+        dataset : `~gammapy.datasets.MapDataset`
+            Dataset with the maps of the new observation. ``mask_safe`` can only be
+            tightened; ``name``, ``models`` and ``mask_fit`` stay.
+
+        Raises
+        ------
+        TypeError
+            If the dataset has no maps that could be made again.
+        """
+        self._check_dataset(dataset)
+        is_reduced = _is_reduced(dataset, observation)
+
+        if not self.can_make(observation):
+            log.warning(
+                f"{self.tag} cannot treat OBS_ID {observation.obs_id}. "
+                f"Setting mask of {dataset.name} to False."
+            )
+            return _mask_all(dataset, observation, is_reduced)
+
+        result = self._make_maps(dataset, self.make_observation(observation))
+        if is_reduced and dataset.mask_safe:
+            result.mask_safe &= dataset.mask_safe
+        result.mask_fit = dataset.mask_fit
+        result.models = dataset.models
+        return result
+
+    def make_meta_table(self, observation):
+        """Make the table that tells in a dataset which observation it is made of.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Observation made by this maker.
+
+        Returns
+        -------
+        meta_table : `~astropy.table.Table`
+            Table with one row.
+        """
+        return MapDatasetMaker.make_meta_table(observation)
+
+    def _make_maps(self, dataset, observation):
+        available = [name for name in MAPS if getattr(dataset, name) is not None]
+        selection = [name for name in available if name in self.changed_maps]
+        for name in selection:
+            if get_hdu(observation, MAPS[name]) is None:
+                others = [_ for _ in available if _ != name]
+                raise ValueError(
+                    f"The dataset has a {name} map, but the observation made for "
+                    f"OBS_ID {observation.obs_id} has no {MAPS[name]}. "
+                    f"Start the chain with MapDatasetMaker(selection={others})."
+                )
+
+        # Gammapy reads the effective area for each map anew
+        observation.aeff = observation.aeff
+        result = MapDatasetMaker(selection).run(dataset, observation)
+        result.meta_table = self.make_meta_table(observation)
+        for name in available:
+            if name not in selection:
+                setattr(result, name, getattr(dataset, name))
+        return result
+
+    def _check_dataset(self, dataset):
+        if isinstance(dataset, SpectrumDataset | MapDatasetOnOff):
+            raise TypeError(
+                f"{self.tag} cannot change a {type(dataset).__name__}: the makers "
+                "beside it would count the events of the original observation. Call "
+                f"{self.tag}.make_observations(observations) first, and reduce what "
+                "it returns."
+            )
+
+    def __str__(self):
+        names = list(inspect.signature(type(self)).parameters)
+        values = {name: getattr(self, name, None) for name in names}
+        width = max(len(name) for name in names) + 1
+        lines = [
+            f"  {name:{width}s}: {_to_str(value)}"
+            for name, value in values.items()
+            if value is not None
+        ]
+        title = type(self).__name__
+        return "\n".join([title, "-" * len(title), "", *lines, ""])
+
+
+def _to_str(value):
+    if isinstance(value, DataStore):
+        return f"{len(value.obs_ids)} observations in {value.hdu_table.base_dir}"
+    if isinstance(value, Observations):
+        return f"{len(value)} observations"
+    return str(value)
+
+
+def _is_reduced(dataset, observation):
+    """Whether the dataset was made from just this observation.
+
+    Otherwise it is a reference dataset: empty, or with others stacked into it.
+    """
+    table = dataset.meta_table
+    if table is None or "OBS_ID" not in table.colnames:
+        return False
+    return np.array_equal(np.ravel(table["OBS_ID"]), [observation.obs_id])
+
+
+def _mask_all(dataset, observation, is_reduced):
+    if not is_reduced:
+        models = dataset.models
+        dataset = type(dataset).from_geoms(**dataset.geoms, name=dataset.name)
+        dataset.models = models
+        dataset.meta_table = Table({"OBS_ID": [observation.obs_id]})
+    dataset.mask_safe.data[...] = False
+    return dataset

@@ -1,0 +1,432 @@
+"""Put the events of an OFF observation into the field of view of a target."""
+
+import copy
+import logging
+
+import numpy as np
+from astropy.coordinates import AltAz
+from astropy.table import Column
+from astropy.time import Time
+from gammapy.data import (
+    GTI,
+    DataStore,
+    EventList,
+    Observation,
+    ObservationFilter,
+    Observations,
+)
+from gammapy.utils.metadata import (
+    ObsInfoMetaData,
+    PointingInfoMetaData,
+    TimeInfoMetaData,
+)
+
+from ..fov import move_altaz, move_radec
+from ..observation import (
+    IRF_NAMES,
+    get_fixed_pointing,
+    get_fov_alignment,
+    get_hdu,
+    get_header,
+    load_events_file,
+)
+from ..plan import MimicPlan
+from ..version import __version__
+from .core import ObservationMaker
+
+__all__ = ["MimicMaker"]
+
+log = logging.getLogger(__name__)
+
+TARGET_KEYS = ("OBJECT", "RA_OBJ", "DEC_OBJ", "CONV_RA", "CONV_DEC", "CONV_DEP")
+LOCATION_KEYS = ("GEOLON", "GEOLAT", "GEOALT", "ALTITUDE")
+ALIGNMENT_KEYS = ("CREATOR", "HDUVERS")
+SKY_COLUMNS = ("GLON", "GLAT", "ALT", "AZ")
+
+
+class MimicMaker(ObservationMaker):
+    """Put the events of a matching OFF observation into the field of view of a target.
+
+    The result has events, GTI and IRFs of the OFF observation, and pointing and OBS_ID
+    of the target. Every event keeps its offset and its position angle in the field of
+    view (``alignment="radec"``), or its camera position (``"altaz"``), to rounding.
+
+    Approximations: the OFF observation was taken at other zenith and azimuth angles,
+    under another night sky; ``background="off"`` keeps the background model that
+    belongs to the events. With ``"radec"`` a background that is fixed in the camera
+    is smeared by the field rotation of the OFF observation, not of the target.
+
+    Parameters
+    ----------
+    off_observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+        OFF observations.
+    plan : `~gammapy_mimic.plan.MimicPlan`, `~astropy.table.Table` or dict
+        Plan, or its table, or ``{obs_id: off_obs_id}``, or a file with it.
+    mimic_set : int, optional
+        Set of the plan. Default is 1.
+    alignment : {"auto", "radec", "altaz"}, optional
+        What the camera position of an event is aligned with. "auto" takes the
+        alignment of the background IRF of the OFF observation. Default is "auto".
+    time : {"target", "off"}, optional
+        "target" shifts events and GTI to the start of the target observation, "off"
+        keeps them. Default is "target".
+    background : {"off", "target"}, optional
+        Whose background IRF the result has. Default is "off".
+    scramble : `ScrambleMaker`, optional
+        Applied to the OFF observation before it is moved. Not available yet.
+
+    Raises
+    ------
+    ValueError
+        If an option is not valid, or the plan is not.
+    NotImplementedError
+        If a scramble maker or a background selector is given.
+
+    Examples
+    --------
+    >>> maker = MimicMaker(data_store, {33787: 20275})  # doctest: +SKIP
+    >>> mimic_observations = maker.make_observations(observations)  # doctest: +SKIP
+    """
+
+    tag = "MimicMaker"
+    available_alignments = ("auto", "radec", "altaz")
+    available_times = ("target", "off")
+    available_backgrounds = ("off", "target")
+
+    def __init__(
+        self,
+        off_observations,
+        plan,
+        mimic_set=1,
+        alignment="auto",
+        time="target",
+        background="off",
+        scramble=None,
+    ):
+        if not isinstance(off_observations, DataStore | Observations):
+            raise TypeError(
+                "off_observations must be a DataStore or Observations, "
+                f"got {type(off_observations).__name__}"
+            )
+        if scramble is not None:
+            raise NotImplementedError("scramble is not available yet, pass None.")
+        if not isinstance(background, str):
+            raise NotImplementedError(
+                "A background selector is not available yet, pass one of "
+                f"{self.available_backgrounds}."
+            )
+        _check_option("alignment", alignment, self.available_alignments)
+        _check_option("time", time, self.available_times)
+        _check_option("background", background, self.available_backgrounds)
+        if alignment == "altaz" and time == "off":
+            raise ValueError(_ALTAZ_NEEDS_TIME)
+
+        self.off_observations = off_observations
+        self.plan = MimicPlan.create(plan)
+        self.mimic_set = int(mimic_set)
+        self.alignment = alignment
+        self.time = time
+        self.background = background
+        self.scramble = scramble
+        self._partners = self.plan.partners(self.mimic_set)
+
+    def can_make(self, observation):
+        """Whether the plan has a partner for this observation.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Target observation.
+
+        Returns
+        -------
+        can_make : bool
+            Whether there is a partner.
+        """
+        return observation.obs_id in self._partners
+
+    def get_off_observation(self, observation):
+        """Get the OFF observation that stands in for a target observation.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Target observation.
+
+        Returns
+        -------
+        off_observation : `~gammapy.data.Observation`
+            OFF observation.
+
+        Raises
+        ------
+        ValueError
+            If the plan has no partner, or names one that is not there.
+        """
+        if not self.can_make(observation):
+            raise ValueError(
+                f"OBS_ID {observation.obs_id} has no partner in mimic set "
+                f"{self.mimic_set} of the plan. Leave it out or change the plan."
+            )
+        obs_id = self._partners[observation.obs_id]
+        if isinstance(self.off_observations, DataStore):
+            if obs_id in self.off_observations.obs_ids:
+                off = self.off_observations.obs(obs_id, required_irf="all-optional")
+                load_events_file(off)
+                return off
+        else:
+            for off in self.off_observations:
+                if off.obs_id == obs_id:
+                    return off
+        raise ValueError(
+            f"The plan needs OFF observation {obs_id} for OBS_ID "
+            f"{observation.obs_id}, but it is not among the OFF observations."
+        )
+
+    def make_observation(self, observation):
+        """Make the mimic of a target observation.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Target observation. Its events are not read.
+
+        Returns
+        -------
+        observation : `~gammapy.data.Observation`
+            Events, GTI and IRFs of the OFF observation, with pointing and OBS_ID of
+            the target. IRFs that are on disk are not read.
+
+        Raises
+        ------
+        ValueError
+            If there is no partner, the OFF observation has no valid events or no GTI,
+            the target has no GTI, a location is missing (ALTAZ), or one of them was
+            taken in DRIFT mode.
+        """
+        off = self.get_off_observation(observation)
+        events = _get_events(off)
+        shift = self._get_time_shift(observation, off)
+        gti = off.gti if shift is None else _shift_gti(off.gti, shift)
+        header = self._make_header(observation, off, events.table.meta, shift)
+
+        return Observation(
+            obs_id=observation.obs_id,
+            meta=self._make_meta(observation, off, gti, header),
+            gti=gti,
+            events=self._move_events(observation, off, events, shift, header),
+            pointing=observation.pointing,
+            location=_get_location(observation, off),
+            obs_filter=_keep_phase_filter(off.obs_filter),
+            **self._get_irfs(observation, off),
+        )
+
+    def make_meta_table(self, observation):
+        """Make the meta table of a dataset, with ``OFF_OBS_ID`` and ``MIMIC_SET``.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Mimic observation.
+
+        Returns
+        -------
+        meta_table : `~astropy.table.Table`
+            Table with one row.
+        """
+        table = super().make_meta_table(observation)
+        table["OFF_OBS_ID"] = self._partners[observation.obs_id]
+        table["MIMIC_SET"] = self.mimic_set
+        return table
+
+    def _get_alignment(self, off):
+        if self.alignment != "auto":
+            return self.alignment
+        alignment = get_fov_alignment(off)
+        if alignment == "altaz" and self.time == "off":
+            raise ValueError(_ALTAZ_NEEDS_TIME)
+        return alignment
+
+    def _get_time_shift(self, observation, off):
+        _check_gti(off)
+        if self.time == "off":
+            return None
+        _check_gti(observation)
+        return observation.gti.time_start[0] - off.gti.time_start[0]
+
+    def _move_events(self, observation, off, events, shift, header):
+        table = events.table.copy()
+        table.meta = header
+        if shift is not None:
+            table["TIME"] = events.time + shift
+
+        coords = [np.asarray(table[name], dtype=float) for name in ("RA", "DEC")]
+        pointings = get_fixed_pointing(off), get_fixed_pointing(observation)
+        if self._get_alignment(off) == "radec":
+            coords = move_radec(*coords, *pointings)
+        else:
+            frames = [
+                _make_altaz_frame(obs, time)
+                for obs, time in ((off, events.time), (observation, table["TIME"]))
+            ]
+            coords = move_altaz(*coords, *pointings, *frames)
+
+        for name, values in zip(("RA", "DEC"), coords, strict=True):
+            table[name] = Column(
+                values, unit="deg", description=table[name].info.description
+            )
+        table.remove_columns([_ for _ in SKY_COLUMNS if _ in table.colnames])
+
+        meta = events.meta.model_copy()
+        if meta.creation is not None:
+            meta.creation = meta.creation.model_copy()
+        return EventList(table, meta)
+
+    def _make_header(self, observation, off, off_header, shift):
+        target = get_header(observation)
+        header = copy.deepcopy(off_header)
+        pointing, off_pointing = (get_fixed_pointing(_) for _ in (observation, off))
+
+        provenance = {
+            "MIM_OBS": off.obs_id,
+            "RA_ORG": float(off_pointing.ra.deg),
+            "DEC_ORG": float(off_pointing.dec.deg),
+            "RA_SRC": header.get("RA_OBJ"),
+            "DEC_SRC": header.get("DEC_OBJ"),
+            "MIM_SET": self.mimic_set,
+            "MIM_SEED": self.plan.seed,
+            "MIM_VERS": __version__,
+        }
+        for key in list(header):
+            if key.endswith("_PNT") or key in TARGET_KEYS:
+                del header[key]
+        for key in target:
+            if key.endswith("_PNT") or key in TARGET_KEYS + LOCATION_KEYS:
+                header[key] = target[key]
+        header["OBS_ID"] = observation.obs_id
+        header["RA_PNT"] = float(pointing.ra.deg)
+        header["DEC_PNT"] = float(pointing.dec.deg)
+        header.update({k: v for k, v in provenance.items() if v is not None})
+
+        if shift is not None:
+            _shift_header(header, shift)
+        if self.background == "target":
+            # Gammapy decides by them how to read the background of old H.E.S.S. files
+            for key in ALIGNMENT_KEYS:
+                header.pop(key, None)
+                if key in (observation.meta.optional or {}):
+                    header[key] = observation.meta.optional[key]
+        return header
+
+    def _make_meta(self, observation, off, gti, header):
+        pointing = get_fixed_pointing(observation)
+        update = {
+            "pointing": observation.meta.pointing
+            or PointingInfoMetaData(radec_mean=pointing),
+            "target": observation.meta.target,
+            "location": _get_location(observation, off),
+            "time_info": TimeInfoMetaData(
+                time_start=gti.time_start[0],
+                time_stop=gti.time_stop[-1],
+                reference_time=gti.time_ref,
+            ),
+        }
+        obs_info = off.meta.obs_info or ObsInfoMetaData(obs_id=off.obs_id)
+        update["obs_info"] = obs_info.model_copy(update={"obs_id": observation.obs_id})
+        keys = dict.fromkeys([*(off.meta.optional or {}), *ALIGNMENT_KEYS])
+        update["optional"] = {key: header[key] for key in keys if key in header}
+        return off.meta.model_copy(update=update)
+
+    def _get_irfs(self, observation, off):
+        irfs = {name: get_hdu(off, name) for name in IRF_NAMES}
+        if self.background == "target":
+            irfs["bkg"] = get_hdu(observation, "bkg")
+        return irfs
+
+
+_ALTAZ_NEEDS_TIME = (
+    "The ALTAZ alignment needs time='target': at the time of the OFF observation the "
+    "target's field of view has another orientation. For alignment='auto' the "
+    "background IRF of the OFF observation says ALTAZ."
+)
+
+
+def _check_option(name, value, options):
+    if value not in options:
+        raise ValueError(f"Invalid {name}: {value!r}. Choose from {options}.")
+
+
+def _check_gti(observation):
+    gti = observation.gti if get_hdu(observation, "gti") is not None else None
+    if gti is None or len(gti.table) == 0:
+        raise ValueError(f"OBS_ID {observation.obs_id} has no GTI.")
+
+
+def _get_events(off):
+    events = off.events if get_hdu(off, "events") is not None else None
+    if events is None or len(events.table) == 0:
+        raise ValueError(f"OFF observation {off.obs_id} has no events.")
+    for name in ("RA", "DEC", "ENERGY"):
+        values = np.ma.filled(np.ma.asarray(events.table[name], dtype=float), np.nan)
+        n_invalid = np.sum(~np.isfinite(values))
+        if n_invalid:
+            raise ValueError(
+                f"OFF observation {off.obs_id} has {n_invalid} events without a valid "
+                f"{name}. Remove them from the event list, or leave the observation "
+                "out with the criterion exclude_obs_ids."
+            )
+    return events
+
+
+def _shift_gti(gti, shift):
+    start, stop = gti.time_start + shift, gti.time_stop + shift
+    return GTI.create(start, stop, reference_time=gti.time_ref)
+
+
+def _shift_header(header, shift):
+    """Shift the times of the header: TSTART, TSTOP and the dates."""
+    for key in ("TSTART", "TSTOP"):
+        if key in header:
+            header[key] = float(header[key] + shift.to_value("s"))
+    scale = header.get("TIMESYS", "tt").lower()
+    for suffix in ("OBS", "AVG", "END"):
+        date, time = f"DATE-{suffix}", f"TIME-{suffix}"
+        if date not in header:
+            continue
+        parts = [str(header[_]).strip() for _ in (date, time) if _ in header]
+        try:
+            shifted = Time("T".join(parts), format="isot", scale=scale) + shift
+        except ValueError:
+            log.debug(f"Dropping {date} = {header[date]!r}, not a date.")
+            header.pop(time, None)
+            del header[date]
+            continue
+        if time in header:
+            header[date], header[time] = shifted.isot.split("T")
+        else:
+            header[date] = shifted.isot
+
+
+def _get_location(observation, off):
+    location = observation.observatory_earth_location
+    return off.observatory_earth_location if location is None else location
+
+
+def _make_altaz_frame(observation, time):
+    location = observation.observatory_earth_location
+    if location is None:
+        raise ValueError(
+            f"OBS_ID {observation.obs_id} has no observatory location, which the ALTAZ "
+            "alignment needs. Set GEOLON, GEOLAT and ALTITUDE in its header."
+        )
+    return AltAz(obstime=time, location=location)
+
+
+def _keep_phase_filter(obs_filter):
+    """Keep what scales the livetime. The events are filtered already."""
+    filters = [
+        _
+        for _ in obs_filter.event_filters
+        if _["type"] == "custom" and _["opts"].get("parameter") == "PHASE"
+    ]
+    return ObservationFilter(event_filters=filters)

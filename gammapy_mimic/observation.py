@@ -1,0 +1,257 @@
+"""What an observation holds, without reading more of its files than is needed.
+
+This is the only place that knows how `~gammapy.data.Observation` keeps its lazy data.
+"""
+
+import astropy.units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from gammapy.data import (
+    GTI,
+    FixedPointingInfo,
+    ObservationMetaData,
+    ObservationTable,
+    PointingMode,
+)
+from gammapy.data.io import EventListReader
+from gammapy.irf import FoVAlignment
+from gammapy.utils.fits import HDULocation
+from gammapy.utils.time import time_ref_from_dict
+
+__all__ = [
+    "IRF_NAMES",
+    "get_fixed_pointing",
+    "get_fov_alignment",
+    "get_hdu",
+    "get_header",
+    "load_events_file",
+    "make_obs_table",
+]
+
+IRF_NAMES = ("aeff", "edisp", "psf", "bkg", "rad_max")
+
+OBS_TABLE_COLUMNS = {
+    "OBS_ID": None,
+    "OBS_MODE": None,
+    "RA_PNT": "deg",
+    "DEC_PNT": "deg",
+    "GLON_PNT": "deg",
+    "GLAT_PNT": "deg",
+    "ZEN_PNT": "deg",
+    "ALT_PNT": "deg",
+    "AZ_PNT": "deg",
+    "OBJECT": None,
+    "RA_OBJ": "deg",
+    "DEC_OBJ": "deg",
+    "OFFSET_OBJ": "deg",
+    "ONTIME": "s",
+    "LIVETIME": "s",
+    "DEADC": None,
+    "TSTART": "s",
+    "TSTOP": "s",
+    "DATE-OBS": None,
+    "TIME-OBS": None,
+    "DATE-END": None,
+    "TIME-END": None,
+    "TELESCOP": None,
+    "INSTRUME": None,
+    "N_TELS": None,
+    "TELLIST": None,
+    "QUALITY": None,
+    "MUONEFF": None,
+    "NSBLEVEL": None,
+    "EVENT_COUNT": None,
+    "MIM_OBS": None,
+    "MIM_SET": None,
+}
+"""Columns of the observation index, with their units."""
+
+INDEX_HEADER = {
+    "HDUCLASS": "GADF",
+    "HDUDOC": "https://github.com/open-gamma-ray-astro/gamma-astro-data-formats",
+    "HDUVERS": "0.3",
+    "HDUCLAS1": "INDEX",
+}
+"""Header that all index tables have."""
+
+
+def get_hdu(observation, name):
+    """Get a part of an observation as it is kept, without reading it.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+    name : {"events", "gti", "aeff", "edisp", "psf", "bkg", "rad_max"}
+        Part of the observation.
+
+    Returns
+    -------
+    hdu : object or `~gammapy.utils.fits.HDULocation` or None
+        The object if it is in memory, else where to read it, else None.
+    """
+    attribute = name if name in ("aeff", "edisp", "psf") else f"_{name}"
+    value = observation.__dict__.get(attribute)
+    if value is None:
+        value = observation.__dict__.get(f"_{attribute}_hdu")
+    return value
+
+
+def load_events_file(observation):
+    """Read events, GTI, pointing and metadata of a lazy observation at once.
+
+    Gammapy opens the file for each of them. The observation keeps what is read.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation. Changed in place, nothing is read for one that is in memory.
+    """
+    events, gti = get_hdu(observation, "events"), get_hdu(observation, "gti")
+    if not (isinstance(events, HDULocation) and isinstance(gti, HDULocation)):
+        return
+    if events.path() != gti.path():
+        return
+
+    with fits.open(events.path(), memmap=False) as hdu_list:
+        observation._events = EventListReader.from_gadf_hdu(hdu_list[events.hdu_name])
+        observation._gti = GTI.from_table_hdu(hdu_list[gti.hdu_name])
+
+    header = observation._events.table.meta
+    observation._pointing = FixedPointingInfo.from_fits_header(header)
+    observation._meta = ObservationMetaData.from_header(header)
+
+
+def get_header(observation):
+    """Get the header of the event list, without reading the events.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+
+    Returns
+    -------
+    header : dict-like
+        Header, empty for an observation without events.
+    """
+    events = get_hdu(observation, "events")
+    if events is None:
+        return {}
+    if isinstance(events, HDULocation):
+        return fits.getheader(events.path(), events.hdu_name)
+    return events.table.meta
+
+
+def get_fixed_pointing(observation):
+    """Get the pointing of an observation that tracks a position.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+
+    Returns
+    -------
+    pointing : `~astropy.coordinates.SkyCoord`
+        Pointing (ICRS).
+
+    Raises
+    ------
+    ValueError
+        If the observation was taken in DRIFT mode.
+    """
+    if observation.pointing.mode is PointingMode.DRIFT:
+        raise ValueError(
+            f"OBS_ID {observation.obs_id} was taken in DRIFT mode. Its field of view "
+            "moves over the sky, only tracking observations (OBS_MODE = POINTING) "
+            "can be used."
+        )
+    return observation.pointing.fixed_icrs
+
+
+def get_fov_alignment(observation):
+    """Get the alignment of the background IRF, reading no more than its header.
+
+    A `~gammapy.irf.Background2D` depends on the offset alone, and counts as RADEC, as
+    does an observation without background.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+
+    Returns
+    -------
+    alignment : {"radec", "altaz"}
+        Alignment. The REVERSE_LON_RADEC of old H.E.S.S. files is "radec".
+    """
+    bkg = get_hdu(observation, "bkg")
+    if isinstance(bkg, HDULocation):
+        if bkg.hdu_class != "bkg_3d":
+            return "radec"
+        header = fits.getheader(bkg.path(), bkg.hdu_name)
+        alignment = header.get("FOVALIGN", "RADEC")
+    elif getattr(bkg, "has_offset_axis", True):
+        return "radec"
+    else:
+        alignment = bkg.fov_alignment
+    return "altaz" if FoVAlignment(alignment) is FoVAlignment.ALTAZ else "radec"
+
+
+def make_obs_table(headers):
+    """Make an observation index table from the headers of event lists.
+
+    Follows the GADF format, with the OFF observation (``MIM_OBS``) and the set
+    (``MIM_SET``) of mimic observations.
+
+    Parameters
+    ----------
+    headers : list of dict-like
+        Headers, see `get_header`, with ``EVENT_COUNT`` if that is wanted.
+
+    Returns
+    -------
+    table : `~gammapy.data.ObservationTable`
+        Observation table. A value that a header does not have is NaN, -1 or "".
+    """
+    rows = [_make_obs_row(header, headers[0]) for header in headers]
+    table = ObservationTable()
+    for name, unit in OBS_TABLE_COLUMNS.items():
+        values = [row[name] for row in rows if name in row]
+        if values:
+            blank = {str: "", int: -1}.get(type(values[0]), float("nan"))
+            table[name] = [row.get(name, blank) for row in rows]
+            table[name].unit = unit
+
+    time_keys = ("MJDREFI", "MJDREFF", "TIMEUNIT", "TIMESYS", "TIMEREF")
+    location_keys = ("GEOLON", "GEOLAT", "ALTITUDE")
+    table.meta.update(INDEX_HEADER, HDUCLAS2="OBS", EXTNAME="OBS_INDEX")
+    table.meta.update(
+        {key: headers[0][key] for key in time_keys + location_keys if key in headers[0]}
+    )
+    return table
+
+
+def _make_obs_row(header, reference):
+    row = {name: header[name] for name in OBS_TABLE_COLUMNS if name in header}
+    for name, value in row.items():
+        if isinstance(value, str):
+            row[name] = value.strip()
+    row["OBS_ID"] = int(row["OBS_ID"])
+    if "ALT_PNT" in row:
+        row["ZEN_PNT"] = 90 - row["ALT_PNT"]
+    if "RA_PNT" in row:
+        pointing = SkyCoord(row["RA_PNT"], row["DEC_PNT"], unit="deg")
+        row["GLON_PNT"] = float(pointing.galactic.l.deg)
+        row["GLAT_PNT"] = float(pointing.galactic.b.deg)
+        if "RA_OBJ" in row:
+            target = SkyCoord(row["RA_OBJ"], row["DEC_OBJ"], unit="deg")
+            row["OFFSET_OBJ"] = float(pointing.separation(target).deg)
+    time_keys = ("MJDREFI", "MJDREFF", "TIMESYS")
+    if any(header.get(key) != reference.get(key) for key in time_keys):
+        time_ref = time_ref_from_dict(header)
+        for name in {"TSTART", "TSTOP"} & set(row):
+            time = time_ref + row[name] * u.s
+            row[name] = float((time - time_ref_from_dict(reference)).to_value("s"))
+    return row

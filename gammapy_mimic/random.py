@@ -1,0 +1,30 @@
+"""Random numbers that depend on what is made, not on the order in which it is made."""
+
+import zlib
+
+import numpy as np
+
+__all__ = ["random_generator"]
+
+
+def random_generator(random_state, tag, obs_id, mimic_set=0):
+    """Random generator of one observation.
+
+    Parameters
+    ----------
+    random_state : int
+        Seed chosen by the user, not negative.
+    tag : str
+        What the numbers are for, as a rule the tag of the maker.
+    obs_id : int
+        Observation ID.
+    mimic_set : int, optional
+        Mimic set. Default is 0.
+
+    Returns
+    -------
+    generator : `~numpy.random.Generator`
+        Independent generator for every combination of the arguments.
+    """
+    entropy = [random_state, zlib.crc32(tag.encode()), obs_id, mimic_set]
+    return np.random.default_rng(np.random.SeedSequence([int(_) for _ in entropy]))
