@@ -78,7 +78,7 @@ def reduce_fov_background(
     offset_max = Angle(offset_max)
     if width is None:
         separation = _get_pointings(observations).separation(center).max()
-        width = 2 * (separation + offset_max) + Angle(binsz)
+        width = 2 * (separation + offset_max + Angle(binsz))
     geom = WcsGeom.create(
         skydir=center,
         width=Angle(width),

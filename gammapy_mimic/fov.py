@@ -11,7 +11,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.coordinates.erfa_astrom import ErfaAstromInterpolator, erfa_astrom
 
-__all__ = ["move_altaz", "move_radec", "rotate_fov"]
+__all__ = ["altaz_to_radec", "move_altaz", "move_radec", "rotate_fov"]
 
 # Earth rotation is exact in the interpolation; what is interpolated (precession,
 # aberration, polar motion) changes the direction by less than 1e-9 deg in this time.
@@ -124,4 +124,30 @@ def move_altaz(ra, dec, pointing, new_pointing, frame, new_frame):
         )
         events = SkyCoord(az, alt, unit="deg", frame=new_frame).icrs
 
+    return events.ra.deg, events.dec.deg
+
+
+def altaz_to_radec(fov_lon, fov_lat, pointing, frame):
+    """Find positions on the sky from camera positions, with the ALTAZ alignment.
+
+    Parameters
+    ----------
+    fov_lon, fov_lat : `~numpy.ndarray`
+        Positions in Gammapy's `~gammapy.utils.coordinates.FoVAltAzFrame`, in deg.
+        Shape (n,).
+    pointing : `~astropy.coordinates.SkyCoord`
+        Pointing (ICRS), scalar.
+    frame : `~astropy.coordinates.AltAz`
+        Horizontal frame at the event times, with ``obstime`` of shape (n,).
+
+    Returns
+    -------
+    ra, dec : `~numpy.ndarray`
+        Positions (ICRS), in deg. Shape (n,).
+    """
+    with erfa_astrom.set(ErfaAstromInterpolator(INTERPOLATION_STEP)):
+        origin = pointing.icrs.transform_to(frame)
+        origin = origin.az.deg, origin.alt.deg
+        az, alt = rotate_fov(-fov_lon, fov_lat, (0, 0), origin)
+        events = SkyCoord(az, alt, unit="deg", frame=frame).icrs
     return events.ra.deg, events.dec.deg

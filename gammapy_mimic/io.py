@@ -71,7 +71,9 @@ def write_datastore(observations, path, irfs="link", overwrite=False):
     with _replace_folder(path, overwrite) as folder:
         (folder / DATA_DIR).mkdir()
         rows, headers = [], {}
-        for observation in progress_bar(observations, desc="Write datastore"):
+        if hasattr(observations, "__len__"):
+            observations = progress_bar(observations, desc="Write datastore")
+        for observation in observations:
             obs_id = observation.obs_id
             if obs_id in headers:
                 raise ValueError(f"OBS_ID {obs_id} is there more than once.")
@@ -363,34 +365,37 @@ def find_broken_files(datastore, obs_ids, n_jobs=None):
         Reasons by OBS_ID, empty if all is well.
     """
     table = datastore.hdu_table
-    rows = np.nonzero(np.isin(table["OBS_ID"], obs_ids))[0]
-    paths = {}
-    for idx in rows:
-        path = table.location_info(idx).path()
-        paths.setdefault(path, set()).add(int(table["OBS_ID"][idx]))
+    files = {}
+    for idx in np.nonzero(np.isin(table["OBS_ID"], obs_ids))[0]:
+        location = table.location_info(idx)
+        ids, names = files.setdefault(location.path(), (set(), []))
+        ids.add(int(table["OBS_ID"][idx]))
+        names.append(location.hdu_name)
     reasons = parallel.run_multiprocessing(
         _check_file,
-        [(path,) for path in paths],
+        [(path, names) for path, (_, names) in files.items()],
         pool_kwargs={"processes": n_jobs or parallel.N_JOBS_DEFAULT},
         task_name="Check files",
     )
-    found = set().union(*paths.values())
+    found = set().union(*(ids for ids, _ in files.values()))
     broken = {int(_): "not in the HDU index" for _ in obs_ids if _ not in found}
-    for ids, reason in zip(paths.values(), reasons, strict=True):
+    for (ids, _), reason in zip(files.values(), reasons, strict=True):
         if reason:
             broken.update(dict.fromkeys(ids, reason))
     return dict(sorted(broken.items()))
 
 
-def _check_file(path):
-    """Read a file to its end. The reason if that fails, else None."""
+def _check_file(path, hdu_names):
+    """Read HDUs of a file. The reason if that fails, else None."""
     try:
         with (
             warnings.catch_warnings(category=AstropyUserWarning, action="error"),
             fits.open(path, memmap=False) as hdu_list,
         ):
-            for hdu in hdu_list:
-                hdu.data  # noqa: B018
-    except (OSError, EOFError, ValueError, TypeError, zlib.error, Warning) as error:
+            for name in hdu_names:
+                hdu_list[name].data  # noqa: B018
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
         return f"{path}: {error}"
+    except AstropyUserWarning as warning:
+        return f"{path}: {warning}"
     return None

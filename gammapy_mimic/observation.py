@@ -3,6 +3,8 @@
 This is the only place that knows how `~gammapy.data.Observation` keeps its lazy data.
 """
 
+import functools
+
 import astropy.units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
@@ -23,7 +25,6 @@ __all__ = [
     "get_fixed_pointing",
     "get_fov_alignment",
     "get_hdu",
-    "get_header",
     "load_events_file",
     "make_obs_table",
 ]
@@ -35,15 +36,12 @@ OBS_TABLE_COLUMNS = {
     "OBS_MODE": None,
     "RA_PNT": "deg",
     "DEC_PNT": "deg",
-    "GLON_PNT": "deg",
-    "GLAT_PNT": "deg",
     "ZEN_PNT": "deg",
     "ALT_PNT": "deg",
     "AZ_PNT": "deg",
     "OBJECT": None,
     "RA_OBJ": "deg",
     "DEC_OBJ": "deg",
-    "OFFSET_OBJ": "deg",
     "ONTIME": "s",
     "LIVETIME": "s",
     "DEADC": None,
@@ -97,50 +95,40 @@ def get_hdu(observation, name):
     return value
 
 
-def load_events_file(observation):
-    """Read events, GTI, pointing and metadata of a lazy observation at once.
+def load_events_file(observation, with_events=True):
+    """Read the header, GTI, pointing and metadata of an observation in one go.
 
-    Gammapy opens the file for each of them. The observation keeps what is read.
-
-    Parameters
-    ----------
-    observation : `~gammapy.data.Observation`
-        Observation. Changed in place, nothing is read for one that is in memory.
-    """
-    events, gti = get_hdu(observation, "events"), get_hdu(observation, "gti")
-    if not (isinstance(events, HDULocation) and isinstance(gti, HDULocation)):
-        return
-    if events.path() != gti.path():
-        return
-
-    with fits.open(events.path(), memmap=False) as hdu_list:
-        observation._events = EventListReader.from_gadf_hdu(hdu_list[events.hdu_name])
-        observation._gti = GTI.from_table_hdu(hdu_list[gti.hdu_name])
-
-    header = observation._events.table.meta
-    observation._pointing = FixedPointingInfo.from_fits_header(header)
-    observation._meta = ObservationMetaData.from_header(header)
-
-
-def get_header(observation):
-    """Get the header of the event list, without reading the events.
+    Gammapy opens the file for each of them.
 
     Parameters
     ----------
     observation : `~gammapy.data.Observation`
-        Observation.
+        Observation. Keeps what is read, as Gammapy does.
+    with_events : bool, optional
+        Whether to read the events as well. Default is True.
 
     Returns
     -------
-    header : dict-like
-        Header, empty for an observation without events.
+    header : dict
+        Header of the event list, empty for an observation without events.
     """
-    events = get_hdu(observation, "events")
+    events, gti = get_hdu(observation, "events"), get_hdu(observation, "gti")
     if events is None:
         return {}
-    if isinstance(events, HDULocation):
-        return fits.getheader(events.path(), events.hdu_name)
-    return events.table.meta
+    if not isinstance(events, HDULocation):
+        return events.table.meta
+
+    with fits.open(events.path(), memmap=False) as hdu_list:
+        hdu = hdu_list[events.hdu_name]
+        header = dict(hdu.header)
+        if with_events:
+            observation._events = EventListReader.from_gadf_hdu(hdu)
+        if isinstance(gti, HDULocation) and gti.path() == events.path():
+            observation._gti = GTI.from_table_hdu(hdu_list[gti.hdu_name])
+
+    observation._pointing = FixedPointingInfo.from_fits_header(header)
+    observation._meta = ObservationMetaData.from_header(header)
+    return header
 
 
 def get_fixed_pointing(observation):
@@ -190,13 +178,19 @@ def get_fov_alignment(observation):
     if isinstance(bkg, HDULocation):
         if bkg.hdu_class != "bkg_3d":
             return "radec"
-        header = fits.getheader(bkg.path(), bkg.hdu_name)
-        alignment = header.get("FOVALIGN", "RADEC")
+        path = bkg.path()
+        alignment = _read_fov_alignment(path, bkg.hdu_name, path.stat().st_mtime_ns)
     elif getattr(bkg, "has_offset_axis", True):
         return "radec"
     else:
         alignment = bkg.fov_alignment
     return "altaz" if FoVAlignment(alignment) is FoVAlignment.ALTAZ else "radec"
+
+
+@functools.cache
+def _read_fov_alignment(path, hdu_name, mtime):
+    """Alignment in a file that was changed at a given time."""
+    return fits.getheader(path, hdu_name).get("FOVALIGN", "RADEC")
 
 
 def make_obs_table(headers):
@@ -208,7 +202,7 @@ def make_obs_table(headers):
     Parameters
     ----------
     headers : list of dict-like
-        Headers, see `get_header`, with ``EVENT_COUNT`` if that is wanted.
+        Headers of event lists, with ``EVENT_COUNT`` if that is wanted.
 
     Returns
     -------
@@ -223,6 +217,12 @@ def make_obs_table(headers):
             blank = {str: "", int: -1}.get(type(values[0]), float("nan"))
             table[name] = [row.get(name, blank) for row in rows]
             table[name].unit = unit
+    if "RA_PNT" in table.colnames:
+        galactic = table.pointing_radec.galactic
+        table["GLON_PNT"], table["GLAT_PNT"] = galactic.l, galactic.b
+    if {"RA_PNT", "RA_OBJ"} <= set(table.colnames):
+        target = SkyCoord(table["RA_OBJ"], table["DEC_OBJ"])
+        table["OFFSET_OBJ"] = table.pointing_radec.separation(target).to("deg")
 
     time_keys = ("MJDREFI", "MJDREFF", "TIMEUNIT", "TIMESYS", "TIMEREF")
     location_keys = ("GEOLON", "GEOLAT", "ALTITUDE")
@@ -241,13 +241,6 @@ def _make_obs_row(header, reference):
     row["OBS_ID"] = int(row["OBS_ID"])
     if "ALT_PNT" in row:
         row["ZEN_PNT"] = 90 - row["ALT_PNT"]
-    if "RA_PNT" in row:
-        pointing = SkyCoord(row["RA_PNT"], row["DEC_PNT"], unit="deg")
-        row["GLON_PNT"] = float(pointing.galactic.l.deg)
-        row["GLAT_PNT"] = float(pointing.galactic.b.deg)
-        if "RA_OBJ" in row:
-            target = SkyCoord(row["RA_OBJ"], row["DEC_OBJ"], unit="deg")
-            row["OFFSET_OBJ"] = float(pointing.separation(target).deg)
     time_keys = ("MJDREFI", "MJDREFF", "TIMESYS")
     if any(header.get(key) != reference.get(key) for key in time_keys):
         time_ref = time_ref_from_dict(header)

@@ -29,14 +29,9 @@ def plot_significance_map(significance, ax=None, limit=5):
     ax : `~astropy.visualization.wcsaxes.WCSAxes`
         Axes.
     """
-    return significance.plot(
-        ax=ax,
-        cmap="RdBu_r",
-        vmin=-limit,
-        vmax=limit,
-        add_cbar=True,
-        kwargs_colorbar={"label": "Significance"},
-    )
+    ax = significance.plot(ax=ax, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    ax.figure.colorbar(ax.images[0], ax=ax, label="Significance")
+    return ax
 
 
 def plot_significance_distribution(distribution, ax=None, bins=None):

@@ -27,3 +27,35 @@ def hess_store():
 @pytest.fixture(scope="session")
 def veritas_store():
     return open_real_store(VERITAS)
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory):
+    """Simulated datastores: one of targets and several of OFF observations."""
+    from functools import partial
+
+    from astropy.coordinates import SkyCoord
+
+    from gammapy_mimic.simulate import make_irfs, simulate_datastore
+
+    path = tmp_path_factory.mktemp("stores")
+    target = {"target": SkyCoord(329.7, -30.2, unit="deg")}
+
+    def simulate(name, n_obs, first_obs_id, targets=None, **options):
+        irfs = partial(make_irfs, **options)
+        return simulate_datastore(
+            path / name,
+            n_obs,
+            targets=targets,
+            first_obs_id=first_obs_id,
+            random_state=first_obs_id,
+            irfs=irfs,
+        )
+
+    return {
+        "targets": simulate("targets", 3, 1, target),
+        "off": simulate("off", 8, 101),
+        "altaz": simulate("altaz", 1, 201, fov_alignment="ALTAZ", gradient=0.2),
+        "gradient": simulate("gradient", 1, 301, gradient=0.2),
+        "2d": simulate("2d", 1, 401, background="2d"),
+    }

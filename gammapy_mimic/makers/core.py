@@ -5,7 +5,6 @@ import inspect
 import logging
 
 import numpy as np
-from astropy.table import Table
 from gammapy.data import DataStore, Observations
 from gammapy.datasets import MapDatasetOnOff, SpectrumDataset
 from gammapy.makers import MapDatasetMaker
@@ -142,7 +141,7 @@ class ObservationMaker(Maker):
                 f"{self.tag} cannot treat OBS_ID {observation.obs_id}. "
                 f"Setting mask of {dataset.name} to False."
             )
-            return _mask_all(dataset, observation, is_reduced)
+            return self._mask_all(dataset, observation, is_reduced)
 
         result = self._make_maps(dataset, self.make_observation(observation))
         if is_reduced and dataset.mask_safe:
@@ -187,6 +186,15 @@ class ObservationMaker(Maker):
                 setattr(result, name, getattr(dataset, name))
         return result
 
+    def _mask_all(self, dataset, observation, is_reduced):
+        if not is_reduced:
+            models = dataset.models
+            dataset = type(dataset).from_geoms(**dataset.geoms, name=dataset.name)
+            dataset.models = models
+        dataset.meta_table = self.make_meta_table(observation)
+        dataset.mask_safe.data[...] = False
+        return dataset
+
     def _check_dataset(self, dataset):
         if isinstance(dataset, SpectrumDataset | MapDatasetOnOff):
             raise TypeError(
@@ -226,13 +234,3 @@ def _is_reduced(dataset, observation):
     if table is None or "OBS_ID" not in table.colnames:
         return False
     return np.array_equal(np.ravel(table["OBS_ID"]), [observation.obs_id])
-
-
-def _mask_all(dataset, observation, is_reduced):
-    if not is_reduced:
-        models = dataset.models
-        dataset = type(dataset).from_geoms(**dataset.geoms, name=dataset.name)
-        dataset.models = models
-        dataset.meta_table = Table({"OBS_ID": [observation.obs_id]})
-    dataset.mask_safe.data[...] = False
-    return dataset

@@ -27,10 +27,9 @@ from ..observation import (
     get_fixed_pointing,
     get_fov_alignment,
     get_hdu,
-    get_header,
     load_events_file,
 )
-from ..plan import MimicPlan
+from ..plan import NO_PARTNER, MimicPlan
 from ..version import __version__
 from .core import ObservationMaker
 
@@ -171,13 +170,11 @@ class MimicMaker(ObservationMaker):
         obs_id = self._partners[observation.obs_id]
         if isinstance(self.off_observations, DataStore):
             if obs_id in self.off_observations.obs_ids:
-                off = self.off_observations.obs(obs_id, required_irf="all-optional")
-                load_events_file(off)
-                return off
+                return self.off_observations.obs(obs_id, required_irf="all-optional")
         else:
             for off in self.off_observations:
                 if off.obs_id == obs_id:
-                    return off
+                    return copy.copy(off)
         raise ValueError(
             f"The plan needs OFF observation {obs_id} for OBS_ID "
             f"{observation.obs_id}, but it is not among the OFF observations."
@@ -205,10 +202,14 @@ class MimicMaker(ObservationMaker):
             taken in DRIFT mode.
         """
         off = self.get_off_observation(observation)
+        load_events_file(off)
+        target_header = load_events_file(observation, with_events=False)
         events = _get_events(off)
         shift = self._get_time_shift(observation, off)
         gti = off.gti if shift is None else _shift_gti(off.gti, shift)
-        header = self._make_header(observation, off, events.table.meta, shift)
+        header = self._make_header(
+            observation, off, target_header, events.table.meta, shift
+        )
 
         return Observation(
             obs_id=observation.obs_id,
@@ -224,6 +225,8 @@ class MimicMaker(ObservationMaker):
     def make_meta_table(self, observation):
         """Make the meta table of a dataset, with ``OFF_OBS_ID`` and ``MIMIC_SET``.
 
+        ``OFF_OBS_ID`` is -1 for an observation without partner.
+
         Parameters
         ----------
         observation : `~gammapy.data.Observation`
@@ -235,7 +238,7 @@ class MimicMaker(ObservationMaker):
             Table with one row.
         """
         table = super().make_meta_table(observation)
-        table["OFF_OBS_ID"] = self._partners[observation.obs_id]
+        table["OFF_OBS_ID"] = self._partners.get(observation.obs_id, NO_PARTNER)
         table["MIMIC_SET"] = self.mimic_set
         return table
 
@@ -282,8 +285,7 @@ class MimicMaker(ObservationMaker):
             meta.creation = meta.creation.model_copy()
         return EventList(table, meta)
 
-    def _make_header(self, observation, off, off_header, shift):
-        target = get_header(observation)
+    def _make_header(self, observation, off, target, off_header, shift):
         header = copy.deepcopy(off_header)
         pointing, off_pointing = (get_fixed_pointing(_) for _ in (observation, off))
 

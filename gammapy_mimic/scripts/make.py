@@ -193,7 +193,12 @@ def make_mimic_sets(
 
 
 def reduce_mimic_sets(
-    plan, outdir, energy_range, correlation_radius, offset_max, n_jobs=1
+    plan,
+    outdir,
+    energy_range=("0.5 TeV", "20 TeV"),
+    correlation_radius="0.1 deg",
+    offset_max="2 deg",
+    n_jobs=1,
 ):
     """Draw the significance maps of mimic sets and their distributions.
 
@@ -204,10 +209,10 @@ def reduce_mimic_sets(
     outdir : `~pathlib.Path`
         Folder with the sets. Gets ``significance_1.png``..., ``significance.png`` and
         ``significance.ecsv``.
-    energy_range : tuple of str
-        Energy range.
-    correlation_radius, offset_max : str
-        Correlation radius, and largest offset of events.
+    energy_range : tuple of str, optional
+        Energy range. Default is 0.5 to 20 TeV.
+    correlation_radius, offset_max : str, optional
+        Correlation radius, and largest offset of events. Default is 0.1 and 2 deg.
     n_jobs : int, optional
         Number of processes. Default is 1.
 

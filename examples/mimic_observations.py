@@ -1,0 +1,79 @@
+"""
+Mimic observations, step by step
+================================
+
+Pair target observations with OFF observations, move the events of the OFF observations
+into the field of view of the targets, and look at the significance map.
+
+With ``$GAMMAPY_DATA`` this runs on the MSH 15-52 runs of the H.E.S.S. DL3 DR1 release,
+else on simulated data.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from astropy.coordinates import SkyCoord
+from gammapy.data import DataStore
+
+from gammapy_mimic import MimicMaker
+from gammapy_mimic.analysis import reduce_fov_background
+from gammapy_mimic.estimators import measure_significance
+from gammapy_mimic.plan import MimicPlan
+from gammapy_mimic.query import query_obs_table
+from gammapy_mimic.simulate import simulate_datastore
+from gammapy_mimic.visualization import plot_significance
+
+# %%
+# Data
+# ----
+# One datastore holds the targets and the OFF observations.
+
+hess = Path(os.environ.get("GAMMAPY_DATA", "")) / "hess-dl3-dr1"
+if hess.exists():
+    store = DataStore.from_dir(hess)
+    targets = query_obs_table(store.obs_table, "TARGET_TAG == 'msh1552'")[:6]
+    off = query_obs_table(store.obs_table, "TARGET_NAME == 'Off data'")
+else:
+    fields = {"target": SkyCoord(228.5, -59.2, unit="deg")}
+    fields |= {f"OFF {_}": SkyCoord(20.0 * _, -45, unit="deg") for _ in range(8)}
+    store = simulate_datastore(
+        Path(tempfile.mkdtemp()) / "store",
+        36,
+        targets=fields,
+        zenith=("36 deg", "45 deg"),
+    )
+    targets, off = store.obs_table[:4], store.obs_table[4:]
+
+# %%
+# Plan
+# ----
+# The plan is a table that can be read, edited and kept. Here each target has a partner
+# in each of two mimic sets.
+
+criteria = {"livetime": 0.1, "airmass": 0.2}
+plan = MimicPlan.from_obs_tables(targets, off, criteria, n_sets=2)
+print(plan.table["OBS_ID", "MIMIC_SET", "OFF_OBS_ID", "LIVETIME_RATIO", "DELTA_ZENITH"])
+print("To be looked at:", plan.questionable)
+plan.plot()
+
+# %%
+# Mimic observations
+# ------------------
+# They have the events of the OFF observation and the pointing of the target.
+
+maker = MimicMaker(store, plan, mimic_set=1)
+mimic_observations = maker.make_observations(store.get_observations(targets["OBS_ID"]))
+print(mimic_observations[0])
+
+# %%
+# Significance
+# ------------
+# Reduced like the targets would be, nothing but noise should be seen.
+
+dataset = reduce_fov_background(mimic_observations)
+significance, distribution = measure_significance(dataset, "0.1 deg", name="set 1")
+print(distribution)
+plot_significance(significance, distribution, title="Mimic set 1")
+plt.show()

@@ -1,0 +1,20 @@
+"""DL3 observations with known truth, for tests, examples and the demo.
+
+The IRFs are analytic functions of energy, field of view (FoV) position and zenith
+angle. Background events are an exact draw from what Gammapy interpolates from the
+background IRF: counts and prediction differ by statistics alone.
+"""
+
+from .irfs import make_irfs
+from .observations import (
+    simulate_datastore,
+    simulate_observation,
+    simulate_observations,
+)
+
+__all__ = [
+    "make_irfs",
+    "simulate_datastore",
+    "simulate_observation",
+    "simulate_observations",
+]

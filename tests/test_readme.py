@@ -1,0 +1,50 @@
+"""What the README shows must run as printed."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_python_snippets_run_as_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    snippets = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(snippets) == 2
+    for snippet in snippets:
+        exec(snippet, namespace)
+    assert "width" in capsys.readouterr().out
+    chain = namespace["chain"]
+    assert chain.makers[1].tag == "MimicMaker"
+
+
+def test_commands_are_those_of_the_package():
+    assert "python -m pip install . && gammapy-mimic demo" in README
+    assert 'python -m pip install ".[test]" && python -m pytest' in README
+    for name in re.findall(r"\(((?:docs|examples)/[^)]+)\)", README):
+        assert (ROOT / name).exists()
+
+
+def test_imports_load_no_optional_package():
+    """Importing the package must not need, nor load, an optional one."""
+    code = "import sys, gammapy_mimic; print('ray' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert result.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=str)
+def test_examples_run_without_real_data(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("GAMMAPY_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plt, "show", lambda: None)
+    exec(compile(path.read_text(), path, "exec"), {"__name__": "__main__"})
+    assert plt.get_fignums()
+    plt.close("all")

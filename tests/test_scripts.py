@@ -1,0 +1,277 @@
+import logging
+import os
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from astropy.table import Table
+from gammapy.data import DataStore, Observation
+
+from gammapy_mimic.io import write_datastore, write_observation
+from gammapy_mimic.plan import MimicPlan
+from gammapy_mimic.scripts.main import main
+from gammapy_mimic.scripts.options import KeyValue
+
+from .test_io import truncate
+
+
+@pytest.fixture(autouse=True)
+def restore_logging():
+    yield
+    logging.getLogger("gammapy_mimic").setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, stores):
+    """A store with targets, OFF observations and one more of the target's field."""
+    path = tmp_path_factory.mktemp("cli") / "store"
+    observations = [*stores["targets"].get_observations()[:2]]
+    observations += [*stores["off"].get_observations()]
+    write_datastore(observations, path, irfs="copy")
+    return path
+
+
+def run(*args):
+    """Run the command, and give its exit code."""
+    try:
+        main([str(_) for _ in args])
+    except SystemExit as error:
+        return error.code or 0
+    return 0
+
+
+def make_args(store, outdir, *args):
+    selection = ("--target-obs", "1,2", "--off-query", "OBS_ID > 100")
+    criteria = ("-c", "airmass=null", "--n-sets", "2")
+    return (
+        "make",
+        "--datastore",
+        store,
+        *selection,
+        *criteria,
+        "--outdir",
+        outdir,
+        *args,
+    )
+
+
+def assert_fails(capsys, outdir, match, *args, code=1):
+    """One clear line, an exit code, nothing written."""
+    before = sorted(outdir.parent.rglob("*"))
+    assert run(*args) == code
+    error = capsys.readouterr().err
+    lines = [_ for _ in error.splitlines() if _.startswith("Error: ")]
+    assert len(lines) == 1
+    assert match in lines[0]
+    assert "Traceback" not in error
+    assert sorted(outdir.parent.rglob("*")) == before
+
+
+def test_make(tmp_path, store, capsys):
+    assert run(*make_args(store, tmp_path / "out")) == 0
+    names = sorted(os.listdir(tmp_path / "out"))
+    assert names == ["mimic_1", "mimic_2", "plan.ecsv", "questionable.ecsv"]
+    plan = MimicPlan.read(tmp_path / "out/plan.ecsv")
+    assert plan.seed == 0
+    for mimic_set in (1, 2):
+        table = DataStore.from_dir(tmp_path / f"out/mimic_{mimic_set}").obs_table
+        partners = dict(zip(table["OBS_ID"], table["MIM_OBS"], strict=True))
+        assert partners == plan.partners(mimic_set)
+    assert len(Table.read(tmp_path / "out/questionable.ecsv")) == 0
+    assert "mimic_2: 2 observations" in capsys.readouterr().out
+
+
+def test_make_twice_gives_the_same(tmp_path, store):
+    for name, jobs in (("a", 1), ("b", 2)):
+        assert run(*make_args(store, tmp_path / name, "--n-jobs", jobs)) == 0
+    for name in ("mimic_1", "mimic_2"):
+        tables = [
+            DataStore.from_dir(tmp_path / _ / name).obs(1).events.table for _ in "ab"
+        ]
+        for column in ("RA", "DEC", "ENERGY"):
+            np.testing.assert_array_equal(tables[0][column], tables[1][column])
+
+
+def test_reduce(tmp_path, store, capsys):
+    args = make_args(
+        store, tmp_path / "out", "--reduce", "--correlation-radius", "0.3 deg"
+    )
+    assert run(*args) == 0
+    table = Table.read(tmp_path / "out/significance.ecsv")
+    assert table["name"].tolist() == ["mimic_1", "mimic_2", "all"]
+    assert np.all(np.abs(table["width"] - 1) < 0.3)
+    for name in ("significance_1.png", "significance_2.png", "significance.png"):
+        image = matplotlib.image.imread(tmp_path / "out" / name)
+        assert min(image.shape[:2]) > 300
+        assert np.std(image) > 0.05
+
+
+def test_overwrite_replaces_earlier_results_and_nothing_else(tmp_path, store, capsys):
+    outdir = tmp_path / "out"
+    assert run(*make_args(store, outdir)) == 0
+    (outdir / "notes.txt").write_text("mine")
+
+    assert_fails(capsys, outdir, "not empty", *make_args(store, outdir))
+    assert run(*make_args(store, outdir, "--overwrite", "--n-sets", 1)) == 0
+
+    assert not (outdir / "mimic_2").exists()
+    assert (outdir / "notes.txt").read_text() == "mine"
+
+
+def test_questionable(tmp_path, stores, capsys, caplog):
+    """A target without partner is told of, on screen and in a table."""
+    observations = [*stores["targets"].get_observations()[:2]]
+    observations += [*stores["off"].get_observations()]
+    observations[0] = observations[0].copy(in_memory=True)
+    observations[0].events.table.meta["LIVETIME"] = 100.0
+    write_datastore(observations, tmp_path / "store", irfs="copy")
+
+    assert run(*make_args(tmp_path / "store", tmp_path / "out")) == 0
+
+    assert "Questionable: OBS_ID 1, no_mimic" in capsys.readouterr().out
+    assert "'livetime'" in caplog.text
+    table = Table.read(tmp_path / "out/questionable.ecsv")
+    assert table["OBS_ID"].tolist() == [1]
+    assert DataStore.from_dir(tmp_path / "out/mimic_1").obs_ids.tolist() == [2]
+
+
+class TestBadInput:
+    def test_no_datastore(self, tmp_path, capsys):
+        args = make_args(tmp_path / "nowhere", tmp_path / "out")
+        assert_fails(capsys, tmp_path / "out", "There is no datastore", *args)
+
+    def test_unknown_obs_id(self, tmp_path, store, capsys):
+        args = make_args(store, tmp_path / "out", "--target-obs", "1,77")
+        assert_fails(capsys, tmp_path / "out", "[77]", *args, code=2)
+
+    def test_not_a_list(self, tmp_path, store, capsys):
+        args = make_args(store, tmp_path / "out", "--target-obs", "1,x")
+        assert_fails(capsys, tmp_path / "out", "list of integers", *args, code=2)
+
+    def test_query(self, tmp_path, store, capsys):
+        for query, match in {
+            "TARGET == 1": "'TARGET' is not defined",
+            "OBS_ID > 1000": "No observation of 10 satisfies",
+        }.items():
+            args = make_args(store, tmp_path / "out", "--off-query", query)
+            assert_fails(capsys, tmp_path / "out", match, *args)
+
+    def test_both_selections(self, tmp_path, store, capsys):
+        args = make_args(store, tmp_path / "out", "--off-obs", "101")
+        assert_fails(capsys, tmp_path / "out", "either --off-obs", *args, code=2)
+
+    def test_off_are_the_targets(self, tmp_path, store, capsys):
+        args = make_args(store, tmp_path / "out", "--off-query", "OBS_ID < 3")
+        assert_fails(capsys, tmp_path / "out", "same_object", *args)
+
+    def test_no_candidate(self, tmp_path, store, capsys):
+        args = make_args(store, tmp_path / "out", "-c", "elevation=[1 deg, 2 deg]")
+        assert_fails(capsys, tmp_path / "out", "'elevation': 16 of 16", *args)
+
+    def test_misspelt_criterion(self, tmp_path, store, capsys):
+        args = make_args(store, tmp_path / "out", "-c", "airmas=1")
+        assert_fails(capsys, tmp_path / "out", "Did you mean 'airmass'", *args)
+
+    def test_outdir_is_a_file(self, tmp_path, store, capsys):
+        (tmp_path / "out").write_text("")
+        args = make_args(store, tmp_path / "out")
+        assert_fails(capsys, tmp_path / "out", "is a file", *args)
+
+    def test_debug_shows_the_traceback(self, tmp_path, store):
+        args = make_args(tmp_path / "nowhere", tmp_path / "out")
+        with pytest.raises(OSError, match="There is no datastore"):
+            run("--debug", *args)
+
+    def test_truncated_file(self, tmp_path, stores, capsys):
+        """It is skipped and told of, unless --strict."""
+        observations = [*stores["targets"].get_observations()[:1]]
+        observations += [*stores["off"].get_observations()[:3]]
+        source = tmp_path / "store"
+        write_datastore(observations, source, irfs="copy")
+        truncate(source / "data/obs_id_000102.fits")
+        outdir = tmp_path / "out"
+        args = make_args(source, outdir, "--target-obs", "1")
+
+        assert_fails(capsys, outdir, "OBS_ID 102 cannot be read", *args, "--strict")
+        assert run(*args) == 0
+        assert "Skipped: OBS_ID 102 cannot be read" in capsys.readouterr().err
+        plan = MimicPlan.read(outdir / "plan.ecsv")
+        assert 102 not in plan.table["OFF_OBS_ID"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, stores):
+    path = tmp_path_factory.mktemp("files")
+    write_observation(stores["targets"].obs(1), path / "target.fits")
+    write_observation(stores["off"].obs(101), path / "off.fits.gz")
+    return path / "target.fits", path / "off.fits.gz"
+
+
+class TestConvert:
+    @pytest.mark.parametrize("background", ["off", "target"])
+    def test_convert(self, tmp_path, files, capsys, background):
+        out = tmp_path / "out.fits"
+        assert run("convert", *files, out, "--background", background) == 0
+        target, off, mimic = map(Observation.read, (*files, out))
+        assert mimic.obs_id == 1
+        assert len(mimic.events.table) == len(off.events.table)
+        assert mimic.events.table.meta["MIM_OBS"] == 101
+        expected = {"off": off, "target": target}[background]
+        np.testing.assert_array_equal(mimic.bkg.data, expected.bkg.data)
+        assert f"{len(off.events.table)} events" in capsys.readouterr().out
+
+    def test_existing_file(self, tmp_path, files, capsys):
+        out = tmp_path / "out.fits"
+        out.write_text("mine")
+        assert_fails(capsys, tmp_path / "x", "exists", "convert", *files, out)
+        assert out.read_text() == "mine"
+        assert run("convert", *files, out, "--overwrite") == 0
+        assert Observation.read(out).obs_id == 1
+
+    def test_off_equal_to_target(self, tmp_path, files, capsys):
+        out = tmp_path / "out.fits"
+        args = ("convert", files[0], files[0], out)
+        assert_fails(capsys, out, "cannot mimic itself", *args)
+
+    def test_truncated_file(self, tmp_path, files, capsys):
+        path = tmp_path / "broken.fits.gz"
+        path.write_bytes(Path(files[1]).read_bytes())
+        truncate(path, 0.3)
+        out = tmp_path / "out.fits"
+        assert_fails(capsys, out, "", "convert", files[0], path, out)
+
+    def test_missing_file(self, tmp_path, files, capsys):
+        args = ("convert", files[0], tmp_path / "no.fits", tmp_path / "out.fits")
+        assert_fails(capsys, tmp_path / "out.fits", "does not exist", *args, code=2)
+
+
+def test_demo(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    args = ("demo", "--n-targets", 3, "--n-off", 12, "--n-sets", 2)
+    for _ in range(2):  # a second demo in the same folder is fine
+        assert run(*args) == 0
+        output = capsys.readouterr().out
+    assert "mimic_2: 3 observations" in output
+    table = Table.read("gammapy-mimic-demo/significance.ecsv")
+    assert abs(table["width"][-1] - 1) < 4 * table["width_error"][-1]
+    assert Path("gammapy-mimic-demo/significance.png").exists()
+
+
+def test_help_and_version(capsys):
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    for command in ("convert", "demo", "make"):
+        assert command in text
+        assert run(command, "--help") == 0
+        assert "Usage" in capsys.readouterr().out
+    assert run("--version") == 0
+    assert run("no-such-command") == 2
+
+
+def test_criteria_are_yaml():
+    convert = KeyValue().convert
+    assert convert("time-difference=30 d", None, None) == ("time_difference", "30 d")
+    assert convert("livetime=0.2", None, None) == ("livetime", 0.2)
+    assert convert("exclude_obs_ids=[1, 2]", None, None)[1] == [1, 2]
+    assert convert("airmass=null", None, None)[1] is None
