@@ -348,7 +348,7 @@ def remove_datastore(path):
 
 
 def find_broken_files(datastore, obs_ids, n_jobs=None):
-    """Find the observations whose files cannot be read to the end.
+    """Find the observations that cannot be read to the end, or have no valid events.
 
     Parameters
     ----------
@@ -393,9 +393,20 @@ def _check_file(path, hdu_names):
             fits.open(path, memmap=False) as hdu_list,
         ):
             for name in hdu_names:
-                hdu_list[name].data  # noqa: B018
+                data = hdu_list[name].data
+                if hdu_list[name].name in ("EVENTS", "GTI"):
+                    _check_rows(name, data)
     except (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
         return f"{path}: {error}"
     except AstropyUserWarning as warning:
         return f"{path}: {warning}"
     return None
+
+
+def _check_rows(name, data):
+    if len(data) == 0:
+        raise ValueError(f"{name} has no rows")
+    for column in {"RA", "DEC", "ENERGY"} & set(data.names):
+        n_invalid = np.sum(~np.isfinite(data[column]))
+        if n_invalid:
+            raise ValueError(f"{name} has {n_invalid} rows without a valid {column}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from gammapy.data import DataStore, Observation, Observations
+from gammapy.data import DataStore, EventList, Observation, Observations
 from gammapy.data.event_list import EventListChecker
 from gammapy.irf import Background3D
 from gammapy.makers import MapDatasetMaker
@@ -276,6 +276,22 @@ def test_find_broken_files(tmp_path, mimics, n_jobs):
     assert set(broken) == {2, 3, 4}
     assert "obs_id_000002.fits" in broken[2]
     assert "not in the HDU index" in broken[4]
+
+
+@pytest.mark.parametrize("what", ["no events", "invalid energy"])
+def test_find_useless_events(tmp_path, stores, what):
+    observation = stores["off"].obs(101).copy(in_memory=True)
+    if what == "no events":
+        observation._events = EventList(observation.events.table[:0])
+    else:
+        observation.events.table["ENERGY"][5] = np.nan
+    write_datastore([observation], tmp_path, irfs="copy")
+    broken = find_broken_files(DataStore.from_dir(tmp_path), [101])
+    expected = {
+        "no events": "EVENTS has no rows",
+        "invalid energy": "EVENTS has 1 rows without a valid ENERGY",
+    }
+    assert expected[what] in broken[101]
 
 
 def test_find_broken_compressed_file(tmp_path, mimics):

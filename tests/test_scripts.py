@@ -178,6 +178,19 @@ class TestBadInput:
         args = make_args(store, tmp_path / "out")
         assert_fails(capsys, tmp_path / "out", "is a file", *args)
 
+    def test_failure_after_the_first_set(self, tmp_path, store, capsys, monkeypatch):
+        calls = []
+
+        def fail(*args, **kwargs):
+            calls.append(args)
+            if len(calls) == 2:
+                raise OSError("no space left on device")
+            write_datastore(*args, **kwargs)
+
+        monkeypatch.setattr("gammapy_mimic.scripts.make.write_datastore", fail)
+        args = make_args(store, tmp_path / "out")
+        assert_fails(capsys, tmp_path / "out", "no space left", *args)
+
     def test_debug_shows_the_traceback(self, tmp_path, store):
         args = make_args(tmp_path / "nowhere", tmp_path / "out")
         with pytest.raises(OSError, match="There is no datastore"):

@@ -1,5 +1,6 @@
 """``gammapy-mimic make``: from a DL3 datastore to mimic datastores."""
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -172,7 +173,20 @@ def make_mimic_sets(
     **kw : dict
         Options of `~gammapy_mimic.MimicMaker`.
     """
-    outdir.mkdir(parents=True, exist_ok=True)
+    with _remove_on_error(outdir) as written:
+        for mimic_set in plan.sets:
+            maker = MimicMaker(off_store, plan, mimic_set=mimic_set, **kw)
+            treated = [_ for _ in observations if maker.can_make(_)]
+            mimics = maker.make_observations(treated, n_jobs=n_jobs)
+            path = outdir / f"mimic_{mimic_set}"
+            is_new = not path.exists()
+            write_datastore(mimics, path, irfs=irfs, overwrite=overwrite)
+            click.echo(f"Wrote {path}: {len(mimics)} observations")
+            if is_new:
+                written.append(path)
+    for path in _get_other_sets(outdir, plan.sets):
+        remove_datastore(path)
+
     plan.write(outdir / "plan.ecsv", overwrite=overwrite)
     questionable = Table(
         rows=plan.questionable or None, names=["OBS_ID", "REASON"], dtype=[int, "U10"]
@@ -181,15 +195,21 @@ def make_mimic_sets(
     for obs_id, reason in plan.questionable:
         click.echo(f"Questionable: OBS_ID {obs_id}, {reason}")
 
-    for mimic_set in plan.sets:
-        maker = MimicMaker(off_store, plan, mimic_set=mimic_set, **kw)
-        treated = [_ for _ in observations if maker.can_make(_)]
-        mimic_observations = maker.make_observations(treated, n_jobs=n_jobs)
-        path = outdir / f"mimic_{mimic_set}"
-        write_datastore(mimic_observations, path, irfs=irfs, overwrite=overwrite)
-        click.echo(f"Wrote {path}: {len(mimic_observations)} observations")
-    for path in _get_other_sets(outdir, plan.sets):
-        remove_datastore(path)
+
+@contextlib.contextmanager
+def _remove_on_error(outdir):
+    """Take the stores back that were written before something went wrong."""
+    is_new = not outdir.exists()
+    outdir.mkdir(parents=True, exist_ok=True)
+    written = []
+    try:
+        yield written
+    except BaseException:
+        for path in written:
+            remove_datastore(path)
+        if is_new:
+            outdir.rmdir()
+        raise
 
 
 def reduce_mimic_sets(
