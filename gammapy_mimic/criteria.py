@@ -11,7 +11,7 @@ from astropy.time import Time
 from gammapy.utils.time import time_ref_from_dict
 from regions import CircleSkyRegion
 
-__all__ = ["Conditions", "MatchCriteria"]
+__all__ = ["Conditions", "MatchCriteria", "describe_rejections"]
 
 log = logging.getLogger(__name__)
 
@@ -349,6 +349,28 @@ class MatchCriteria:
             if name not in skip and value is not None and np.size(value) > 0:
                 accepted[name] = accept(value, target, off)
         return {name: ~np.asarray(mask) for name, mask in accepted.items()}
+
+
+def describe_rejections(counts, n_candidates):
+    """Say which criterion removed most candidates.
+
+    Parameters
+    ----------
+    counts : dict of int
+        Number of candidates that each criterion rejects.
+    n_candidates : int
+        Number of candidates.
+
+    Returns
+    -------
+    text : str
+        Sentence.
+    """
+    name = max(counts, key=counts.get) if counts else "nothing"
+    return (
+        f"The criterion that removed most is {name!r}: "
+        f"{counts.get(name, 0)} of {n_candidates} candidates."
+    )
 
 
 def _to_tuple_of_str(names):

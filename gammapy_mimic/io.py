@@ -12,7 +12,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 from gammapy.data import DataStore, HDUIndexTable
-from gammapy.irf import FoVAlignment
+from gammapy.irf import Background3D, FoVAlignment
 from gammapy.irf.io import IRF_DL3_HDU_SPECIFICATION
 from gammapy.maps import MapAxis
 from gammapy.utils import parallel
@@ -28,6 +28,8 @@ __all__ = [
     "find_broken_files",
     "open_datastore",
     "remove_datastore",
+    "select_datastore",
+    "write_background",
     "write_datastore",
     "write_observation",
 ]
@@ -186,8 +188,10 @@ def _make_events_hdu(observation):
     hdu = events.to_table_hdu()
     header = events.table.meta
     # Gammapy writes its own name, but reads the background by the one that was there
-    if "CREATOR" in header:
-        hdu.header["CREATOR"] = header["CREATOR"]
+    optional = observation.meta.optional or {}
+    for key in ("CREATOR", "HDUVERS"):
+        if key in optional or key in header:
+            hdu.header[key] = optional.get(key, header.get(key))
     hdu.header["OBS_ID"] = observation.obs_id
     pointing = observation.pointing.to_fits_header()
     hdu.header.update({key: pointing[key] for key in pointing if key != "OBS_MODE"})
@@ -230,21 +234,23 @@ def _make_irf_hdu(observation, name, header):
 def _to_gadf_alignment(bkg, header):
     """Turn the background such that Gammapy reads it back with the same sense."""
     is_reversed = bkg.fov_alignment is FoVAlignment.REVERSE_LON_RADEC
-    # the condition under which gammapy.data.Observation.bkg reverses what it reads
-    reads_reversed = (
-        header.get("CREATOR") == "SASH FITS::EventListWriter"
-        and header.get("HDUVERS") == "0.2"
-    )
-    if not is_reversed:
+    reads_reversed = _reads_reversed(header)
+    if bkg.has_offset_axis or not (is_reversed or reads_reversed):
         return bkg
+    if bkg.fov_alignment is FoVAlignment.ALTAZ:
+        raise ValueError(
+            "Gammapy takes the background of observations with CREATOR "
+            f"{header['CREATOR']!r} and HDUVERS '0.2' as aligned with RADEC, it cannot "
+            "be aligned with ALTAZ."
+        )
     axes, data = list(bkg.axes), bkg.data
-    if not bkg.has_offset_axis and not reads_reversed:
+    if is_reversed != reads_reversed:
         idx = bkg.axes.index("fov_lon")
         axes[idx] = MapAxis.from_edges(
             -axes[idx].edges[::-1], name="fov_lon", interp=axes[idx].interp
         )
         data = np.flip(data, axis=idx)
-    return type(bkg)(
+    return Background3D(
         axes=axes,
         data=data,
         unit=bkg.unit,
@@ -252,6 +258,12 @@ def _to_gadf_alignment(bkg, header):
         is_pointlike=bkg.is_pointlike,
         fov_alignment=FoVAlignment.RADEC,
     )
+
+
+def _reads_reversed(header):
+    """Whether `gammapy.data.Observation` reverses the background that it reads."""
+    creator, version = header.get("CREATOR"), header.get("HDUVERS")
+    return creator == "SASH FITS::EventListWriter" and version == "0.2"
 
 
 def _index_written(obs_id, file_name, hdu_list):
@@ -297,6 +309,63 @@ def _make_hdu_table(rows):
     return table
 
 
+def write_background(datastore, path, templates, labels=None, overwrite=False):
+    """Write a datastore whose observations have other backgrounds.
+
+    Only the backgrounds are written, one file each. The index points at the original
+    files for all else, by relative path. Written like `write_datastore`.
+
+    Parameters
+    ----------
+    datastore : `~gammapy.data.DataStore`
+        Datastore. Observations without a background are left out.
+    path : str or `~pathlib.Path`
+        Folder of the new store.
+    templates : dict of `~gammapy.irf.BackgroundIRF`
+        Backgrounds by label.
+    labels : dict, optional
+        Label by OBS_ID. Default is that the labels are the OBS_IDs.
+    overwrite : bool, optional
+        Whether to replace a store that this package wrote. Default is False.
+
+    Raises
+    ------
+    ValueError
+        If there are no backgrounds, or a label has none.
+    FileExistsError
+        If the folder has content and may not be replaced.
+    """
+    labels = {obs_id: obs_id for obs_id in templates} if labels is None else labels
+    missing = sorted({str(_) for _ in labels.values() if _ not in templates})
+    if missing or not labels:
+        raise ValueError(f"There is no template for {missing or 'any observation'}.")
+    path = make_path(path).resolve()
+    with _replace_folder(path, overwrite) as folder:
+        (folder / DATA_DIR).mkdir()
+        rows, written = [], {}
+        for obs_id, label in progress_bar(labels.items(), desc="Write backgrounds"):
+            observation = datastore.obs(obs_id, required_irf="all-optional")
+            for name in ("events", "gti", *IRF_NAMES):
+                location = get_hdu(observation, name)
+                if name != "bkg" and location is not None:
+                    rows.append(_index_link(obs_id, name, location, path))
+            location = get_hdu(observation, "events")
+            header = fits.getheader(location.path(), location.hdu_name)
+            key = label, _reads_reversed(header)
+            if key not in written:
+                irf = _to_gadf_alignment(templates[label], header)
+                suffix = "_reversed" if key[1] else ""
+                file_name = f"background_{label}{suffix}.fits"
+                hdu_list = irf.to_hdulist()
+                hdu_list.writeto(folder / DATA_DIR / file_name)
+                written[key] = file_name, hdu_list
+            rows += _index_written(obs_id, *written[key])
+        _make_hdu_table(rows).write(folder / DataStore.DEFAULT_HDU_TABLE)
+        obs_table = datastore.obs_table
+        obs_table = obs_table[np.isin(obs_table["OBS_ID"], list(labels))]
+        obs_table.write(folder / DataStore.DEFAULT_OBS_TABLE)
+
+
 def open_datastore(path):
     """Open a DL3 datastore that has observations and their index.
 
@@ -327,6 +396,28 @@ def open_datastore(path):
             "needed to match observations."
         )
     return datastore
+
+
+def select_datastore(datastore, obs_ids):
+    """Select observations of a datastore.
+
+    Parameters
+    ----------
+    datastore : `~gammapy.data.DataStore`
+        Datastore.
+    obs_ids : list of int
+        Observation IDs.
+
+    Returns
+    -------
+    datastore : `~gammapy.data.DataStore`
+        Datastore with the rows of these observations.
+    """
+    hdu_table, obs_table = datastore.hdu_table, datastore.obs_table
+    return DataStore(
+        hdu_table[np.isin(hdu_table["OBS_ID"], obs_ids)],
+        obs_table[np.isin(obs_table["OBS_ID"], obs_ids)],
+    )
 
 
 def remove_datastore(path):

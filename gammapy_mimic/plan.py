@@ -9,7 +9,7 @@ from astropy.table import Table
 from gammapy.utils.scripts import make_path
 from scipy.optimize import linear_sum_assignment
 
-from .criteria import Conditions, MatchCriteria
+from .criteria import Conditions, MatchCriteria, describe_rejections
 from .random import random_generator
 
 __all__ = ["MimicPlan", "assign_partners"]
@@ -118,11 +118,62 @@ class MimicPlan:
         criteria = MatchCriteria.create(criteria)
         targets = _sort(Conditions.from_obs_table(obs_table))
         off = _sort(Conditions.from_obs_table(off_table))
-        cost = rank_by_airmass(targets, off, criteria)
-        partners = assign_partners(
-            cost, targets.obs_id, n_sets, randomise, n_best, random_state
+        columns = {}
+        if targets.livetime is not None and off.livetime is not None:
+            columns["LIVETIME_RATIO"] = off.livetime / targets.livetime[:, np.newaxis]
+        if targets.elevation is not None and off.elevation is not None:
+            columns["DELTA_ZENITH"] = targets.elevation[:, np.newaxis] - off.elevation
+        return cls.from_cost(
+            targets.obs_id,
+            off.obs_id,
+            rank_by_airmass(targets, off, criteria),
+            columns,
+            n_sets=n_sets,
+            randomise=randomise,
+            n_best=n_best,
+            random_state=random_state,
         )
-        table = _make_table(targets, off, partners)
+
+    @classmethod
+    def from_cost(
+        cls, obs_ids, off_obs_ids, cost, columns=None, random_state=0, **options
+    ):
+        """Make a plan from the cost of every pair.
+
+        Parameters
+        ----------
+        obs_ids : `~numpy.ndarray` of int
+            Target observation IDs. Shape (n_targets,).
+        off_obs_ids : `~numpy.ndarray` of int
+            OFF observation IDs. Shape (n_off,).
+        cost : `~numpy.ndarray`
+            Cost of each pair, inf where rejected. Shape (n_targets, n_off).
+        columns : dict of `~numpy.ndarray`, optional
+            Values of each pair for other columns of the plan, of the same shape.
+        random_state : int, optional
+            Seed. Default is 0.
+        **options : dict, optional
+            Options of `assign_partners`.
+
+        Returns
+        -------
+        plan : `MimicPlan`
+            Plan. Targets without partner have the status "no_mimic".
+        """
+        partners = assign_partners(cost, obs_ids, random_state=random_state, **options)
+        n_sets, n_targets = partners.shape
+        idx, idx_off = np.tile(np.arange(n_targets), n_sets), partners.ravel()
+        has_partner = idx_off != NO_PARTNER
+        table = Table(
+            {
+                "OBS_ID": obs_ids[idx],
+                "MIMIC_SET": np.repeat(np.arange(n_sets) + 1, n_targets),
+                "OFF_OBS_ID": np.where(has_partner, off_obs_ids[idx_off], NO_PARTNER),
+            }
+        )
+        for name, values in (columns or {}).items():
+            blank = "no_mimic" if name == "STATUS" else np.nan
+            table[name] = np.where(has_partner, values[idx, idx_off], blank)
         table.meta["MIM_SEED"] = int(random_state)
         plan = cls(table)
         plan._report()
@@ -318,31 +369,31 @@ def rank_by_airmass(targets, off, criteria):
             removed.update(counts)
             log.warning(
                 f"No OFF observation matches OBS_ID {target.obs_id}. "
-                f"{_name_worst(counts, len(off))}"
+                f"{describe_rejections(counts, len(off))}"
             )
     if not np.isfinite(cost).any():
         raise ValueError(
             f"No OFF observation matches any of the {len(targets)} targets. "
-            f"{_name_worst(removed, len(targets) * len(off))}"
+            f"{describe_rejections(removed, len(targets) * len(off))}"
         )
     return cost
 
 
-def _name_worst(counts, n_candidates):
-    name = max(counts, key=counts.get) if counts else "nothing"
-    return (
-        f"The criterion that removed most is {name!r}: "
-        f"{counts.get(name, 0)} of {n_candidates} candidates."
-    )
-
-
-def assign_partners(cost, obs_ids, n_sets=5, randomise=True, n_best=10, random_state=0):
+def assign_partners(
+    cost,
+    obs_ids,
+    n_sets=5,
+    randomise=True,
+    n_best=10,
+    avoid=None,
+    random_state=0,
+):
     """Assign OFF observations to targets, without reuse inside a mimic set.
 
     Every set is an assignment problem (`scipy.optimize.linear_sum_assignment`) that
-    minimises, in this order: targets without partner, partners that are not among the
-    best (`randomise` only), pairs of earlier sets, OFF observations of earlier sets,
-    and a random number (`randomise`) or the cost.
+    minimises, in this order: targets without partner, partners to avoid or (with
+    `randomise`) not among the best, pairs of earlier sets, OFF observations of earlier
+    sets, and a random number (with `randomise`) or the cost.
 
     Parameters
     ----------
@@ -356,6 +407,8 @@ def assign_partners(cost, obs_ids, n_sets=5, randomise=True, n_best=10, random_s
         Whether to draw among the best candidates of each target. Default is True.
     n_best : int, optional
         Number of candidates to draw from. Default is 10.
+    avoid : `~numpy.ndarray` of bool, optional
+        Pairs to make only if there is no other. Shape (n_targets, n_off).
     random_state : int, optional
         Seed. Default is 0.
 
@@ -375,9 +428,11 @@ def assign_partners(cost, obs_ids, n_sets=5, randomise=True, n_best=10, random_s
     shape = cost.shape
     allowed = np.isfinite(cost)
     finite = np.where(allowed, cost, 0)
-    normalised = finite / max(finite.max(), 1e-300)
+    normalised = (finite - finite.min()) / max(np.ptp(finite), 1e-300)
     rank = np.argsort(np.argsort(cost, axis=1, kind="stable"), axis=1, kind="stable")
     not_best = np.maximum(rank - n_best + 1, 0) if randomise else np.zeros(shape)
+    if avoid is not None:
+        not_best = not_best + shape[1] * avoid
     used = np.zeros(shape)
 
     # each level outweighs the sum of all lower ones, for every target at once
@@ -406,30 +461,6 @@ def assign_partners(cost, obs_ids, n_sets=5, randomise=True, n_best=10, random_s
 
 def _sort(conditions):
     return conditions[np.argsort(conditions.obs_id)]
-
-
-def _make_table(targets, off, partners):
-    """Table of the plan, one row for every target in every set."""
-    n_sets, n_targets = partners.shape
-    idx_off = partners.ravel()
-    idx = np.tile(np.arange(n_targets), n_sets)
-    has_partner = idx_off != NO_PARTNER
-
-    def compare(function, name):
-        if getattr(targets, name) is None or getattr(off, name) is None:
-            return np.full(len(idx), np.nan)
-        value = function(getattr(off, name)[idx_off], getattr(targets, name)[idx])
-        return np.where(has_partner, value, np.nan)
-
-    return Table(
-        {
-            "OBS_ID": targets.obs_id[idx],
-            "MIMIC_SET": np.repeat(np.arange(n_sets) + 1, n_targets),
-            "OFF_OBS_ID": np.where(has_partner, off.obs_id[idx_off], NO_PARTNER),
-            "LIVETIME_RATIO": compare(np.divide, "livetime"),
-            "DELTA_ZENITH": -compare(np.subtract, "elevation"),
-        }
-    )
 
 
 def _validate(table):

@@ -3,8 +3,13 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+from hypothesis import settings
 
 mpl.use("agg")
+
+# the same examples in every run
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
 
 HESS = Path(os.environ.get("GAMMAPY_DATA", "")) / "hess-dl3-dr1"
 VERITAS = Path(os.environ.get("GAMMAPY_DATA", "")) / "veritas/crab-point-like-ED"

@@ -449,7 +449,7 @@ class TestBadInput:
 
     def test_unknown_off_observation(self, stores, targets):
         maker = MimicMaker(stores["off"], {1: 999})
-        with pytest.raises(ValueError, match="999 for OBS_ID 1.*not among"):
+        with pytest.raises(ValueError, match="OBS_ID 999 is not among"):
             maker.make_observation(targets[0])
 
     def test_no_events(self, off, targets):
@@ -504,8 +504,6 @@ class TestBadInput:
     def test_not_available_yet(self, stores):
         with pytest.raises(NotImplementedError, match="scramble"):
             MimicMaker(stores["off"], {1: 101}, scramble=object())
-        with pytest.raises(NotImplementedError, match="selector"):
-            MimicMaker(stores["off"], {1: 101}, background=object())
 
     def test_not_a_pool(self):
         with pytest.raises(TypeError, match="DataStore or Observations, got list"):

@@ -2,5 +2,6 @@
 
 from .core import ObservationMaker
 from .mimic import MimicMaker
+from .selector import KLBackgroundSelector
 
-__all__ = ["MimicMaker", "ObservationMaker"]
+__all__ = ["KLBackgroundSelector", "MimicMaker", "ObservationMaker"]

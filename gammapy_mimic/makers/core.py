@@ -1,6 +1,7 @@
 """Base class of the makers."""
 
 import abc
+import copy
 import inspect
 import logging
 
@@ -13,7 +14,7 @@ from gammapy.utils import parallel
 
 from ..observation import get_hdu
 
-__all__ = ["ObservationMaker"]
+__all__ = ["ObservationMaker", "check_option", "get_off_observation"]
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,17 @@ class ObservationMaker(Maker):
             )
             return self._mask_all(dataset, observation, is_reduced)
 
-        result = self._make_maps(dataset, self.make_observation(observation))
+        available = [name for name in MAPS if getattr(dataset, name) is not None]
+        # of a reference dataset there is nothing to take over
+        changed = self.changed_maps if is_reduced else available
+        result = self._make_maps(
+            dataset,
+            self.make_observation(observation),
+            selection=[name for name in available if name in changed],
+        )
+        for name in available:
+            if name not in changed:
+                setattr(result, name, getattr(dataset, name))
         if is_reduced and dataset.mask_safe:
             result.mask_safe &= dataset.mask_safe
         result.mask_fit = dataset.mask_fit
@@ -165,12 +176,10 @@ class ObservationMaker(Maker):
         """
         return MapDatasetMaker.make_meta_table(observation)
 
-    def _make_maps(self, dataset, observation):
-        available = [name for name in MAPS if getattr(dataset, name) is not None]
-        selection = [name for name in available if name in self.changed_maps]
+    def _make_maps(self, dataset, observation, selection):
         for name in selection:
             if get_hdu(observation, MAPS[name]) is None:
-                others = [_ for _ in available if _ != name]
+                others = [_ for _ in selection if _ != name]
                 raise ValueError(
                     f"The dataset has a {name} map, but the observation made for "
                     f"OBS_ID {observation.obs_id} has no {MAPS[name]}. "
@@ -181,9 +190,6 @@ class ObservationMaker(Maker):
         observation.aeff = observation.aeff
         result = MapDatasetMaker(selection).run(dataset, observation)
         result.meta_table = self.make_meta_table(observation)
-        for name in available:
-            if name not in selection:
-                setattr(result, name, getattr(dataset, name))
         return result
 
     def _mask_all(self, dataset, observation, is_reduced):
@@ -222,7 +228,9 @@ def _to_str(value):
         return f"{len(value.obs_ids)} observations in {value.hdu_table.base_dir}"
     if isinstance(value, Observations):
         return f"{len(value)} observations"
-    return str(value)
+    if hasattr(value, "__len__") and not isinstance(value, str):
+        value = f"{len(value)} of {type(value).__name__}"
+    return " ".join(str(value).split())
 
 
 def _is_reduced(dataset, observation):
@@ -234,3 +242,39 @@ def _is_reduced(dataset, observation):
     if table is None or "OBS_ID" not in table.colnames:
         return False
     return np.array_equal(np.ravel(table["OBS_ID"]), [observation.obs_id])
+
+
+def check_option(name, value, options):
+    """Raise an error that lists the valid options of a parameter."""
+    if value not in options:
+        raise ValueError(f"Invalid {name}: {value!r}. Choose from {options}.")
+
+
+def get_off_observation(off_observations, obs_id):
+    """Get an observation of a pool.
+
+    Parameters
+    ----------
+    off_observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+        Pool.
+    obs_id : int
+        Observation ID.
+
+    Returns
+    -------
+    observation : `~gammapy.data.Observation`
+        Observation that can be loaded without an effect on the pool.
+
+    Raises
+    ------
+    ValueError
+        If it is not there.
+    """
+    if isinstance(off_observations, DataStore):
+        if obs_id in off_observations.obs_ids:
+            return off_observations.obs(obs_id, required_irf="all-optional")
+    else:
+        for observation in off_observations:
+            if observation.obs_id == obs_id:
+                return copy.copy(observation)
+    raise ValueError(f"OBS_ID {obs_id} is not among the OFF observations.")

@@ -31,7 +31,8 @@ from ..observation import (
 )
 from ..plan import NO_PARTNER, MimicPlan
 from ..version import __version__
-from .core import ObservationMaker
+from .core import ObservationMaker, check_option, get_off_observation
+from .selector import KLBackgroundSelector, replace_background
 
 __all__ = ["MimicMaker"]
 
@@ -69,8 +70,9 @@ class MimicMaker(ObservationMaker):
     time : {"target", "off"}, optional
         "target" shifts events and GTI to the start of the target observation, "off"
         keeps them. Default is "target".
-    background : {"off", "target"}, optional
-        Whose background IRF the result has. Default is "off".
+    background : {"off", "target"} or `KLBackgroundSelector`, optional
+        Whose background IRF the result has. A selector makes a template for each
+        mimic, without all OFF observations of the mimic set. Default is "off".
     scramble : `ScrambleMaker`, optional
         Applied to the OFF observation before it is moved. Not available yet.
 
@@ -79,7 +81,7 @@ class MimicMaker(ObservationMaker):
     ValueError
         If an option is not valid, or the plan is not.
     NotImplementedError
-        If a scramble maker or a background selector is given.
+        If a scramble maker is given.
 
     Examples
     --------
@@ -109,14 +111,10 @@ class MimicMaker(ObservationMaker):
             )
         if scramble is not None:
             raise NotImplementedError("scramble is not available yet, pass None.")
-        if not isinstance(background, str):
-            raise NotImplementedError(
-                "A background selector is not available yet, pass one of "
-                f"{self.available_backgrounds}."
-            )
-        _check_option("alignment", alignment, self.available_alignments)
-        _check_option("time", time, self.available_times)
-        _check_option("background", background, self.available_backgrounds)
+        check_option("alignment", alignment, self.available_alignments)
+        check_option("time", time, self.available_times)
+        if not isinstance(background, KLBackgroundSelector):
+            check_option("background", background, self.available_backgrounds)
         if alignment == "altaz" and time == "off":
             raise ValueError(_ALTAZ_NEEDS_TIME)
 
@@ -168,17 +166,7 @@ class MimicMaker(ObservationMaker):
                 f"{self.mimic_set} of the plan. Leave it out or change the plan."
             )
         obs_id = self._partners[observation.obs_id]
-        if isinstance(self.off_observations, DataStore):
-            if obs_id in self.off_observations.obs_ids:
-                return self.off_observations.obs(obs_id, required_irf="all-optional")
-        else:
-            for off in self.off_observations:
-                if off.obs_id == obs_id:
-                    return copy.copy(off)
-        raise ValueError(
-            f"The plan needs OFF observation {obs_id} for OBS_ID "
-            f"{observation.obs_id}, but it is not among the OFF observations."
-        )
+        return get_off_observation(self.off_observations, obs_id)
 
     def make_observation(self, observation):
         """Make the mimic of a target observation.
@@ -198,8 +186,8 @@ class MimicMaker(ObservationMaker):
         ------
         ValueError
             If there is no partner, the OFF observation has no valid events or no GTI,
-            the target has no GTI, a location is missing (ALTAZ), or one of them was
-            taken in DRIFT mode.
+            the target has no GTI, a location is missing (ALTAZ), one of them was taken
+            in DRIFT mode, or the selector finds no OFF observation for the template.
         """
         off = self.get_off_observation(observation)
         load_events_file(off)
@@ -211,7 +199,7 @@ class MimicMaker(ObservationMaker):
             observation, off, target_header, events.table.meta, shift
         )
 
-        return Observation(
+        mimic = Observation(
             obs_id=observation.obs_id,
             meta=self._make_meta(observation, off, gti, header),
             gti=gti,
@@ -221,6 +209,17 @@ class MimicMaker(ObservationMaker):
             obs_filter=_keep_phase_filter(off.obs_filter),
             **self._get_irfs(observation, off),
         )
+        if isinstance(self.background, KLBackgroundSelector):
+            mimic = self._replace_background(mimic)
+        return mimic
+
+    def _replace_background(self, mimic):
+        """Give the mimic a template that none of its mimic set is part of."""
+        bkg = self.background.make_background(
+            mimic, exclude=self.plan.off_obs_ids(self.mimic_set)
+        )
+        mimic.events.table.meta["HDUVERS"] = "0.3"
+        return replace_background(mimic, bkg)
 
     def make_meta_table(self, observation):
         """Make the meta table of a dataset, with ``OFF_OBS_ID`` and ``MIMIC_SET``.
@@ -351,11 +350,6 @@ _ALTAZ_NEEDS_TIME = (
     "target's field of view has another orientation. For alignment='auto' the "
     "background IRF of the OFF observation says ALTAZ."
 )
-
-
-def _check_option(name, value, options):
-    if value not in options:
-        raise ValueError(f"Invalid {name}: {value!r}. Choose from {options}.")
 
 
 def _check_gti(observation):

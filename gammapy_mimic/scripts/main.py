@@ -8,9 +8,11 @@ import matplotlib as mpl
 from gammapy.utils import pbar
 
 from ..version import __version__
+from .background import background
 from .convert import convert
 from .demo import demo
 from .make import make
+from .rank import rank
 
 __all__ = ["cli", "main"]
 
@@ -28,9 +30,8 @@ def cli(debug, quiet):
     mpl.use("agg")
 
 
-cli.add_command(convert)
-cli.add_command(demo)
-cli.add_command(make)
+for command in (background, convert, demo, make, rank):
+    cli.add_command(command)
 
 
 def main(args=None):

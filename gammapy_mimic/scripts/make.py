@@ -10,49 +10,38 @@ from astropy.table import Table
 from gammapy.data import DataStore
 
 from ..analysis import reduce_fov_background
-from ..criteria import MatchCriteria
 from ..estimators import (
     make_significance_table,
     measure_significance,
     stack_significance,
 )
-from ..io import find_broken_files, open_datastore, remove_datastore, write_datastore
+from ..io import remove_datastore, write_datastore
 from ..makers import MimicMaker
 from ..plan import MimicPlan
-from ..query import query_obs_table
 from ..visualization import plot_significance, plot_significance_distributions
+from .inputs import input_options, make_selector, selector_options
 from .options import (
-    IntList,
-    KeyValue,
     alignment_option,
     background_option,
-    n_jobs_option,
     n_sets_option,
     random_state_option,
     time_option,
 )
 
-__all__ = ["make", "make_mimic_sets", "reduce_mimic_sets"]
+__all__ = ["make", "make_mimic_sets", "reduce_mimic_sets", "save_figure"]
 
 log = logging.getLogger(__name__)
 
 
 @click.command()
+@input_options
+@selector_options
 @click.option(
-    "--datastore", required=True, help="Folder of the DL3 datastore with the targets."
-)
-@click.option("--off-datastore", help="Folder with the OFF observations, if another.")
-@click.option("--target-obs", type=IntList(), help="Target observations.")
-@click.option("--target-query", help="Expression that selects the targets.")
-@click.option("--off-obs", type=IntList(), help="OFF observations.")
-@click.option("--off-query", help="Expression that selects the OFF observations.")
-@click.option(
-    "--criterion",
-    "-c",
-    "criteria",
-    type=KeyValue(),
-    multiple=True,
-    help="What OFF and target must share, such as azimuth='45 deg' or livetime=0.2.",
+    "--ranking",
+    type=click.Choice(["kl", "airmass"]),
+    default="kl",
+    show_default=True,
+    help="Rank by the divergence of the events, or read none and rank by airmass.",
 )
 @n_sets_option
 @click.option(
@@ -74,8 +63,6 @@ log = logging.getLogger(__name__)
 )
 @click.option("--outdir", required=True, help="Folder for the result.")
 @click.option("--overwrite", is_flag=True, help="Replace results of an earlier run.")
-@click.option("--strict", is_flag=True, help="Stop at a broken file, do not skip it.")
-@n_jobs_option
 @click.option("--reduce", is_flag=True, help="Draw significance maps of the sets.")
 @click.option(
     "--energy-range",
@@ -94,13 +81,10 @@ log = logging.getLogger(__name__)
     "--offset-max", default="2 deg", show_default=True, help="Largest offset used."
 )
 def make(
-    datastore,
-    off_datastore,
-    target_obs,
-    target_query,
-    off_obs,
-    off_query,
-    criteria,
+    read_inputs,
+    selector_options,
+    index_path,
+    ranking,
     n_sets,
     randomise,
     random_state,
@@ -110,7 +94,6 @@ def make(
     irfs,
     outdir,
     overwrite,
-    strict,
     n_jobs,
     reduce,
     **reduce_options,
@@ -118,32 +101,36 @@ def make(
     """Make mimic sets of target observations from OFF observations.
 
     Queries are expressions in the columns of the observation index, for instance
-    "TARGET_NAME == 'Off data'".
+    "TARGET_NAME == 'Off data'". Exclude the sources of the targets, too: their events
+    would make all OFF observations look different.
     """
-    criteria = MatchCriteria.create(dict(criteria))
     outdir = _check_outdir(outdir, overwrite)
-    target_store = open_datastore(datastore)
-    off_store = open_datastore(off_datastore) if off_datastore else target_store
-    targets = _select(target_store, "target", target_obs, target_query)
-    off = _select(off_store, "off", off_obs, off_query)
-    targets = _skip_broken(target_store, targets, n_jobs, strict)
-    off = _skip_broken(off_store, off, n_jobs, strict)
-    plan = MimicPlan.from_obs_tables(
-        targets, off, criteria, n_sets, randomise, random_state=random_state
-    )
-    observations = target_store.get_observations(
-        targets["OBS_ID"], required_irf="all-optional"
-    )
-    maker_options = {"alignment": alignment, "time": time, "background": background}
+    inputs = read_inputs()
+    observations = inputs.observations
+    options = {
+        "n_sets": n_sets,
+        "randomise": randomise,
+        "random_state": random_state,
+    }
+    if ranking == "kl":
+        selector = make_selector(inputs.off_store, selector_options, index_path, n_jobs)
+        plan = selector.make_plan(observations, n_jobs=n_jobs, **options)
+    else:
+        tables = inputs.target_store.obs_table, inputs.off_store.obs_table
+        plan = MimicPlan.from_obs_tables(
+            *tables, selector_options["criteria"], **options
+        )
     make_mimic_sets(
         observations,
-        off_store,
+        inputs.off_store,
         plan,
         outdir,
         irfs=irfs,
         overwrite=overwrite,
         n_jobs=n_jobs,
-        **maker_options,
+        alignment=alignment,
+        time=time,
+        background=background,
     )
     if reduce:
         reduce_mimic_sets(plan, outdir, n_jobs=n_jobs, **reduce_options)
@@ -258,13 +245,13 @@ def reduce_mimic_sets(
         )
         distributions.append(distribution)
         figure = plot_significance(significance, distribution, title=name)
-        _save(figure, outdir / f"significance_{mimic_set}.png")
+        save_figure(figure, outdir / f"significance_{mimic_set}.png")
 
     total = stack_significance(distributions)
     figure, ax = plt.subplots(figsize=(7, 5), layout="constrained")
     plot_significance_distributions(distributions, total, ax=ax)
     ax.set_title(f"{len(distributions)} mimic sets")
-    _save(figure, outdir / "significance.png")
+    save_figure(figure, outdir / "significance.png")
 
     table = make_significance_table([*distributions, total])
     table.write(outdir / "significance.ecsv", overwrite=True)
@@ -272,7 +259,8 @@ def reduce_mimic_sets(
     return table
 
 
-def _save(figure, path):
+def save_figure(figure, path):
+    """Save a figure to a file, close it, and say so."""
     figure.savefig(path, dpi=120)
     plt.close(figure)
     click.echo(f"Wrote {path}")
@@ -292,33 +280,3 @@ def _check_outdir(outdir, overwrite):
 def _get_other_sets(outdir, sets):
     names = {f"mimic_{_}" for _ in sets}
     return [_ for _ in outdir.glob("mimic_*") if _.is_dir() and _.name not in names]
-
-
-def _select(store, kind, obs_ids, query):
-    """Select rows of the observation table by OBS_ID or by an expression."""
-    if (obs_ids is None) == (query is None):
-        raise click.UsageError(f"Give either --{kind}-obs or --{kind}-query.")
-    if query is not None:
-        return query_obs_table(store.obs_table, query)
-    if not obs_ids:
-        raise click.UsageError(f"--{kind}-obs is empty.")
-    unknown = sorted(set(obs_ids) - set(store.obs_table["OBS_ID"].tolist()))
-    if unknown:
-        raise click.UsageError(
-            f"--{kind}-obs: OBS_ID {unknown} are not in {store.hdu_table.base_dir}."
-        )
-    return store.obs_table.select_obs_id(sorted(set(obs_ids)))
-
-
-def _skip_broken(store, table, n_jobs, strict):
-    """Leave out the observations whose files cannot be read."""
-    broken = find_broken_files(store, table["OBS_ID"], n_jobs=n_jobs)
-    for obs_id, reason in broken.items():
-        message = f"OBS_ID {obs_id} cannot be read: {reason}"
-        if strict:
-            raise OSError(message)
-        click.echo(f"Skipped: {message}", err=True)
-    keep = [obs_id not in broken for obs_id in table["OBS_ID"]]
-    if not any(keep):
-        raise OSError(f"None of {len(table)} observations can be read.")
-    return table[keep]

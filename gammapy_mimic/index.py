@@ -1,0 +1,756 @@
+"""The binned events of an archive of observations, in one small file.
+
+Comparing one observation with thousands of others needs their counts in bins of energy
+and offset, and the conditions they were taken under. `OffIndex` keeps both, so that
+every file of the archive is read only once.
+"""
+
+import contextlib
+import functools
+import hashlib
+import logging
+import os
+import warnings
+from typing import NamedTuple
+
+import astropy.units as u
+import numpy as np
+from astropy.io import fits
+from astropy.table import Column, Table
+from gammapy.data import DataStore, Observations, ObservationTable
+from gammapy.utils import parallel
+from gammapy.utils.fits import HDULocation
+from gammapy.utils.scripts import make_path
+from regions import (
+    Regions,
+)
+
+from .binning import FoVBinning
+from .criteria import Conditions
+from .exclusion import regions_to_text
+from .observation import OBS_TABLE_COLUMNS, get_fixed_pointing, get_hdu, make_obs_table
+from .version import __version__
+
+__all__ = ["OffIndex"]
+
+log = logging.getLogger(__name__)
+
+INDEX_VERSION = 1
+FILE_COLUMNS = ("FILE_SIZE", "FILE_TIME")
+META_KEYS = (
+    "MJDREFI",
+    "MJDREFF",
+    "TIMEUNIT",
+    "TIMESYS",
+    "TIMEREF",
+    "GEOLON",
+    "GEOLAT",
+    "ALTITUDE",
+)
+EVENT_COLUMNS = {"RA": "deg", "DEC": "deg", "ENERGY": "TeV"}
+NO_FILE = (-1, -1)
+
+
+class OffIndex:
+    """The binned events and the conditions of many observations.
+
+    See `create`, `read` and `update` to get one. The rows are sorted by OBS_ID.
+
+    Parameters
+    ----------
+    table : `~gammapy.data.ObservationTable`
+        Observation table with ``ENERGY_MIN``, ``ENERGY_MAX``, ``FILE_SIZE`` and
+        ``FILE_TIME``.
+    counts : `~numpy.ndarray` of int
+        Counts outside the exclusion regions. Shape (n_obs, n_energy, n_offset).
+    fraction : `~numpy.ndarray` of float
+        Part of the solid angle of each ring of offset that is outside the exclusion
+        regions. Shape (n_obs, n_offset).
+    binning : `FoVBinning`
+        Bins and exclusion regions.
+    broken : `~astropy.table.Table`, optional
+        ``OBS_ID`` and ``REASON`` of the observations that cannot be used.
+
+    Examples
+    --------
+    >>> index = OffIndex.create(data_store, n_jobs=4)  # doctest: +SKIP
+    >>> index.write("off-index.fits")  # doctest: +SKIP
+    >>> index = OffIndex.read("off-index.fits").update(data_store)  # doctest: +SKIP
+    """
+
+    def __init__(self, table, counts, fraction, binning, broken=None):
+        self.table = table
+        # the checksum, and whoever keeps it, relies on them
+        self.counts, self.fraction = counts.view(), fraction.view()
+        self.counts.setflags(write=False)
+        self.fraction.setflags(write=False)
+        self.binning = binning
+        self.broken = _make_broken_table({}) if broken is None else broken
+
+    @classmethod
+    def create(
+        cls,
+        observations,
+        energy_axis=None,
+        offset_axis=None,
+        exclusion_regions=(),
+        n_jobs=None,
+        parallel_backend=None,
+    ):
+        """Read the events of all observations and count them.
+
+        The result does not depend on the order of the observations, the number of jobs
+        or the backend. Of a file only the events and the header of the effective area
+        are read, in one go; `~gammapy_mimic.io.find_broken_files` finds damage in the
+        rest of it.
+
+        Parameters
+        ----------
+        observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+            Observations. Those that are in memory, or have an ``obs_filter``, are
+            counted in this process.
+        energy_axis : `~gammapy.maps.MapAxis`, optional
+            Axis of the name "energy". Default is `ENERGY_AXIS`.
+        offset_axis : `~gammapy.maps.MapAxis`, optional
+            Axis of the name "offset". Default is `OFFSET_AXIS`.
+        exclusion_regions : list of `~regions.SkyRegion`, optional
+            Sources in any of the fields. Default is none.
+        n_jobs : int, optional
+            Number of processes. Default is that of `gammapy.utils.parallel`, 1.
+        parallel_backend : {"multiprocessing", "ray"}, optional
+            Backend. Default is that of `gammapy.utils.parallel`.
+
+        Returns
+        -------
+        index : `OffIndex`
+            Index. Observations that cannot be used are in ``broken``, with a warning.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not valid, an OBS_ID is there twice, or there is no
+            observation that can be used.
+        """
+        binning = FoVBinning.create(energy_axis, offset_axis, exclusion_regions)
+        return cls._make_empty(binning).update(observations, n_jobs, parallel_backend)
+
+    @classmethod
+    def _make_empty(cls, binning):
+        table = ObservationTable({"OBS_ID": np.zeros(0, dtype=int)})
+        _add_columns(table, [], [])
+        n_energy, n_offset = binning.shape
+        counts = np.zeros((0, n_energy, n_offset), dtype=np.int32)
+        return cls(table, counts, np.zeros((0, n_offset)), binning)
+
+    def update(self, observations, n_jobs=None, parallel_backend=None):
+        """Make the index of these observations, reading only what is not known yet.
+
+        An observation is known if it is in this index and the size and time of its
+        files have not changed. One in memory never is. The conditions are always those
+        of the given observations.
+
+        Parameters
+        ----------
+        observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+            All observations of the new index, not only the added ones.
+        n_jobs, parallel_backend
+            As for `create`.
+
+        Returns
+        -------
+        index : `OffIndex`
+            The same as `create` gives with this binning.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `create`.
+        """
+        sources = _find_sources(observations)
+        stamps = {obs_id: _get_stamp(_) for obs_id, _ in sources.items()}
+        rows = self._get_known_rows(stamps)
+        new = {obs_id: _ for obs_id, _ in sources.items() if obs_id not in rows}
+        obs_table = getattr(observations, "obs_table", None)
+        rows |= _count_all(
+            new, self.binning, obs_table is None, n_jobs, parallel_backend
+        )
+
+        broken = {obs_id: _ for obs_id, _ in rows.items() if isinstance(_, str)}
+        rows = {obs_id: rows[obs_id] for obs_id in sorted(set(rows) - set(broken))}
+        _report_broken(broken, len(sources))
+        if obs_table is None:
+            table = _make_obs_table(rows, sources)
+        else:
+            table = _select_obs_table(obs_table, list(rows))
+        table = _to_plain_table(table)
+        _add_columns(table, rows.values(), [stamps[obs_id] for obs_id in rows])
+        return type(self)(
+            table=table,
+            counts=np.array([_.counts for _ in rows.values()], dtype=np.int32),
+            fraction=np.array([_.fraction for _ in rows.values()]),
+            binning=self.binning,
+            broken=_make_broken_table(broken),
+        )
+
+    def _get_known_rows(self, stamps):
+        known = zip(*(self.table[name].tolist() for name in FILE_COLUMNS), strict=True)
+        ranges = zip(self.table["ENERGY_MIN"], self.table["ENERGY_MAX"], strict=True)
+        return {
+            obs_id: _Row(self.counts[idx], self.fraction[idx], energy_range)
+            for idx, (obs_id, stamp, energy_range) in enumerate(
+                zip(self.obs_ids.tolist(), known, ranges, strict=True)
+            )
+            if stamp != NO_FILE and stamps.get(obs_id) == stamp
+        }
+
+    @property
+    def obs_ids(self):
+        """Observation IDs, rising (`~numpy.ndarray`)."""
+        return np.asarray(self.table["OBS_ID"])
+
+    @property
+    def energy_axis(self):
+        """Energy axis in TeV (`~gammapy.maps.MapAxis`)."""
+        return self.binning.energy_axis
+
+    @property
+    def offset_axis(self):
+        """Offset axis in deg (`~gammapy.maps.MapAxis`)."""
+        return self.binning.offset_axis
+
+    @property
+    def exclusion_regions(self):
+        """Exclusion regions (list of `~regions.SkyRegion`)."""
+        return self.binning.exclusion_regions
+
+    @property
+    def conditions(self):
+        """Conditions of the observations (`~gammapy_mimic.criteria.Conditions`)."""
+        return Conditions.from_obs_table(self.table)
+
+    @property
+    def checksum(self):
+        """Hash of bins, exclusion regions, counts and observation table (str).
+
+        It does not depend on where the files are and when they were written.
+        """
+        digest = hashlib.sha256(regions_to_text(self.exclusion_regions).encode())
+        names = [_ for _ in self.table.colnames if _ not in FILE_COLUMNS]
+        columns = [self.table[name] for name in names]
+        binning = self.binning.energy_edges, self.binning.offset_edges
+        for values in (names, *binning, self.counts, self.fraction, *columns):
+            digest.update(_to_bytes(np.asarray(values)))
+        return digest.hexdigest()
+
+    def __len__(self):
+        return len(self.table)
+
+    def __str__(self):
+        energy, offset = self.binning.energy_edges, self.binning.offset_edges
+        return (
+            f"{type(self).__name__}\n\n"
+            f"  observations      : {len(self)}\n"
+            f"  broken            : {len(self.broken)}\n"
+            f"  events            : {self.counts.sum()}\n"
+            f"  energy            : {len(energy) - 1} bins, "
+            f"{energy[0]:.3g} to {energy[-1]:.3g} TeV\n"
+            f"  offset            : {len(offset) - 1} bins, "
+            f"{offset[0]:.3g} to {offset[-1]:.3g} deg\n"
+            f"  exclusion regions : {len(self.exclusion_regions)}\n"
+        )
+
+    def select(self, obs_ids):
+        """Select observations.
+
+        Parameters
+        ----------
+        obs_ids : list of int
+            Observation IDs, in any order.
+
+        Returns
+        -------
+        index : `OffIndex`
+            Their rows, sorted by OBS_ID.
+
+        Raises
+        ------
+        ValueError
+            If one is not in the index, or none is given.
+        """
+        obs_ids = np.unique(np.asarray(obs_ids, dtype=int))
+        if len(obs_ids) == 0:
+            raise ValueError("There are no observations to select.")
+        missing = np.setdiff1d(obs_ids, self.obs_ids)
+        if len(missing):
+            reasons = dict(self.broken.iterrows())
+            reason = reasons.get(missing[0], "it was not among the observations")
+            raise ValueError(
+                f"{len(missing)} of {len(obs_ids)} observations are not in the index: "
+                f"OBS_ID {missing[0]} ({reason})"
+            )
+        rows = np.searchsorted(self.obs_ids, obs_ids)
+        return type(self)(
+            self.table[rows], self.counts[rows], self.fraction[rows], self.binning
+        )
+
+    def write(self, path, overwrite=False):
+        """Write the index to a FITS file, complete or not at all.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            File.
+        overwrite : bool, optional
+            Whether to replace an existing file. Default is False.
+
+        Raises
+        ------
+        FileExistsError
+            If the file exists and may not be replaced.
+        """
+        path = make_path(path)
+        if path.exists() and not overwrite:
+            raise FileExistsError(
+                f"{path} exists. Choose another name, or overwrite it."
+            )
+        # the temporary name keeps the ending, which tells whether to compress
+        temporary = path.with_name(f".{os.getpid()}-{path.name}")
+        try:
+            self._to_hdu_list().writeto(temporary, overwrite=True)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, path):
+        """Read an index.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            File.
+
+        Returns
+        -------
+        index : `OffIndex`
+            Index, equal to the one that was written.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is not an index of this version, or is damaged. It can be
+            created anew.
+        """
+        path = make_path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no index of observations in {path}.")
+        try:
+            with _open_fits(path) as hdu_list:
+                return cls._from_hdu_list(hdu_list)
+        # a damaged file makes astropy raise nearly anything
+        except Exception as error:
+            raise ValueError(
+                f"{path} cannot be read as an index of observations: "
+                f"{_describe(error)}. Create it anew."
+            ) from error
+
+    def _to_hdu_list(self):
+        primary = fits.PrimaryHDU()
+        primary.header["CREATOR"] = f"gammapy-mimic {__version__}"
+        primary.header["IDX_VERS"] = INDEX_VERSION, "version of the format"
+        primary.header["IDX_HASH"] = self.checksum
+        arrays = {
+            "COUNTS": self.counts,
+            "FRACTION": self.fraction,
+            "ENERGY_EDGES": self.binning.energy_edges,
+            "OFFSET_EDGES": self.binning.offset_edges,
+        }
+        regions = regions_to_text(self.exclusion_regions).splitlines()
+        tables = {
+            "OBS_INDEX": self.table,
+            "EXCLUSION_REGIONS": Table([np.array(regions, dtype=str)], names=["DS9"]),
+            "BROKEN": self.broken,
+        }
+        hdus = [fits.ImageHDU(_, name=name) for name, _ in arrays.items()]
+        hdus += [fits.BinTableHDU(_, name=name) for name, _ in tables.items()]
+        return fits.HDUList([primary, *hdus])
+
+    @classmethod
+    def _from_hdu_list(cls, hdu_list):
+        header = hdu_list[0].header
+        if "IDX_VERS" not in header:
+            raise ValueError("it is another kind of file")
+        if header["IDX_VERS"] != INDEX_VERSION:
+            raise ValueError(
+                f"it has the version {header['IDX_VERS']} of the format, "
+                f"this is version {INDEX_VERSION}"
+            )
+        names = ("ENERGY_EDGES", "OFFSET_EDGES", "COUNTS", "FRACTION")
+        energy_edges, offset_edges, counts, fraction = (
+            _to_native(hdu_list[name].data) for name in names
+        )
+        names = ("OBS_INDEX", "EXCLUSION_REGIONS", "BROKEN")
+        table, text, broken = (_to_plain_table(_read_table(hdu_list[_])) for _ in names)
+        regions = Regions.parse("\n".join(text["DS9"]), format="ds9")
+        binning = FoVBinning(energy_edges, offset_edges, regions)
+        index = cls(table, counts, fraction, binning, Table(broken, meta={}))
+        if index.checksum != header["IDX_HASH"]:
+            raise ValueError("its content does not fit its checksum")
+        return index
+
+
+# ---------------------------------------------------------------------------- tables
+
+
+def _to_bytes(values):
+    """Bytes that are the same on all machines, whatever the width of strings."""
+    if values.dtype.kind == "U":
+        return "\0".join(values.ravel()).encode()
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
+
+
+def _to_native(values):
+    return np.array(values, dtype=values.dtype.newbyteorder("="))
+
+
+def _to_plain_table(table):
+    """Copy of a table that FITS keeps as it is: no masks, no bytes, all in ASCII."""
+    columns = [
+        Column(_to_plain_values(column), name=name, unit=column.unit)
+        for name, column in table.columns.items()
+    ]
+    meta = {key: table.meta[key] for key in META_KEYS if key in table.meta}
+    return ObservationTable(columns, meta=meta)
+
+
+def _to_plain_values(column):
+    mask = np.ma.getmaskarray(np.ma.asarray(column))
+    values = np.array(np.ma.getdata(np.ma.asarray(column)))
+    kind = values.dtype.kind
+    if kind in "SUO":
+        values = np.char.encode(_to_str(values), "ascii", "backslashreplace")
+        return np.where(mask, "", np.char.rstrip(np.char.decode(values, "ascii")))
+    if mask.any():
+        return np.where(mask, False if kind == "b" else np.nan, values)
+    if kind in "iu":
+        return values.astype(np.int64)
+    return _to_native(values)
+
+
+def _to_str(values):
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "backslashreplace")
+    return values.astype(str)
+
+
+def _read_table(hdu):
+    return Table.read(hdu, mask_invalid=False)
+
+
+def _add_columns(table, rows, stamps):
+    ranges = np.array([_.energy_range for _ in rows], dtype=float).reshape(-1, 2)
+    for name, values in zip(("ENERGY_MIN", "ENERGY_MAX"), ranges.T, strict=True):
+        table[name] = Column(values, unit="TeV")
+    stamps = np.array(stamps, dtype=np.int64).reshape(-1, 2)
+    for name, values in zip(FILE_COLUMNS, stamps.T, strict=True):
+        table[name] = values
+
+
+def _make_broken_table(broken):
+    obs_ids = sorted(broken)
+    reasons = np.array([broken[_] for _ in obs_ids], dtype=str)
+    table = Table({"OBS_ID": np.array(obs_ids, dtype=int), "REASON": reasons})
+    return Table(_to_plain_table(table))
+
+
+def _report_broken(broken, n_obs):
+    if not broken:
+        return
+    obs_id, reason = min(broken.items())
+    if len(broken) == n_obs:
+        raise ValueError(
+            f"None of {n_obs} observations can be used. OBS_ID {obs_id}: {reason}"
+        )
+    log.warning(
+        f"{len(broken)} of {n_obs} observations cannot be used, see 'broken' of the "
+        f"index. OBS_ID {obs_id}: {reason}"
+    )
+
+
+def _make_obs_table(rows, sources):
+    """Observation table from headers, reading those of rows that were known."""
+    headers = [row.header or _read_header(sources[i]) for i, row in rows.items()]
+    headers = [_ | {"OBS_ID": i} for i, _ in zip(rows, headers, strict=True)]
+    return make_obs_table(headers)
+
+
+def _select_obs_table(table, obs_ids):
+    ids = np.asarray(table["OBS_ID"])
+    order = np.argsort(ids)
+    return table[order[np.searchsorted(ids, obs_ids, sorter=order)]]
+
+
+# --------------------------------------------------------------------------- reading
+
+
+class _Location(NamedTuple):
+    path: str
+    hdu: str
+
+
+class _FileSource(NamedTuple):
+    """Where to read an observation: small, to be sent to other processes."""
+
+    events: _Location
+    aeff: _Location | None
+
+
+class _Row(NamedTuple):
+    counts: np.ndarray
+    fraction: np.ndarray
+    energy_range: tuple
+    header: dict | None = None
+
+
+def _find_sources(observations):
+    """Find where the observations are: a source, an observation, or why neither."""
+    if isinstance(observations, DataStore):
+        sources = _find_sources_in_store(observations)
+    elif isinstance(observations, Observations):
+        sources = {int(_.obs_id): _get_source(_) for _ in observations}
+        if len(sources) < len(observations):
+            ids, n = np.unique([_.obs_id for _ in observations], return_counts=True)
+            raise ValueError(f"OBS_ID {ids[n > 1].tolist()} are there more than once.")
+    else:
+        raise TypeError(
+            "observations must be a DataStore or Observations, "
+            f"got {type(observations).__name__}"
+        )
+    if not sources:
+        raise ValueError("There are no observations to index.")
+    return sources
+
+
+def _find_sources_in_store(datastore):
+    locations = _find_locations(datastore.hdu_table)
+    obs_ids = set(np.asarray(datastore.hdu_table["OBS_ID"]).tolist())
+    sources = dict.fromkeys(obs_ids, "no events in the HDU index")
+    for obs_id, events in locations["events"].items():
+        sources[obs_id] = _FileSource(events, locations["aeff"].get(obs_id))
+    if datastore.obs_table is None:
+        return sources
+
+    indexed = np.asarray(datastore.obs_table["OBS_ID"]).tolist()
+    if len(set(indexed)) < len(indexed):
+        ids, n = np.unique(indexed, return_counts=True)
+        raise ValueError(
+            f"OBS_ID {ids[n > 1].tolist()} are more than once in the observation index."
+        )
+    sources |= dict.fromkeys(set(indexed) - obs_ids, "not in the HDU index")
+    sources |= dict.fromkeys(obs_ids - set(indexed), "not in the observation index")
+    return sources
+
+
+def _find_locations(hdu_table):
+    """Locations of events and effective areas by OBS_ID, in one pass of the table."""
+    names = ("HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME")
+    columns = [np.char.strip(_to_str(np.asarray(hdu_table[_]))) for _ in names]
+    columns = [_.tolist() for _ in (np.asarray(hdu_table["OBS_ID"]), *columns)]
+    base_dir = hdu_table.base_dir.as_posix()
+    locations = {"events": {}, "aeff": {}}
+    for obs_id, hdu_type, hdu_class, *place in zip(*columns, strict=True):
+        # as Gammapy, take the first if there are several
+        if hdu_type in locations and obs_id not in locations[hdu_type]:
+            location = HDULocation(hdu_class, base_dir, *place)
+            locations[hdu_type][obs_id] = _to_location(location)
+    return locations
+
+
+def _to_location(location):
+    path = location.path()
+    if not path.exists():
+        # Gammapy leaves out the folder of the index, and so would the reason
+        path = make_path(location.base_dir) / location.file_dir / location.file_name
+    return _Location(str(path), location.hdu_name)
+
+
+def _get_source(observation):
+    events, aeff = get_hdu(observation, "events"), get_hdu(observation, "aeff")
+    if events is None:
+        return "no events"
+    is_file = isinstance(events, HDULocation) and isinstance(aeff, HDULocation | None)
+    if not is_file or _is_filtered(observation):
+        return observation
+    return _FileSource(_to_location(events), aeff and _to_location(aeff))
+
+
+def _is_filtered(observation):
+    obs_filter = observation.obs_filter
+    return obs_filter.time_filter is not None or bool(obs_filter.event_filters)
+
+
+def _get_stamp(source):
+    """Size and time (in ns) of the files of a source."""
+    if not isinstance(source, _FileSource):
+        return NO_FILE
+    try:
+        stats = [os.stat(_) for _ in {_.path for _ in source if _ is not None}]
+    except OSError:
+        return NO_FILE
+    return sum(_.st_size for _ in stats), max(_.st_mtime_ns for _ in stats)
+
+
+def _count_all(sources, binning, with_header, n_jobs, parallel_backend):
+    """Count the events of all sources: rows, or reasons, by OBS_ID."""
+    rows = {obs_id: _ for obs_id, _ in sources.items() if isinstance(_, str)}
+    files = {i: _ for i, _ in sources.items() if isinstance(_, _FileSource)}
+    others = {i: _ for i, _ in sources.items() if i not in rows and i not in files}
+    n_jobs = parallel.N_JOBS_DEFAULT if n_jobs is None else n_jobs
+    # what is in memory is counted in less time than it takes to send it
+    for group, processes in ((files, n_jobs), (others, 1)):
+        if not group:
+            continue
+        results = parallel.run_multiprocessing(
+            _count_source,
+            [(source, binning, with_header) for source in group.values()],
+            backend=parallel_backend,
+            pool_kwargs={"processes": max(min(processes, len(group)), 1)},
+            method="starmap",
+            task_name="Index observations",
+        )
+        rows.update(zip(group, results, strict=True))
+    return rows
+
+
+def _count_source(source, binning, with_header):
+    """Count the events of an observation. The reason if it cannot be read."""
+    try:
+        if isinstance(source, _FileSource):
+            events, pointing, energy_range, header = _read_file(source)
+            header = _get_conditions(header) if with_header else None
+        else:
+            events, pointing, energy_range, header = _read_observation(source)
+    # a damaged file makes astropy raise nearly anything
+    except Exception as error:
+        reason = _describe(error)
+        is_file = isinstance(source, _FileSource)
+        return f"{source.events.path}: {reason}" if is_file else reason
+    counts, fraction = binning.count(*events, pointing)
+    return _Row(counts, fraction, energy_range, header)
+
+
+def _describe(error):
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
+    return str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _open_fits(path):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="File may have been truncated")
+        with fits.open(path, memmap=False) as hdu_list:
+            yield hdu_list
+
+
+def _read_file(source):
+    """Read events, pointing, safe energy range and header, opening a file once."""
+    location, aeff = source
+    aeff_header = {}
+    with _open_fits(location.path) as hdu_list:
+        hdu = hdu_list[location.hdu]
+        events = _read_events(hdu.data, {_.name: _.unit for _ in hdu.columns})
+        header = hdu.header
+        if aeff is not None and aeff.path == location.path:
+            aeff_header = hdu_list[aeff.hdu].header
+    if aeff is not None and aeff.path != location.path:
+        aeff_header = fits.getheader(*aeff)
+    return events, _get_pointing(header), _get_energy_range(aeff_header), header
+
+
+def _read_header(source):
+    return _get_conditions(fits.getheader(*source.events))
+
+
+def _get_conditions(header):
+    """Get what an observation table needs of the header of a file."""
+    keys = {*OBS_TABLE_COLUMNS, *META_KEYS} & set(header)
+    conditions = {key: header[key] for key in keys}
+    conditions["EVENT_COUNT"] = header["NAXIS2"]
+    empty = (type(None), fits.card.Undefined)
+    return {key: _ for key, _ in conditions.items() if not isinstance(_, empty)}
+
+
+def _read_observation(observation):
+    """As `_read_file`, of an observation in memory or with a filter."""
+    table = observation.events.table
+    names = set(EVENT_COLUMNS) & set(table.colnames)
+    events = _read_events(table, {name: table[name].unit for name in names})
+    pointing = get_fixed_pointing(observation)
+    pointing = float(pointing.ra.deg), float(pointing.dec.deg)
+    header = {**table.meta, "EVENT_COUNT": len(table)}
+    header |= {"RA_PNT": pointing[0], "DEC_PNT": pointing[1]}
+    if _is_filtered(observation):
+        ontime = observation.observation_time_duration.to_value("s")
+        livetime = observation.observation_live_time_duration.to_value("s")
+        header |= {"ONTIME": float(ontime), "LIVETIME": float(livetime)}
+
+    aeff = get_hdu(observation, "aeff")
+    if isinstance(aeff, HDULocation):
+        aeff_header = fits.getheader(*_to_location(aeff))
+    else:
+        aeff_header = getattr(aeff, "meta", None) or {}
+    return events, pointing, _get_energy_range(aeff_header), header
+
+
+def _read_events(data, units):
+    """RA and DEC in deg and ENERGY in TeV, from a table and its units by name."""
+    missing = [name for name in EVENT_COLUMNS if name not in units]
+    if missing:
+        raise ValueError(f"the events have no column {missing}")
+    if len(data) == 0:
+        raise ValueError("no events")
+    events = []
+    for name, unit in EVENT_COLUMNS.items():
+        values = np.ma.filled(np.ma.asarray(data[name], dtype=float), np.nan)
+        n_invalid = np.sum(~np.isfinite(values))
+        if n_invalid:
+            raise ValueError(f"{n_invalid} events without a valid {name}")
+        if units[name] is None:
+            raise ValueError(f"{name} has no unit")
+        events.append(values * _get_factor(str(units[name]), unit))
+    return events
+
+
+@functools.cache
+def _get_factor(unit, new_unit):
+    return u.Unit(unit).to(new_unit)
+
+
+def _get_pointing(header):
+    if str(header.get("OBS_MODE", "")).strip().upper() == "DRIFT":
+        raise ValueError("taken in DRIFT mode, only tracking observations can be used")
+    missing = [key for key in ("RA_PNT", "DEC_PNT") if key not in header]
+    if missing:
+        raise ValueError(f"the header of the events has no {missing}")
+    pointing = float(header["RA_PNT"]), float(header["DEC_PNT"])
+    if not np.all(np.isfinite(pointing)):
+        raise ValueError(f"the pointing {pointing} is not valid")
+    return pointing
+
+
+def _get_energy_range(header):
+    """Safe energy range in TeV, 0 to infinity if the effective area does not tell."""
+    low, high = (_to_float(header.get(key)) for key in ("LO_THRES", "HI_THRES"))
+    return low if low > 0 else 0.0, high if high > 0 else np.inf
+
+
+def _to_float(value):
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return np.nan

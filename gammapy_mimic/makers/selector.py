@@ -1,0 +1,508 @@
+"""Select OFF observations by their background, and make templates from them."""
+
+import copy
+import logging
+from collections import Counter
+
+import numpy as np
+from astropy.table import Table
+from gammapy.data import Observation, Observations
+from gammapy.utils.scripts import make_path
+
+from ..criteria import MatchCriteria, describe_rejections
+from ..index import OffIndex
+from ..observation import IRF_NAMES, get_hdu
+from ..plan import NO_PARTNER, MimicPlan
+from ..ranking import (
+    KL_MAX,
+    compare_predictions,
+    make_checksum,
+    predict_counts,
+    rank_observations,
+)
+from ..template import make_template, select_livetime
+from ..version import __version__
+from .core import ObservationMaker, check_option, get_off_observation
+
+__all__ = ["KLBackgroundSelector"]
+
+log = logging.getLogger(__name__)
+
+
+class KLBackgroundSelector(ObservationMaker):
+    """Find the OFF observations whose background is most alike, and use them.
+
+    OFF observations are compared by the Kullback-Leibler divergence of their events in
+    energy and offset from those of the target, less the noise of counting
+    (`~gammapy_mimic.divergence.compare_counts`).
+
+    As a maker it gives an observation, or in a chain a dataset, the background template
+    made from the best OFF observations.
+
+    Parameters
+    ----------
+    off_observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+        OFF observations.
+    criteria : `~gammapy_mimic.criteria.MatchCriteria` or dict, optional
+        What an OFF observation must have in common with the target.
+    energy_axis, offset_axis : `~gammapy.maps.MapAxis`, optional
+        Bins in which observations are compared. Default are those of
+        `~gammapy_mimic.index.OffIndex`, or of ``index``.
+    distribution : {"counts", "irf"}, optional
+        Compare events, or the counts that the background IRFs predict. These have no
+        noise, and no p-value. Default is "counts".
+    exclusion_regions : list of `~regions.SkyRegion`, optional
+        Sources in any of the fields, targets and OFF. Default are those of ``index``.
+    kl_max : float, optional
+        Largest KL_CORR of a good pair. Default is 0.02, shapes that differ by 20% rms,
+        see `gammapy_mimic.ranking.KL_MAX`.
+    time_request : `~astropy.units.Quantity` or str, optional
+        Livetime to stack into a template. Default is None, all good observations.
+    background : {"2d", "3d"}, optional
+        Dimension of the template. Default is "2d".
+    smooth : {None, "gauss", "poly", "spline"}, optional
+        Smoothing of the template. Default is None.
+    index : `~gammapy_mimic.index.OffIndex`, optional
+        Index of the OFF observations, if there is one. Default is to make it when it
+        is needed, which reads all of them.
+
+    Raises
+    ------
+    ValueError
+        If an option is not valid, or does not agree with the index.
+    """
+
+    tag = "KLBackgroundSelector"
+    changed_maps = ("background",)
+    available_distributions = ("counts", "irf")
+    available_backgrounds = ("2d", "3d")
+    available_smooth = (None, "gauss", "poly", "spline")
+
+    def __init__(
+        self,
+        off_observations,
+        criteria=None,
+        energy_axis=None,
+        offset_axis=None,
+        distribution="counts",
+        exclusion_regions=None,
+        kl_max=KL_MAX,
+        time_request=None,
+        background="2d",
+        smooth=None,
+        index=None,
+    ):
+        check_option("distribution", distribution, self.available_distributions)
+        check_option("background", background, self.available_backgrounds)
+        check_option("smooth", smooth, self.available_smooth)
+        if not kl_max > 0:
+            raise ValueError(f"kl_max must be positive, got {kl_max}")
+        self.off_observations = off_observations
+        self.criteria = MatchCriteria.create(criteria)
+        self.energy_axis = energy_axis
+        self.offset_axis = offset_axis
+        self.distribution = distribution
+        self.exclusion_regions = exclusion_regions
+        self.kl_max = kl_max
+        self.time_request = time_request
+        self.background = background
+        self.smooth = smooth
+        self._index = index
+        self._predicted = {}
+        if index is not None:
+            self._check_index(index)
+
+    @property
+    def index(self):
+        """Index of the OFF observations (`~gammapy_mimic.index.OffIndex`)."""
+        if self._index is None:
+            self._index = self._make_index(self.off_observations)
+        return self._index
+
+    def make_index(self, n_jobs=None, parallel_backend=None):
+        """Make the index now, in parallel if asked to.
+
+        Parameters
+        ----------
+        n_jobs : int, optional
+            Number of processes. Default is that of `gammapy.utils.parallel`, 1.
+        parallel_backend : {"multiprocessing", "ray"}, optional
+            Backend. Default is that of `gammapy.utils.parallel`.
+
+        Returns
+        -------
+        index : `~gammapy_mimic.index.OffIndex`
+            Index of the OFF observations.
+        """
+        self._index = self._make_index(
+            self.off_observations, n_jobs=n_jobs, parallel_backend=parallel_backend
+        )
+        return self._index
+
+    def rank(self, observation, path=None):
+        """Rank the OFF observations for a target.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Target observation.
+        path : str or `~pathlib.Path`, optional
+            ECSV file to keep the table in. It is read if nothing has changed that the
+            table depends on, else made again. Default is None.
+
+        Returns
+        -------
+        table : `~astropy.table.Table`
+            OFF observations, best first, the rejected ones last with their reasons,
+            see `~gammapy_mimic.ranking.rank_observations`.
+        """
+        return self._rank(self._make_target_index([observation]), observation, path)
+
+    def select(self, observation, exclude=()):
+        """Select the OFF observations of the template for a target.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Target observation.
+        exclude : list of int, optional
+            OFF observations not to use. Default is none.
+
+        Returns
+        -------
+        table : `~astropy.table.Table`
+            Rows of `rank`, up to the livetime asked for.
+
+        Raises
+        ------
+        ValueError
+            If there is no good OFF observation.
+        """
+        table = self.rank(observation)
+        is_good = np.isin(table["STATUS"], ("ok", "undecided"))
+        is_good &= ~np.isin(table["OFF_OBS_ID"], list(exclude))
+        if not is_good.any():
+            raise ValueError(
+                f"There is no good OFF observation for OBS_ID {observation.obs_id}. "
+                f"{_describe_failure([table])} kl_max is {self.kl_max}."
+            )
+        table = table[is_good]
+        return table[: select_livetime(table["LIVETIME"].quantity, self.time_request)]
+
+    def make_plan(
+        self,
+        observations,
+        n_sets=5,
+        randomise=True,
+        random_state=0,
+        n_best=10,
+        path=None,
+        n_jobs=None,
+    ):
+        """Make the plan that pairs targets with OFF observations.
+
+        A pair with the status "large_kl" is made only where there is no better one.
+
+        Parameters
+        ----------
+        observations : `~gammapy.data.Observations`
+            Target observations.
+        n_sets : int, optional
+            Number of mimic sets. Default is 5.
+        randomise : bool, optional
+            Whether to draw among the best candidates, or to take the best.
+            Default is True.
+        random_state : int, optional
+            Seed. Default is 0.
+        n_best : int, optional
+            Number of candidates to draw from. Default is 10.
+        path : str or `~pathlib.Path`, optional
+            Folder to keep the table of each target in, see `rank`. Default is None.
+        n_jobs : int, optional
+            Number of processes that read targets. Default is that of
+            `gammapy.utils.parallel`, 1.
+
+        Returns
+        -------
+        plan : `~gammapy_mimic.plan.MimicPlan`
+            Plan. Targets without partner have the status "no_mimic".
+
+        Raises
+        ------
+        ValueError
+            If there is no candidate for any target.
+        """
+        targets = self._make_target_index(observations, n_jobs=n_jobs)
+        by_obs_id = {_.obs_id: _ for _ in observations}
+        tables = []
+        for obs_id in targets.obs_ids:
+            file = None if path is None else make_path(path) / f"kl_{obs_id}.ecsv"
+            target = targets.select([obs_id])
+            table = self._rank(target, by_obs_id[int(obs_id)], file)
+            if np.all(table["STATUS"] == "rejected"):
+                log.warning(
+                    f"No OFF observation matches OBS_ID {obs_id}. "
+                    f"{_describe_failure([table])}"
+                )
+            table.sort("OFF_OBS_ID")
+            tables.append(table)
+
+        matrices = {name: np.array([_[name] for _ in tables]) for name in _PLAN_COLUMNS}
+        is_rejected = matrices["STATUS"] == "rejected"
+        if is_rejected.all():
+            raise ValueError(
+                f"No OFF observation matches any of the {len(tables)} targets. "
+                f"{_describe_failure(tables)}"
+            )
+        cost = np.nan_to_num(matrices["KL_CORR"], nan=np.inf)
+        worst = np.max(cost, where=np.isfinite(cost), initial=0)
+        cost = np.where(is_rejected, np.inf, np.minimum(cost, worst + 1))
+        return MimicPlan.from_cost(
+            targets.obs_ids,
+            self.index.obs_ids,
+            cost,
+            matrices,
+            random_state=random_state,
+            n_sets=n_sets,
+            randomise=randomise,
+            n_best=n_best,
+            avoid=matrices["STATUS"] == "large_kl",
+        )
+
+    def make_background(self, observation, exclude=(), obs_ids=None):
+        """Make the background template for a target.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Target observation.
+        exclude : list of int, optional
+            OFF observations not to use. Default is none.
+        obs_ids : list of int, optional
+            OFF observations to use instead of the selected ones.
+
+        Returns
+        -------
+        bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
+            Background template, see `~gammapy_mimic.template.make_template`.
+
+        Raises
+        ------
+        ValueError
+            If there is no good OFF observation, or the target is a mimic of one of
+            those that would be used.
+        """
+        if obs_ids is None:
+            obs_ids = self.select(observation, exclude)["OFF_OBS_ID"].tolist()
+        used = _get_mimic_obs_id(observation)
+        _check_overlap(observation.obs_id, obs_ids, used)
+        return make_template(
+            [get_off_observation(self.off_observations, _) for _ in obs_ids],
+            dimension=self.background,
+            exclusion_regions=self.exclusion_regions or (),
+            smooth=self.smooth,
+        )
+
+    def make_observation(self, observation):
+        """Make an observation with the background template.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Target observation.
+
+        Returns
+        -------
+        observation : `~gammapy.data.Observation`
+            Same events and IRFs, not read if they are on disk, and the template.
+
+        Raises
+        ------
+        ValueError
+            As `make_background`.
+        """
+        return replace_background(observation, self.make_background(observation))
+
+    def run(self, dataset, observation):
+        """Make the background map of the dataset from the template.
+
+        Parameters
+        ----------
+        dataset : `~gammapy.datasets.MapDataset`
+            Dataset of the observation.
+        observation : `~gammapy.data.Observation`
+            Observation, as it was before any maker.
+
+        Returns
+        -------
+        dataset : `~gammapy.datasets.MapDataset`
+            Dataset with the new background.
+
+        Raises
+        ------
+        ValueError
+            If the counts are those of a mimic that the template would be made of.
+        """
+        table = dataset.meta_table
+        if table is not None and "OFF_OBS_ID" in table.colnames:
+            selected = self.select(observation)["OFF_OBS_ID"].tolist()
+            _check_overlap(observation.obs_id, selected, np.ravel(table["OFF_OBS_ID"]))
+        return super().run(dataset, observation)
+
+    def _rank(self, target, observation, path=None):
+        skip = self.criteria.check_columns(target.conditions, self.index.conditions)
+        checksum = make_checksum(
+            target.checksum,
+            self.index.checksum,
+            self.criteria,
+            self.distribution,
+            self.kl_max,
+            __version__,
+        )
+        path = None if path is None else make_path(path)
+        if path is not None and path.exists():
+            table = Table.read(path)
+            if table.meta.get("CHECKSUM") == checksum:
+                return table
+        kl_irf = None
+        if self.distribution == "irf":
+            kl_irf = self._compare_irfs(target, observation, skip)
+        table = rank_observations(
+            target, self.index, self.criteria, self.kl_max, kl_irf, skip
+        )
+        table.meta.update(OBS_ID=int(target.obs_ids[0]), CHECKSUM=checksum)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table.write(path, overwrite=True)
+        return table
+
+    def _compare_irfs(self, target, observation, skip):
+        """Divergences of the background IRFs, for what the criteria accept."""
+        rejected = self.criteria.reject(
+            target.conditions[0], self.index.conditions, skip
+        )
+        rows = [self._predict(observation)]
+        is_rejected = np.any(list(rejected.values()), axis=0)
+        for obs_id, is_out in zip(self.index.obs_ids, is_rejected, strict=True):
+            if not is_out and obs_id not in self._predicted:
+                off = get_off_observation(self.off_observations, obs_id)
+                self._predicted[obs_id] = self._predict(off)
+            blank = np.full_like(rows[0], np.nan)
+            rows.append(blank if is_out else self._predicted[obs_id])
+        return compare_predictions(rows[0], np.array(rows[1:]))
+
+    def _predict(self, observation):
+        if get_hdu(observation, "bkg") is None:
+            raise ValueError(
+                f"OBS_ID {observation.obs_id} has no background IRF, which "
+                "distribution='irf' compares. Use distribution='counts'."
+            )
+        axes = self.index.energy_axis, self.index.offset_axis
+        return predict_counts(observation.bkg, *axes).ravel()
+
+    def _make_index(self, observations, **kwargs):
+        return OffIndex.create(
+            observations,
+            energy_axis=self.energy_axis,
+            offset_axis=self.offset_axis,
+            exclusion_regions=self.exclusion_regions or (),
+            **kwargs,
+        )
+
+    def _make_target_index(self, observations, **kwargs):
+        """Index of targets, in the bins of the OFF observations."""
+        return self.index.update(Observations(list(observations)), **kwargs)
+
+    def _check_index(self, index):
+        """Check that what else is given agrees with the index."""
+        for name in ("energy_axis", "offset_axis"):
+            axis, own = getattr(self, name), getattr(index, name)
+            if axis is not None and not own.is_allclose(axis, rtol_axes=1e-6):
+                raise ValueError(
+                    f"{name} differs from that of the index. Leave it out, or make "
+                    "the index with it."
+                )
+        if self.exclusion_regions is None:
+            self.exclusion_regions = index.exclusion_regions
+        elif len(self.exclusion_regions) != len(index.exclusion_regions):
+            raise ValueError(
+                f"There are {len(self.exclusion_regions)} exclusion_regions, but "
+                f"{len(index.exclusion_regions)} in the index. Leave them out, or "
+                "make the index with them."
+            )
+
+
+def _describe_failure(tables):
+    """Why there is no candidate in any of these rankings."""
+    reasons = [
+        name
+        for table in tables
+        for row in table["REASONS"]
+        for name in str(row).split(", ")
+        if name
+    ]
+    text = describe_rejections(Counter(reasons), sum(len(_) for _ in tables))
+    accepted = [_["KL_CORR"][_["STATUS"] != "rejected"] for _ in tables]
+    best = np.min(np.concatenate(accepted), initial=np.inf)
+    if np.isfinite(best):
+        text += f" The best KL_CORR of the others is {best:.3g}."
+    return text
+
+
+_PLAN_COLUMNS = (
+    "KL_DIV",
+    "KL_CORR",
+    "P_VALUE",
+    "DELTA_RMS",
+    "LIVETIME_RATIO",
+    "DELTA_ZENITH",
+    "STATUS",
+)
+
+
+def replace_background(observation, bkg):
+    """Give an observation another background, without reading its other parts.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation. Not changed.
+    bkg : `~gammapy.irf.BackgroundIRF`
+        Background.
+
+    Returns
+    -------
+    observation : `~gammapy.data.Observation`
+        Observation with the background. Its metadata say HDUVERS 0.3, as Gammapy would
+        reverse the background of an old H.E.S.S. file.
+    """
+    optional = {**(observation.meta.optional or {}), "HDUVERS": "0.3"}
+    parts = {name: get_hdu(observation, name) for name in IRF_NAMES}
+    return Observation(
+        obs_id=observation.obs_id,
+        meta=observation.meta.model_copy(update={"optional": optional}),
+        gti=get_hdu(observation, "gti"),
+        events=get_hdu(observation, "events"),
+        pointing=observation.pointing,
+        location=observation.observatory_earth_location,
+        obs_filter=copy.deepcopy(observation.obs_filter),
+        **{**parts, "bkg": bkg},
+    )
+
+
+def _get_mimic_obs_id(observation):
+    """OFF observation that a mimic is made of, in a list, empty for another one."""
+    if get_hdu(observation, "events") is None:
+        return []
+    obs_id = observation.events.table.meta.get("MIM_OBS")
+    return [] if obs_id is None else [obs_id]
+
+
+def _check_overlap(obs_id, selected, used):
+    overlap = sorted({int(_) for _ in used if _ != NO_PARTNER} & set(selected))
+    if overlap:
+        raise ValueError(
+            f"OBS_ID {obs_id} is a mimic of OFF observations {overlap}, which the "
+            "template would be made of. Use MimicMaker(background=selector), or "
+            "exclude all OFF observations of the mimic set."
+        )

@@ -1,0 +1,139 @@
+"""``gammapy-mimic background``: background templates into a datastore."""
+
+from pathlib import Path
+
+import click
+import matplotlib.pyplot as plt
+from gammapy.utils.pbar import progress_bar
+
+from ..io import write_background
+from ..makers import KLBackgroundSelector
+from ..template import make_group_labels, make_templates
+from ..visualization import (
+    plot_background,
+    plot_background_image,
+    plot_background_spectrum,
+)
+from .inputs import input_options, make_selector, selector_options
+from .make import save_figure
+from .options import IntList, KeyValue
+
+__all__ = ["background"]
+
+
+@click.command()
+@input_options
+@selector_options
+@click.option(
+    "--dimension",
+    type=click.Choice(KLBackgroundSelector.available_backgrounds),
+    default="2d",
+    show_default=True,
+    help="Rate by energy and offset, or by energy and FoV position.",
+)
+@click.option(
+    "--smooth",
+    type=click.Choice(["gauss", "poly", "spline"]),
+    help="Smoothing of the templates.",
+)
+@click.option("--time-request", help="Livetime of a template, such as '10 h'.")
+@click.option(
+    "--from-obs",
+    type=IntList(),
+    help="OFF observations of one template for all, instead of the selected ones.",
+)
+@click.option(
+    "--group",
+    "groups",
+    type=KeyValue(),
+    multiple=True,
+    help="One template a group of OFF observations, e.g. ZEN_PNT='[0, 30, 49, 90]'.",
+)
+@click.option("--outdir", required=True, help="Folder of the new datastore.")
+@click.option("--overwrite", is_flag=True, help="Replace the store of an earlier run.")
+def background(
+    read_inputs,
+    selector_options,
+    index_path,
+    dimension,
+    smooth,
+    time_request,
+    from_obs,
+    groups,
+    outdir,
+    overwrite,
+    n_jobs,
+):
+    """Make background templates, and a datastore of the targets that has them.
+
+    By default each target gets a template of its own, from the OFF observations that
+    are most alike. All but the backgrounds is linked to the original files.
+    """
+    if from_obs and groups:
+        raise click.UsageError("Give either --from-obs or --group.")
+    inputs = read_inputs()
+    options = {"background": dimension, "smooth": smooth}
+    if groups:
+        groups = {name.upper(): edges for name, edges in groups}
+        regions = selector_options["exclusion_regions"]
+        templates, labels = _make_groups(inputs, groups, regions, **options)
+    else:
+        selector = make_selector(
+            inputs.off_store,
+            selector_options,
+            index_path,
+            n_jobs,
+            time_request=time_request,
+            **options,
+        )
+        templates, labels = _make_selected(inputs, selector, from_obs)
+    outdir = Path(outdir)
+    write_background(inputs.target_store, outdir, templates, labels, overwrite)
+    click.echo(
+        f"Wrote {outdir}: {len(templates)} backgrounds of {len(labels)} observations"
+    )
+    for label, bkg in templates.items():
+        _plot(bkg, outdir / f"background_{label}.png")
+
+
+def _make_selected(inputs, selector, obs_ids):
+    observations = inputs.observations
+    if obs_ids:
+        bkg = selector.make_background(observations[0], obs_ids=obs_ids)
+        return {"all": bkg}, {_.obs_id: "all" for _ in observations}
+    templates = {
+        _.obs_id: selector.make_background(_)
+        for _ in progress_bar(observations, desc="Make backgrounds")
+    }
+    return templates, {obs_id: obs_id for obs_id in templates}
+
+
+def _make_groups(inputs, groups, regions, background, smooth):
+    off_table, table = inputs.off_store.obs_table, inputs.target_store.obs_table
+    templates = make_templates(
+        inputs.off_store.get_observations(required_irf="all-optional"),
+        off_table,
+        groups,
+        dimension=background,
+        exclusion_regions=regions,
+        smooth=smooth,
+    )
+    labels = dict(
+        zip(table["OBS_ID"].tolist(), make_group_labels(table, groups), strict=True)
+    )
+    missing = [obs_id for obs_id, label in labels.items() if label not in templates]
+    if missing:
+        raise ValueError(
+            f"There is no OFF observation in the group of OBS_ID {missing}. "
+            "Change the groups or the selection."
+        )
+    return templates, {obs_id: int(label) for obs_id, label in labels.items()}
+
+
+def _plot(bkg, path):
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
+    plot_background(bkg, ax=axes[0])
+    plot_background_spectrum(bkg, ax=axes[1])
+    plot_background_image(bkg, ax=axes[2])
+    figure.suptitle(f"{bkg.meta['N_OBS']} OFF observations")
+    save_figure(figure, path)

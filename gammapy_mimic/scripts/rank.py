@@ -1,0 +1,62 @@
+"""``gammapy-mimic rank``: which OFF observations are most alike."""
+
+from pathlib import Path
+
+import click
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ..visualization import plot_kl_matrix, plot_ranking
+from .inputs import input_options, make_selector, selector_options
+from .make import save_figure
+
+__all__ = ["rank"]
+
+
+@click.command()
+@input_options
+@selector_options
+@click.option("--outdir", help="Folder for the tables and plots.")
+@click.option(
+    "--n-rows", default=10, show_default=True, help="Rows of each table on screen."
+)
+def rank(read_inputs, selector_options, index_path, outdir, n_rows, n_jobs):
+    """Rank OFF observations by the divergence of their background from targets.
+
+    Prints a table for each target. With --outdir, writes all rows as kl_OBS_ID.ecsv,
+    the matrix of all pairs, and the ranking against airmass and date. A table whose
+    inputs have not changed is read, not made again.
+    """
+    inputs = read_inputs()
+    selector = make_selector(inputs.off_store, selector_options, index_path, n_jobs)
+    outdir = None if outdir is None else Path(outdir)
+    tables = []
+    for observation in inputs.observations:
+        obs_id = observation.obs_id
+        path = None if outdir is None else outdir / f"kl_{obs_id}.ecsv"
+        table = selector.rank(observation, path)
+        tables.append(table)
+        accepted = table["STATUS"] != "rejected"
+        click.echo(
+            f"\nOBS_ID {obs_id}: {accepted.sum()} of {len(table)} OFF observations "
+            "match the criteria"
+        )
+        click.echo("\n".join(table[:n_rows].pformat(max_width=-1)))
+    if outdir is not None:
+        _plot(tables, selector, outdir)
+
+
+def _plot(tables, selector, outdir):
+    figure, ax = plt.subplots(figsize=(12, 5), layout="constrained")
+    plot_kl_matrix(tables, ax=ax, kl_max=selector.kl_max)
+    save_figure(figure, outdir / "kl_matrix.png")
+
+    conditions = selector.index.conditions
+    for table in tables:
+        rows = np.searchsorted(conditions.obs_id, table["OFF_OBS_ID"])
+        figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+        if conditions.airmass is not None:
+            plot_ranking(table, conditions.airmass[rows], "Airmass", ax=axes[0])
+        if conditions.mjd is not None:
+            plot_ranking(table, conditions.mjd[rows], "Date (MJD)", ax=axes[1])
+        save_figure(figure, outdir / f"kl_{table.meta['OBS_ID']}.png")

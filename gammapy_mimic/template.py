@@ -1,0 +1,1350 @@
+"""Background templates: counts of OFF observations over their exposure.
+
+Counts and exposure are those of the same part of the field of view (FoV): source
+regions are cut from the events and from the solid angle by one and the same test.
+The result is a background IRF, a rate per observation time, energy and solid angle.
+"""
+
+import copy
+import functools
+import logging
+from typing import NamedTuple
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import AltAz, SkyCoord
+from astropy.coordinates.erfa_astrom import ErfaAstromInterpolator, erfa_astrom
+from astropy.io import fits
+from astropy.wcs import WCS
+from gammapy.data import Observation
+from gammapy.irf import Background2D, Background3D
+from gammapy.maps import MapAxes, MapAxis
+from gammapy.utils.fits import HDULocation
+from regions import (
+    CompoundSkyRegion,
+    LineSkyRegion,
+    PixCoord,
+    PointSkyRegion,
+    SkyRegion,
+)
+from scipy.interpolate import BSpline
+from scipy.ndimage import distance_transform_edt
+
+from .fov import INTERPOLATION_STEP, rotate_fov
+from .observation import (
+    get_fixed_pointing,
+    get_fov_alignment,
+    get_hdu,
+    load_events_file,
+)
+from .version import __version__
+
+__all__ = [
+    "TemplateBins",
+    "TemplateCounts",
+    "describe_group",
+    "make_group_labels",
+    "make_template",
+    "make_templates",
+    "select_livetime",
+    "smooth_rate",
+]
+
+log = logging.getLogger(__name__)
+
+CELL_SIZE = 0.02  # deg, of the cells that tell how much of a bin is masked
+TIME_STEP = 60.0  # s, of the rotation of the FoV
+# A bin of which less is unmasked has no exposure: in it the area of the cells is not
+# precise, and its few counts would be scaled up.
+MIN_FRACTION = 0.05
+PIXEL_SIZE = 0.01  # deg, unit of the regions, which are not rasterised
+EMPTY_COUNTS = 0.5  # a bin without counts has at most the rate of so many
+SAFE_TOLERANCE = 1e-5  # of energies: bin edges may be in float32
+
+SPECTRAL_INDEX = 2.7  # of cosmic rays, where the counts do not tell
+MAX_LOG_SCALE = np.log(2)  # of the correction along an axis
+
+SMOOTH_OPTIONS = {"gauss": "sigma", "poly": "degree", "spline": "n_intervals"}
+DEFAULT_AXES = {
+    "energy": ((0.1, 100), 24),
+    "offset": ((0, 2.5), 10),
+    "fov_lon": ((-2.5, 2.5), 20),
+    "fov_lat": ((-2.5, 2.5), 20),
+}
+LIMITS = {
+    "energy": (0, np.inf),
+    "offset": (0, 90),
+    "fov_lon": (-90, 90),
+    "fov_lat": (-90, 90),
+}
+"""Bounds of the axes, in TeV or deg, and numbers of bins."""
+DIMENSIONS = {"2d": Background2D, "3d": Background3D}
+ALIGNMENTS = ("auto", "RADEC", "ALTAZ")
+IDENTITY = np.eye(3)
+WRAPPED_COLUMNS = ("AZ_PNT", "RA_PNT", "GLON_PNT", "RA_OBJ")
+
+
+def make_template(
+    observations,
+    dimension="2d",
+    energy_axis=None,
+    offset_axis=None,
+    fov_lon_axis=None,
+    fov_lat_axis=None,
+    exclusion_regions=(),
+    fov_alignment="auto",
+    smooth=None,
+    smooth_options=None,
+):
+    """Make a background IRF from the events of observations.
+
+    Each observation counts in the energy bins that lie in its safe energy range, if the
+    effective area has one (LO_THRES, HI_THRES). Energy bins at either end that are in
+    the safe range of none, or without counts, are left out of the template, so that
+    Gammapy does not interpolate from zero.
+
+    The values are not the mean rates of the bins, but those from which Gammapy, which
+    interpolates the log of the rate between bin centres, predicts the counts: in each
+    energy bin over the FoV, and in each bin of offset, or of longitude and of latitude,
+    over all energies. Interpolating in that way makes a hole, as wide as a bin, around
+    each bin without counts. Such a bin gets the rate expected from the spectrum and
+    the mean shape of the FoV, at most that of half a count. If many bins are empty then
+    make them wider, or smooth.
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.Observations` or list of, or one, Observation
+        OFF observations, or a single one for a background from the run itself. They
+        are read one at a time, and what is read is not kept.
+    dimension : {"2d", "3d"}, optional
+        Rate as a function of offset or of FoV position. Default is "2d".
+    energy_axis : `~gammapy.maps.MapAxis`, optional
+        Energy axis, "energy". Default is 8 bins a decade from 0.1 to 100 TeV.
+    offset_axis : `~gammapy.maps.MapAxis`, optional
+        Offset axis, "offset", for "2d". Default is 10 bins to 2.5 deg. Gammapy goes on
+        with the rate of the last bin for one bin more.
+    fov_lon_axis, fov_lat_axis : `~gammapy.maps.MapAxis`, optional
+        Axes "fov_lon" and "fov_lat", for "3d". Default is 20 bins from -2.5 to 2.5 deg.
+    exclusion_regions : list of `~regions.SkyRegion`, optional
+        Sources in any of the fields.
+    fov_alignment : {"auto", "RADEC", "ALTAZ"}, optional
+        What a 3D template is aligned with. "auto" is the alignment of the background
+        IRF of the first observation. Default is "auto".
+    smooth : {None, "gauss", "poly", "spline"}, optional
+        Smoothing, see `smooth_rate`. Default is None.
+    smooth_options : dict, optional
+        Options of the smoothing.
+
+    Returns
+    -------
+    bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
+        Background rate, in s-1 TeV-1 sr-1. ``bkg.meta`` has N_OBS, OBS_IDS, ONTIME and
+        LIVETIME (in s).
+
+    Raises
+    ------
+    ValueError
+        If there are no observations, an option or axis is not valid, an observation
+        was taken in DRIFT mode or has no location ("ALTAZ"), or there are no counts.
+    """
+    observations = _to_list(observations)
+    axes = {
+        "energy": energy_axis,
+        "offset": offset_axis,
+        "fov_lon": fov_lon_axis,
+        "fov_lat": fov_lat_axis,
+    }
+    bins = TemplateBins.create(dimension, **axes)
+    _check_smooth(smooth, smooth_options)
+    regions = _ExclusionRegions(exclusion_regions)
+    alignment = _find_alignment(fov_alignment, dimension, observations)
+
+    parts = (
+        TemplateCounts.from_observation(_, bins, regions, alignment)
+        for _ in observations
+    )
+    return functools.reduce(TemplateCounts.__add__, parts).to_irf(
+        smooth, smooth_options
+    )
+
+
+def make_templates(observations, obs_table, groups, **kwargs):
+    """Make one template for each group of observations.
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.Observations`
+        Observations.
+    obs_table : `~gammapy.data.ObservationTable`
+        Table with a row for each of them.
+    groups : dict of list
+        Bin edges by column of the table, see `make_group_labels`.
+    **kwargs : dict
+        Options of `make_template`.
+
+    Returns
+    -------
+    templates : dict of `~gammapy.irf.BackgroundIRF`
+        Template by label of the group, for the groups that have observations. What
+        the group is, is said in ``meta["GROUP"]``.
+
+    Raises
+    ------
+    ValueError
+        If an observation is not in the table, or none is in any group.
+    """
+    observations = _to_list(observations)
+    labels = make_group_labels(obs_table, groups)
+    labels = dict(zip(np.asarray(obs_table["OBS_ID"]).tolist(), labels, strict=True))
+
+    members = {}
+    for observation in observations:
+        obs_id = int(observation.obs_id)
+        if obs_id not in labels:
+            raise ValueError(f"OBS_ID {obs_id} is not in the observation table.")
+        members.setdefault(int(labels[obs_id]), []).append(observation)
+    members.pop(-1, None)
+    if not members:
+        raise ValueError(
+            f"None of the {len(observations)} observations is in a group of {groups}."
+        )
+
+    templates = {}
+    for label in sorted(members):
+        templates[label] = make_template(members[label], **kwargs)
+        templates[label].meta["GROUP"] = describe_group(groups, label)
+    return templates
+
+
+def make_group_labels(obs_table, groups):
+    """Make the label of the group that each observation belongs to.
+
+    Parameters
+    ----------
+    obs_table : `~astropy.table.Table`
+        Observation table.
+    groups : dict of list
+        Bin edges by column, such as ``{"ZEN_PNT": [0, 30, 49, 90]}``, in the unit of
+        the column or as `~astropy.units.Quantity`. The lower edge belongs to a bin.
+        With several columns there is a group for each combination. Azimuths and
+        right ascensions are wrapped at 360 deg: ``{"AZ_PNT": [-90, 90, 270]}`` is
+        north and south.
+
+    Returns
+    -------
+    labels : `~numpy.ndarray` of int
+        From 0, the last column changing first. -1 for a row outside all groups, which
+        gives a warning. Shape (n_rows,).
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or has no numbers, or the edges do not increase.
+    """
+    if not groups:
+        raise ValueError("groups is empty, give bin edges by column.")
+    indices, shape = [], []
+    for name, edges in groups.items():
+        values, edges = _read_group(obs_table, name, edges)
+        if name in WRAPPED_COLUMNS:
+            values = edges[0] + (values - edges[0]) % 360
+        idx = np.searchsorted(edges, values, side="right") - 1
+        inside = (values >= edges[0]) & (values < edges[-1])  # not NaN
+        indices.append(np.where(inside, idx, -1))
+        shape.append(len(edges) - 1)
+
+    outside = np.min(indices, axis=0) < 0
+    labels = np.ravel_multi_index(np.maximum(indices, 0), shape)
+    if outside.any():
+        rows = obs_table["OBS_ID"][outside] if "OBS_ID" in obs_table.colnames else []
+        log.warning(
+            f"{outside.sum()} of {len(outside)} observations are in no group of "
+            f"{groups}: OBS_ID {_shorten(rows)}."
+        )
+    return np.where(outside, -1, labels)
+
+
+def describe_group(groups, label):
+    """Describe the group that a label stands for.
+
+    Parameters
+    ----------
+    groups : dict of list
+        Groups, as for `make_group_labels`.
+    label : int
+        Label, not -1.
+
+    Returns
+    -------
+    description : str
+        Such as "ZEN_PNT 30 to 49".
+    """
+    shape = [len(edges) - 1 for edges in groups.values()]
+    indices = np.unravel_index(label, shape)
+    parts = [
+        f"{name} {edges[idx]} to {edges[idx + 1]}"
+        for (name, edges), idx in zip(groups.items(), indices, strict=True)
+    ]
+    return ", ".join(parts)
+
+
+def select_livetime(livetimes, time_request):
+    """Find how many observations, best first, have the livetime asked for.
+
+    Parameters
+    ----------
+    livetimes : `~astropy.units.Quantity`
+        Livetimes, best observation first. Shape (n,).
+    time_request : `~astropy.units.Quantity` or str or None
+        Livetime asked for. None is all.
+
+    Returns
+    -------
+    n_obs : int
+        Number of observations, the last of which reaches the livetime asked for. All,
+        with a warning, if they do not reach it.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or the livetime asked for is not positive.
+    """
+    livetimes = u.Quantity(livetimes).to("h")
+    if livetimes.size == 0:
+        raise ValueError("There are no observations to select from.")
+    if time_request is None:
+        return livetimes.size
+    request = u.Quantity(time_request).to("h")
+    if not request > 0:
+        raise ValueError(f"time_request must be positive, got {time_request}.")
+
+    total = np.cumsum(livetimes)
+    # the sum of the livetimes may miss the request by rounding
+    enough = total >= request * (1 - 1e-9)
+    if not enough.any():
+        log.warning(
+            f"time_request is {request:.2f}, but there are {total[-1]:.2f} in "
+            f"{livetimes.size} observations. Using all."
+        )
+        return livetimes.size
+    return int(np.argmax(enough)) + 1
+
+
+class TemplateBins:
+    """Bins of a template in energy and FoV position.
+
+    Parameters
+    ----------
+    axes : list of `~gammapy.maps.MapAxis`
+        Axes "energy" and "offset", or "energy", "fov_lon" and "fov_lat".
+    """
+
+    def __init__(self, axes):
+        # as they are after writing and reading: log in energy, linear in position
+        energy, *position = axes
+        axis = MapAxis.from_energy_edges(energy.edges, name="energy", interp="log")
+        self.axes = MapAxes(
+            [axis, *(MapAxis.from_edges(_.edges, name=_.name) for _ in position)]
+        )
+
+    @classmethod
+    def create(cls, dimension="2d", **axes):
+        """Create from a dimension and axes.
+
+        Parameters
+        ----------
+        dimension : {"2d", "3d"}
+            Dimension.
+        **axes : dict of `~gammapy.maps.MapAxis`
+            Axes by name. What is missing or None has a default, see `make_template`.
+
+        Returns
+        -------
+        bins : `TemplateBins`
+            Bins.
+
+        Raises
+        ------
+        ValueError
+            If the dimension, or the name, unit or range of an axis is not valid.
+        """
+        if dimension not in DIMENSIONS:
+            raise ValueError(
+                f"dimension must be one of {list(DIMENSIONS)}, got {dimension!r}."
+            )
+        names = DIMENSIONS[dimension].required_axes
+        for name, axis in axes.items():
+            if axis is not None and name not in names:
+                raise ValueError(
+                    f"A template with dimension={dimension!r} has the axes {names}, "
+                    f"not {name!r}."
+                )
+        return cls([_get_axis(name, axes.get(name)) for name in names])
+
+    @property
+    def is_3d(self):
+        """Whether the rate depends on the FoV position, not on the offset alone."""
+        return len(self.axes) == 3
+
+    @functools.cached_property
+    def energy_edges(self):
+        """Edges of the energy bins, in TeV. Shape (n_energy + 1,)."""
+        return self.axes["energy"].edges.to_value("TeV")
+
+    @functools.cached_property
+    def energy_width(self):
+        """Widths of the energy bins, in TeV. As a column, (n_energy, 1)."""
+        return np.diff(self.energy_edges)[:, np.newaxis]
+
+    @functools.cached_property
+    def position_edges(self):
+        """Edges of offset, or of longitude and latitude, in deg. List of arrays."""
+        return [axis.edges.to_value("deg") for axis in self.axes[1:]]
+
+    @functools.cached_property
+    def position(self):
+        """Centres of the bins, in deg. Shape (1 or 2, n_position)."""
+        return _get_grid([_get_center(_) for _ in self.position_edges])
+
+    @functools.cached_property
+    def offset(self):
+        """Offset of the centres, in deg. Shape (n_position,)."""
+        if not self.is_3d:
+            return self.position[0]
+        return _to_offset(_to_xyz(*self.position))
+
+    @property
+    def offset_max(self):
+        """Offset of the farthest corner, in deg."""
+        corners = [np.abs(_).max() for _ in self.position_edges]
+        return _to_offset(_to_xyz(*corners)) if self.is_3d else corners[0]
+
+    @functools.cached_property
+    def ring_edges(self):
+        """Edges of rings as wide as the bins, over the whole FoV, in deg."""
+        edges = self.position_edges[0]
+        if not self.is_3d:
+            return edges
+        width = np.diff(edges).max()
+        return np.arange(0, self.offset.max() + width, width)
+
+    @functools.cached_property
+    def solid_angle(self):
+        """Solid angles of the bins, in sr. Shape (n_position,)."""
+        return _get_solid_angle(*self.position_edges)
+
+    @functools.cached_property
+    def cells(self):
+        """Fine cells of the FoV: vectors, bins, and fractions of the bin.
+
+        Shapes (n_cells, 3), (n_cells,) and (n_cells,). The fractions in a bin add up
+        to 1.
+        """
+        edges = [_refine(_) for _ in self.position_edges]
+        if self.is_3d:
+            xyz = _to_xyz(*_get_grid([_get_center(_) for _ in edges]))
+            solid_angle = _get_solid_angle(*edges)
+        else:
+            n_angles = int(np.ceil(360 * np.sin(np.radians(edges[0][-1])) / CELL_SIZE))
+            angle = _get_center(np.linspace(0, 360, n_angles + 1))
+            offset, angle = _get_grid([_get_center(edges[0]), angle])
+            # around the x axis, which is the pointing
+            xyz = np.roll(_to_xyz(angle, 90 - offset), 1, axis=1)
+            solid_angle = np.repeat(_get_solid_angle(edges[0]) / n_angles, n_angles)
+        bins = self.find(xyz)
+        return xyz, bins, solid_angle / self.solid_angle[bins]
+
+    def find(self, xyz):
+        """Find the position bins of directions in the FoV, -1 outside. Shape (n,)."""
+        position = _to_lon_lat(xyz) if self.is_3d else [_to_offset(xyz)]
+        indices, inside = [], True
+        for values, edges in zip(position, self.position_edges, strict=True):
+            indices.append(np.searchsorted(edges, values, side="right") - 1)
+            inside &= (indices[-1] >= 0) & (indices[-1] < len(edges) - 1)
+        shape = [len(edges) - 1 for edges in self.position_edges]
+        idx = np.ravel_multi_index(indices, shape, mode="clip")
+        return np.where(inside, idx, -1)
+
+    def find_covered(self, energy_min, energy_max):
+        """Find the energy bins that lie in a range, in TeV. Shape (n_energy,)."""
+        low, high = self.energy_edges[:-1], self.energy_edges[1:]
+        tolerance = 1 + SAFE_TOLERANCE
+        return (low * tolerance >= energy_min) & (high <= energy_max * tolerance)
+
+    def slice_energy(self, start, stop):
+        """Get the bins with the energy bins from start to before stop."""
+        edges = self.energy_edges[start : stop + 1] * u.TeV
+        energy_axis = MapAxis.from_energy_edges(edges, name="energy")
+        return TemplateBins([energy_axis, *self.axes[1:]])
+
+
+class TemplateCounts:
+    """Counts and exposure of observations, in the bins of a template.
+
+    Those of disjoint sets of observations can be added, so that templates without
+    some of the observations can be made without reading them again.
+
+    Parameters
+    ----------
+    bins : `TemplateBins`
+        Bins.
+    fov_alignment : {"RADEC", "ALTAZ"}
+        What the FoV is aligned with.
+    counts : `~numpy.ndarray`
+        Counts outside the exclusion regions. Shape (n_energy, n_position).
+    exposure : `~numpy.ndarray`
+        Observation time times unmasked solid angle, in s sr. Same shape.
+    ontime : `~numpy.ndarray`
+        Observation time in whose safe range an energy bin is, in s. Shape (n_energy,).
+    meta : dict
+        OBS_IDS (list of int), ONTIME and LIVETIME, in s.
+    """
+
+    def __init__(self, bins, fov_alignment, counts, exposure, ontime, meta):
+        self.bins = bins
+        self.fov_alignment = fov_alignment
+        self.counts = counts
+        self.exposure = exposure
+        self.ontime = ontime
+        self.meta = meta
+
+    @classmethod
+    def from_observation(
+        cls, observation, bins, exclusion_regions=(), fov_alignment="RADEC"
+    ):
+        """Count the events of an observation.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Observation. It is not changed, and does not keep what is read.
+        bins : `TemplateBins`
+            Bins.
+        exclusion_regions : list of `~regions.SkyRegion`, optional
+            Regions to leave out.
+        fov_alignment : {"RADEC", "ALTAZ"}, optional
+            What the FoV is aligned with. Default is "RADEC".
+
+        Returns
+        -------
+        counts : `TemplateCounts`
+            Counts and exposure.
+        """
+        observation = copy.copy(observation)
+        load_events_file(observation)
+        pointing = get_fixed_pointing(observation)
+        get_rotation = functools.partial(
+            _get_rotation, observation=observation, alignment=fov_alignment
+        )
+        if not isinstance(exclusion_regions, _ExclusionRegions):
+            exclusion_regions = _ExclusionRegions(exclusion_regions)
+        regions = exclusion_regions.select(
+            _to_xyz(pointing.ra.deg, pointing.dec.deg), bins.offset_max
+        )
+
+        gti, fraction = observation.gti, observation.obs_filter.livetime_fraction
+        covered = bins.find_covered(*_get_safe_range(observation))
+        ontime = covered * gti.time_sum.to_value("s") * fraction
+        counts = _count_events(observation, bins, regions, get_rotation)
+        unmasked = _get_unmasked_fraction(gti, bins, regions, get_rotation)
+        livetime = observation.observation_live_time_duration
+        return cls(
+            bins,
+            fov_alignment,
+            counts * covered[:, np.newaxis],
+            np.multiply.outer(ontime, unmasked * bins.solid_angle),
+            ontime,
+            {
+                "OBS_IDS": [int(observation.obs_id)],
+                "ONTIME": float(gti.time_sum.to_value("s") * fraction),
+                "LIVETIME": float(livetime.to_value("s")),
+            },
+        )
+
+    def __add__(self, other):
+        shared = set(self.meta["OBS_IDS"]) & set(other.meta["OBS_IDS"])
+        if shared:
+            raise ValueError(f"OBS_ID {sorted(shared)} would be counted twice.")
+        if (
+            self.fov_alignment != other.fov_alignment
+            or self.bins.axes != other.bins.axes
+        ):
+            raise ValueError(
+                "Only counts in the same bins and with the same FoV alignment can be "
+                "added."
+            )
+        return TemplateCounts(
+            self.bins,
+            self.fov_alignment,
+            self.counts + other.counts,
+            self.exposure + other.exposure,
+            self.ontime + other.ontime,
+            {key: value + other.meta[key] for key, value in self.meta.items()},
+        )
+
+    def to_irf(self, smooth=None, smooth_options=None):
+        """Make the background IRF.
+
+        Parameters
+        ----------
+        smooth, smooth_options
+            As for `make_template`.
+
+        Returns
+        -------
+        bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
+            Background rate, in s-1 TeV-1 sr-1.
+
+        Raises
+        ------
+        ValueError
+            If no bin has exposure, or there are no counts.
+        """
+        _check_smooth(smooth, smooth_options)
+        valid = self._find_exposed()
+        start, stop = self._find_energy_range(valid)
+        bins = self.bins.slice_energy(start, stop)
+        valid = valid[start:stop]
+        counts = np.where(valid, self.counts[start:stop], 0)
+        exposure = np.where(valid, self.exposure[start:stop], 0) * bins.energy_width
+        if not counts.any():
+            raise ValueError(
+                f"There are no events {self._describe()} outside the exclusion regions."
+            )
+        self._warn(bins, valid)
+
+        rate = fill_unexposed(counts, exposure, bins.offset, bins.ring_edges)
+        if smooth is not None:
+            rate = smooth_rate(
+                rate,
+                exposure,
+                bins.solid_angle,
+                bins.position,
+                smooth,
+                **(smooth_options or {}),
+            )
+        rate = fill_empty(rate, exposure, bins.energy_edges, bins.solid_angle)
+        shape = bins.axes.shape
+        rate = make_nodes(rate.reshape(shape), exposure.reshape(shape), bins.axes)
+        return self._make_irf(bins, rate)
+
+    def _describe(self):
+        low, high = self.bins.energy_edges[[0, -1]]
+        obs_ids = _shorten(self.meta["OBS_IDS"])
+        return f"between {low:.3g} and {high:.3g} TeV in OBS_ID {obs_ids}"
+
+    def _find_exposed(self):
+        """Bins of which enough is unmasked. Shape (n_energy, n_position)."""
+        full = np.multiply.outer(self.ontime, self.bins.solid_angle)
+        valid = self.exposure > MIN_FRACTION * full
+        if not valid.any():
+            raise ValueError(
+                f"No bin has exposure {self._describe()}: none is in the safe energy "
+                "range, or the exclusion regions cover the field of view."
+            )
+        return valid
+
+    def _find_energy_range(self, valid):
+        """First, and one after the last, energy bin of the template.
+
+        With one bin on either side of the exposed ones, because the limit of the safe
+        range may lie in it, and Gammapy interpolates up to there.
+        """
+        exposed = np.flatnonzero(valid.any(axis=1))
+        return max(exposed[0] - 1, 0), min(exposed[-1] + 2, len(valid))
+
+    def _warn(self, bins, valid):
+        """Say which bins have no exposure, once."""
+        exposed = valid.any(axis=1)
+        n_unexposed = len(self.ontime) - exposed.sum()
+        parts = []
+        if n_unexposed:
+            low, high = bins.energy_edges[[0, -1]]
+            parts.append(
+                f"{n_unexposed} of {len(self.ontime)} energy bins, in the safe range "
+                "of no observation (those next to it are extrapolated, the others "
+                f"left out: the template is from {low:.3g} to {high:.3g} TeV)"
+            )
+        masked = ~valid & exposed[:, np.newaxis]
+        if masked.any():
+            where = [
+                f"{axis.name} {low:.3g} to {high:.3g}"
+                for axis, (low, high) in _find_ranges(masked, bins.axes)
+            ]
+            parts.append(
+                f"{masked.sum()} of {masked.size} bins, of which {1 - MIN_FRACTION:.0%} "
+                f"is masked ({', '.join(where)}; the rate is interpolated in offset)"
+            )
+        if parts:
+            log.warning(f"Bins without exposure: {'; '.join(parts)}.")
+
+    def _make_irf(self, bins, rate):
+        obs_ids = self.meta["OBS_IDS"]
+        meta = {
+            "CREATOR": f"gammapy-mimic {__version__}",
+            "N_OBS": len(obs_ids),
+            "OBS_IDS": ",".join(map(str, obs_ids)),
+            "ONTIME": self.meta["ONTIME"],
+            "LIVETIME": self.meta["LIVETIME"],
+        }
+        if not bins.is_3d:
+            return Background2D(bins.axes, rate, unit="s-1 TeV-1 sr-1", meta=meta)
+        return Background3D(
+            bins.axes,
+            rate,
+            unit="s-1 TeV-1 sr-1",
+            fov_alignment=self.fov_alignment,
+            meta=meta | {"FOVALIGN": self.fov_alignment},
+        )
+
+
+def fill_unexposed(counts, exposure, offset, ring_edges):
+    """Divide counts by exposure, and interpolate in offset where there is none.
+
+    Parameters
+    ----------
+    counts, exposure : `~numpy.ndarray`
+        Counts and exposure, both 0 where there is no exposure. Shape (n_energy,
+        n_position).
+    offset : `~numpy.ndarray`
+        Offset of the positions, in deg. Shape (n_position,).
+    ring_edges : `~numpy.ndarray`
+        Edges of rings around the pointing, in deg.
+
+    Returns
+    -------
+    rate : `~numpy.ndarray`
+        Rate. Where there is no exposure it is interpolated linearly, per energy,
+        between the rings with exposure, and that of the nearest ring beyond them; 0 at
+        energies without any exposure.
+    """
+    valid = exposure > 0
+    rate = np.divide(counts, exposure, out=np.zeros(counts.shape), where=valid)
+    ring = np.searchsorted(ring_edges, offset, side="right")
+    for idx in np.flatnonzero(valid.any(axis=1) & ~valid.all(axis=1)):
+        weights = counts[idx], exposure[idx], exposure[idx] * offset
+        sums = np.array([np.bincount(ring, _) for _ in weights])
+        ring_counts, ring_exposure, moment = sums[:, sums[1] > 0]
+        missing = ~valid[idx]
+        rate[idx, missing] = np.interp(
+            offset[missing], moment / ring_exposure, ring_counts / ring_exposure
+        )
+    return rate
+
+
+def fill_empty(rate, exposure, energy_edges, solid_angle):
+    """Give bins without counts a rate, keeping the integral at each energy.
+
+    Parameters
+    ----------
+    rate, exposure : `~numpy.ndarray`
+        Rate and exposure, the product of which is counts. Shape (n_energy, n_position).
+    energy_edges : `~numpy.ndarray`
+        Edges of the energy bins, in TeV. Shape (n_energy + 1,).
+    solid_angle : `~numpy.ndarray`
+        Solid angles. Shape (n_position,).
+
+    Returns
+    -------
+    rate : `~numpy.ndarray`
+        Rate. Where it was 0 it is that of the spectrum times the shape of the FoV over
+        all energies, and at most that of half a count. At energies without any counts
+        the spectrum is interpolated, or continued by a power law.
+    """
+    shape = np.diff(energy_edges) @ rate
+    shape /= shape @ solid_angle
+    spectrum = _fill_spectrum(
+        rate @ solid_angle,
+        exposure @ shape,
+        np.sqrt(energy_edges[:-1] * energy_edges[1:]),
+    )
+    limit = np.divide(
+        EMPTY_COUNTS, exposure, out=np.full(rate.shape, np.inf), where=exposure > 0
+    )
+    expected = np.minimum(np.multiply.outer(spectrum, shape), limit)
+    return _keep_integral(np.where(rate > 0, rate, expected), spectrum, solid_angle)
+
+
+def _fill_spectrum(spectrum, exposure, energy):
+    """Interpolate a spectrum, log in both, where it is 0. Arrays (n_energy,)."""
+    log_energy, seen = np.log(energy), spectrum > 0
+    nodes, values = log_energy[seen], np.log(spectrum[seen])
+    slope = -SPECTRAL_INDEX
+    if len(nodes) > 1:
+        weights = np.sqrt((spectrum * exposure)[seen])
+        slope = np.polynomial.Polynomial.fit(nodes, values, 1, w=weights).deriv()(0)
+    filled = np.interp(log_energy, nodes, values)
+    filled += slope * (log_energy - log_energy.clip(nodes[0], nodes[-1]))
+    limit = np.divide(
+        EMPTY_COUNTS, exposure, out=np.full(len(energy), np.inf), where=exposure > 0
+    )
+    return np.where(seen, spectrum, np.minimum(np.exp(filled), limit))
+
+
+def smooth_rate(rate, exposure, solid_angle, position, method="gauss", **options):
+    """Smooth a rate over the FoV, keeping its integral at each energy.
+
+    - "gauss": mean of the neighbours, weighted by exposure and by a Gauss function of
+      the distance in offset, or in longitude and latitude. Option ``sigma``, an angle,
+      default 0.2 deg. It flattens what is not wider than that.
+    - "poly": the log of the rate is a polynomial in offset (even powers), or in
+      longitude and latitude. Option ``degree``, default 6.
+    - "spline": the same with cubic splines. Option ``n_intervals`` between knots, in
+      each direction, default 4.
+
+    "poly" and "spline" are fitted to the counts by maximum likelihood (Poisson), first
+    the shape over all energies, then its change at each energy. Where there are few
+    counts the change is held near zero by a normal prior of width 1 on its
+    coefficients.
+
+    Parameters
+    ----------
+    rate : `~numpy.ndarray`
+        Rate, not negative. Shape (n_energy, n_position).
+    exposure : `~numpy.ndarray`
+        Exposure, the product with the rate is counts. 0 where the rate is not measured.
+        Same shape.
+    solid_angle : `~numpy.ndarray`
+        Solid angles. Shape (n_position,).
+    position : `~numpy.ndarray`
+        Offset, or longitude and latitude, in deg. Shape (1 or 2, n_position).
+    method : {"gauss", "poly", "spline"}, optional
+        Method. Default is "gauss".
+    **options : dict, optional
+        Option of the method.
+
+    Returns
+    -------
+    rate : `~numpy.ndarray`
+        Smooth rate, never negative. The sum of rate times solid angle at each energy is
+        that of the input. Same shape.
+
+    Raises
+    ------
+    ValueError
+        If the method or an option is not valid.
+    """
+    _check_smooth(method, options)
+    integral = rate @ solid_angle
+    if method == "gauss":
+        result = _smooth_gauss(rate, exposure, position, **options)
+    else:
+        basis = {"poly": _make_polynomials, "spline": _make_splines}[method]
+        result = _fit_rate(rate * exposure, exposure, basis(position, **options))
+    return _keep_integral(result, integral, solid_angle)
+
+
+def _keep_integral(rate, integral, solid_angle):
+    """Scale the rate at each energy to an integral, of shape (n_energy,)."""
+    new = rate @ solid_angle
+    scale = np.divide(integral, new, out=np.zeros_like(integral), where=new > 0)
+    return rate * scale[:, np.newaxis]
+
+
+def _smooth_gauss(rate, exposure, position, sigma="0.2 deg"):
+    sigma = u.Quantity(sigma).to_value("deg")
+    centers = [np.unique(_) for _ in position]
+    kernels = [np.exp(-(((_ - _[:, np.newaxis]) / sigma) ** 2) / 2) for _ in centers]
+    shape = len(rate), *map(len, centers)
+
+    counts, weights = (
+        _apply(kernels, _.reshape(shape)).reshape(rate.shape)
+        for _ in (rate * exposure, exposure)
+    )
+    # divided by the exposure within reach, which normalises the kernel in each bin
+    reached = weights > 1e-6 * exposure.max()
+    return np.divide(counts, weights, out=rate.copy(), where=reached)
+
+
+def _make_polynomials(position, degree=6):
+    """Legendre polynomials. Shape (n_position, n_terms)."""
+    vander = np.polynomial.legendre.legvander
+    terms = [vander(_ / np.abs(_).max(), degree) for _ in position]
+    if len(terms) == 1:
+        return terms[0][:, ::2]  # even: smooth across the pointing
+    first, second = np.indices((degree + 1, degree + 1))
+    return _multiply(*terms)[:, (first + second <= degree).ravel()]
+
+
+def _make_splines(position, n_intervals=4):
+    """Cubic B-splines. Shape (n_position, n_terms)."""
+    terms = []
+    for values in position:
+        knots = np.linspace(values.min(), values.max(), n_intervals + 1)
+        knots = np.pad(knots, 3, mode="edge")
+        terms.append(BSpline.design_matrix(values, knots, 3).toarray())
+    return terms[0] if len(terms) == 1 else _multiply(*terms)
+
+
+def _multiply(first, second):
+    """All products of terms. Shape (n_position, n_first * n_second)."""
+    return (first[:, :, np.newaxis] * second[:, np.newaxis]).reshape(len(first), -1)
+
+
+def _fit_rate(counts, exposure, basis):
+    """Fit the log of the rate, at each energy, by terms of shape (n_position, n)."""
+    total, total_exposure = counts.sum(axis=1), exposure.sum(axis=1)
+    mean = np.divide(total, total_exposure, out=np.zeros_like(total), where=total > 0)
+    shape = _fit_factor(counts.sum(axis=0), mean @ exposure, basis)
+    result = np.zeros(counts.shape)
+    for idx in np.flatnonzero(total):
+        expected = exposure[idx] * shape
+        scale = total[idx] / expected.sum()
+        factor = _fit_factor(counts[idx], scale * expected, basis)
+        result[idx] = scale * shape * factor
+    return result
+
+
+def _fit_factor(counts, expected, basis, n_steps=50):
+    """Fit the ratio of counts to what is expected, by the exponential of the terms.
+
+    Newton's method for the Poisson likelihood and a normal prior on the coefficients,
+    which has a single maximum.
+    """
+    coefficients = np.zeros(basis.shape[1])
+    for _ in range(n_steps):
+        predicted = expected * np.exp(basis @ coefficients)
+        gradient = basis.T @ (counts - predicted) - coefficients
+        hessian = (basis.T * predicted) @ basis + np.eye(len(coefficients))
+        step = np.linalg.solve(hessian, gradient)
+        change = np.abs(basis @ step).max()
+        coefficients += step / max(change, 1)
+        if change < 1e-6:
+            break
+    return np.exp(basis @ coefficients)
+
+
+def make_nodes(rate, exposure, axes, degree=3, n_steps=10):
+    """Make the values to interpolate between, from the mean rates in bins.
+
+    Gammapy interpolates the log of the rate between the centres of the bins, log in
+    energy. The integral of that over a bin is not the value at its centre: by the slope
+    of the spectrum, the growth of the solid angle with offset, the curvature, and also
+    because noise makes the mean of the log smaller than the log of the mean. Hence the
+    rate is scaled along each axis, until the integrals in its bins, over all other
+    axes, are on average those of the mean rate, and the total exactly.
+
+    The scale is a polynomial in the bin number: one that makes the integrals in each
+    bin exact would undo the averaging of neighbours, and amplify the noise.
+
+    Parameters
+    ----------
+    rate, exposure : `~numpy.ndarray`
+        Mean rate in the bins, and exposure, the product of which is counts. Same shape
+        as the axes.
+    axes : `~gammapy.maps.MapAxes`
+        Axes of a background IRF.
+    degree : int, optional
+        Degree of the polynomials. Default is 3.
+    n_steps : int, optional
+        Number of steps to solve for them. Default is 10.
+
+    Returns
+    -------
+    rate : `~numpy.ndarray`
+        Rate at the centres. Same shape. Each axis changes it by a factor of 2 at most.
+    """
+    valid = rate > 0
+    # what is next to a bin without rate is not blamed for the hole
+    nearest = distance_transform_edt(
+        ~valid, return_distances=False, return_indices=True
+    )
+    log_rate = np.log(rate[tuple(nearest)])
+    interpolate, integrate = zip(*(_make_rule(axis) for axis in axes), strict=True)
+    target = rate * _apply(integrate, np.ones([_.shape[1] for _ in integrate]))
+    counts = rate * exposure
+
+    log_norm, log_scale = 0.0, [np.zeros(1)] * rate.ndim
+    for _ in range(n_steps):
+        fine = np.exp(_apply(interpolate, log_norm + log_rate + sum(log_scale)))
+        predicted = valid * _apply(integrate, fine)
+        norm = target.sum() / predicted.sum()
+        log_norm += np.log(norm)
+        for idx in range(rate.ndim):
+            others = tuple(_ for _ in range(rate.ndim) if _ != idx)
+            wanted, found, weights = (
+                _.sum(axis=others) for _ in (target, norm * predicted, counts)
+            )
+            ratio = np.divide(wanted, found, out=np.ones_like(found), where=found > 0)
+            change = _fit_polynomial(np.log(ratio), weights, degree)
+            change = np.expand_dims(change, others)
+            log_scale[idx] = (log_scale[idx] + change).clip(
+                -MAX_LOG_SCALE, MAX_LOG_SCALE
+            )
+    return rate * np.exp(log_norm + sum(log_scale))
+
+
+def _fit_polynomial(values, counts, degree):
+    """Smooth values that have the errors of counts. Shape (n,)."""
+    x = np.arange(len(values))
+    # a bin without counts has a weight, for there to be a solution
+    weights = np.sqrt(counts + 0.01)
+    degree = min(degree, len(values) - 1)
+    return np.polynomial.Polynomial.fit(x, values, degree, w=weights)(x)
+
+
+def _make_rule(axis):
+    """Matrices to interpolate to points in the bins, and to integrate over bins.
+
+    In each half of a bin two points of Gauss-Legendre. Shapes (4 n, n) and (n, 4 n).
+    """
+    is_energy = axis.name == "energy"
+    edges = axis.edges.to_value("TeV" if is_energy else "rad")
+    edges = np.log(edges) if is_energy else edges
+    nodes = _get_center(edges)
+    breaks = np.sort(np.concatenate([edges, nodes]))
+    half = np.diff(breaks) / 2
+    points = _get_center(breaks)[:, np.newaxis] + np.outer(half, [-1, 1] / np.sqrt(3))
+    points, weights = points.ravel(), np.repeat(half, 2)
+    measure = {
+        "energy": np.exp,
+        "offset": lambda offset: 2 * np.pi * np.sin(offset),
+        "fov_lon": np.ones_like,
+        "fov_lat": np.cos,
+    }[axis.name]
+    integrate = np.repeat(np.eye(len(nodes)), 4, axis=1) * weights * measure(points)
+
+    interpolate = np.zeros((len(points), len(nodes)))
+    if len(nodes) == 1:
+        return interpolate + 1, integrate
+    idx = (np.searchsorted(nodes, points) - 1).clip(0, len(nodes) - 2)
+    share = (points - nodes[idx]) / (nodes[idx + 1] - nodes[idx])
+    if axis.name == "offset":  # MapDatasetMaker pads it towards the pointing
+        share = share.clip(0)
+    rows = np.arange(len(points))
+    interpolate[rows, idx], interpolate[rows, idx + 1] = 1 - share, share
+    return interpolate, integrate
+
+
+def _apply(matrices, array):
+    """Multiply the last axes of an array by one matrix each."""
+    first = array.ndim - len(matrices)
+    for axis, matrix in reversed(list(enumerate(matrices, start=first))):
+        before, after = array.shape[:axis], array.shape[axis + 1 :]
+        if after:
+            array = matrix @ array.reshape(*before, array.shape[axis], -1)
+        else:
+            array = array @ matrix.T
+        array = array.reshape(*before, len(matrix), *after)
+    return array
+
+
+def _count_events(observation, bins, regions, get_rotation):
+    """Count the events in the good time, outside the regions.
+
+    Shape (n_energy, n_position).
+    """
+    events, gti = observation.events, observation.gti
+    time = (events.time - gti.time_ref).to_value("s")
+    start, stop = (
+        _.to_value("s")[:, np.newaxis] for _ in (gti.met_start, gti.met_stop)
+    )
+    good = np.any((time >= start) & (time <= stop), axis=0)
+    xyz = _to_xyz(events.radec.ra.deg, events.radec.dec.deg)
+    good &= ~regions.contain(xyz)
+
+    # into the FoV: the transposed rotation
+    fov = np.squeeze(xyz[:, np.newaxis] @ get_rotation(time), axis=1)
+    idx_position = bins.find(fov)
+    energy = events.energy.to_value("TeV")
+    idx_energy = np.searchsorted(bins.energy_edges, energy, side="right") - 1
+    n_energy, n_position = len(bins.energy_edges) - 1, bins.solid_angle.size
+    good &= (idx_position >= 0) & (idx_energy >= 0) & (idx_energy < n_energy)
+    idx = idx_energy[good] * n_position + idx_position[good]
+    counts = np.bincount(idx, minlength=n_energy * n_position)
+    return counts.reshape(n_energy, n_position)
+
+
+def _get_unmasked_fraction(gti, bins, regions, get_rotation):
+    """Fraction of each bin outside the regions, mean over the good time."""
+    unmasked = np.ones(bins.solid_angle.size)
+    if not regions.shapes:
+        return unmasked
+    xyz, idx, fraction = bins.cells
+    time, weights = _get_time_steps(gti)
+    rotations = get_rotation(time)
+    weights = weights if len(rotations) > 1 else [1]
+    for rotation, weight in zip(rotations, weights, strict=True):
+        masked = regions.contain(xyz, rotation)
+        masked = np.bincount(idx[masked], fraction[masked], minlength=unmasked.size)
+        unmasked -= weight * masked
+    return unmasked.clip(0)
+
+
+def _get_time_steps(gti):
+    """Middles of steps in the good time, in s after ``gti.time_ref``, and weights."""
+    edges = [
+        np.linspace(start, stop, int(np.ceil((stop - start) / TIME_STEP)) + 1)
+        for start, stop in zip(
+            gti.met_start.to_value("s"), gti.met_stop.to_value("s"), strict=True
+        )
+    ]
+    duration = np.concatenate([np.diff(_) for _ in edges])
+    time = np.concatenate([_get_center(_) for _ in edges])
+    return time, duration / duration.sum()
+
+
+def _get_rotation(time, observation, alignment):
+    """Matrices that turn vectors of the FoV to ICRS, one, or one for each time.
+
+    A vector of the FoV has the components along the pointing, ``fov_lon`` and
+    ``fov_lat``, with the signs of Gammapy. That the FoV turns rigidly is true to about
+    an arcsecond, the change of aberration over the FoV. Times are in s after
+    ``gti.time_ref``. Shape (1 or n, 3, 3).
+    """
+    pointing = get_fixed_pointing(observation)
+    ra, dec = pointing.ra.deg, pointing.dec.deg
+    center = _to_xyz(ra, dec)
+    if alignment == "RADEC":
+        up = _to_xyz(*rotate_fov(0, 90, (0, 0), (ra, dec)))[np.newaxis]
+        lon = np.cross(center, up)
+    else:
+        up = _get_up(time, observation, pointing)
+        up -= (up @ center)[:, np.newaxis] * center
+        up /= np.linalg.norm(up, axis=1, keepdims=True)
+        lon = np.cross(up, center)
+    return np.stack([np.full_like(up, center), lon, up], axis=-1)
+
+
+def _get_up(time, observation, pointing):
+    """Directions (ICRS vectors) 1 deg above the pointing. Shape (n, 3)."""
+    gti = observation.gti
+    start, stop = gti.met_start.min().to_value("s"), gti.met_stop.max().to_value("s")
+    nodes = np.linspace(start, stop, int(np.ceil((stop - start) / TIME_STEP)) + 1)
+    frame = AltAz(
+        obstime=gti.time_ref + nodes * u.s,
+        location=_get_location(observation),
+    )
+    with erfa_astrom.set(ErfaAstromInterpolator(INTERPOLATION_STEP)):
+        altaz = pointing.transform_to(frame)
+        az, alt = rotate_fov(0, 1, (0, 0), (altaz.az.deg, altaz.alt.deg))
+        up = SkyCoord(az, alt, unit="deg", frame=frame).icrs
+    up = _to_xyz(up.ra.deg, up.dec.deg)
+    return np.stack([np.interp(time, nodes, _) for _ in up.T], axis=-1)
+
+
+def _get_location(observation):
+    location = observation.observatory_earth_location
+    if location is None:
+        raise ValueError(
+            f"OBS_ID {observation.obs_id} has no observatory location, which "
+            "fov_alignment='ALTAZ' needs."
+        )
+    return location
+
+
+def _get_safe_range(observation):
+    """Safe energy range of an observation in TeV, reading no more than a header."""
+    aeff = get_hdu(observation, "aeff")
+    if isinstance(aeff, HDULocation):
+        header = fits.getheader(aeff.path(), aeff.hdu_name)
+    else:
+        header = {} if aeff is None else aeff.meta
+    # 0 is none, as in Gammapy
+    return header.get("LO_THRES") or 0, header.get("HI_THRES") or np.inf
+
+
+class _Shape(NamedTuple):
+    """A region, in the tangential plane at its centre, inside a circle."""
+
+    center: np.ndarray
+    radius: float
+    wcs: WCS
+    pixel_region: object
+
+    @classmethod
+    def from_region(cls, region):
+        if not isinstance(region, SkyRegion):
+            raise ValueError(
+                f"exclusion_regions must be a list of SkyRegion, got {region!r}."
+            )
+        if isinstance(region, PointSkyRegion | LineSkyRegion):
+            raise ValueError(
+                f"An exclusion region must have an area, got {region!r}. "
+                "Use CircleSkyRegion."
+            )
+        center = _find_center(region)
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+        wcs.wcs.radesys = "ICRS"
+        wcs.wcs.crval = center.ra.deg, center.dec.deg
+        wcs.wcs.cdelt = -PIXEL_SIZE, PIXEL_SIZE
+        pixel_region = region.to_pixel(wcs)
+        box = pixel_region.bounding_box
+        corner = [max(map(abs, _)) for _ in (box.extent[:2], box.extent[2:])]
+        radius = np.hypot(*corner) * PIXEL_SIZE
+        return cls(_to_xyz(center.ra.deg, center.dec.deg), radius, wcs, pixel_region)
+
+    def contain(self, xyz, rotation):
+        limit = np.cos(np.radians(min(self.radius, 89)))
+        inside = xyz @ (self.center @ rotation) >= limit
+        lon, lat = _to_lon_lat(xyz[inside] @ rotation.T)
+        position = PixCoord(*self.wcs.wcs_world2pix(lon, lat, 0))
+        inside[inside] = self.pixel_region.contains(position)
+        return inside
+
+
+def _find_center(region):
+    if isinstance(region, CompoundSkyRegion):
+        return _find_center(region.region1)
+    if hasattr(region, "vertices"):
+        return SkyCoord(region.vertices.icrs.cartesian.mean(), frame="icrs").icrs
+    return region.center.icrs
+
+
+class _ExclusionRegions:
+    """Whether a direction is in one of several regions: for events and for cells."""
+
+    def __init__(self, regions):
+        self.shapes = [_Shape.from_region(_) for _ in regions]
+
+    def select(self, pointing, radius):
+        """Select the regions that reach into a circle, of a radius in deg."""
+        selected = _ExclusionRegions([])
+        for shape in self.shapes:
+            reach = np.radians(min(shape.radius + radius, 180))
+            if shape.center @ pointing >= np.cos(reach):
+                selected.shapes.append(shape)
+        return selected
+
+    def contain(self, xyz, rotation=IDENTITY):
+        """Whether vectors, shape (n, 3), rotated to ICRS, are in a region."""
+        result = np.zeros(len(xyz), dtype=bool)
+        for shape in self.shapes:
+            result |= shape.contain(xyz, rotation)
+        return result
+
+
+def _to_xyz(lon, lat):
+    lon, lat = np.radians(lon), np.radians(lat)
+    cos_lat = np.cos(lat)
+    return np.stack([cos_lat * np.cos(lon), cos_lat * np.sin(lon), np.sin(lat)], -1)
+
+
+def _to_lon_lat(xyz):
+    x, y, z = xyz.T
+    return np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+
+def _to_offset(xyz):
+    x, y, z = xyz.T
+    return np.degrees(np.arctan2(np.hypot(y, z), x))
+
+
+def _get_center(edges):
+    return (edges[:-1] + edges[1:]) / 2
+
+
+def _get_grid(centers):
+    """All combinations, of shape (n_axes, n)."""
+    return np.reshape(np.meshgrid(*centers, indexing="ij"), (len(centers), -1))
+
+
+def _get_solid_angle(*edges):
+    """Solid angle, in sr, of rings, or of rectangles in longitude and latitude."""
+    edges = [np.radians(_) for _ in edges]
+    if len(edges) == 1:
+        return -2 * np.pi * np.diff(np.cos(edges[0]))
+    lon, lat = edges
+    return np.multiply.outer(np.diff(lon), np.diff(np.sin(lat))).ravel()
+
+
+def _refine(edges):
+    """Divide bins, in deg, into cells."""
+    n_cells = np.ceil(np.diff(edges) / CELL_SIZE).astype(int)
+    parts = map(np.linspace, edges[:-1], edges[1:], n_cells + 1)
+    return np.append(np.concatenate([_[:-1] for _ in parts]), edges[-1])
+
+
+def _get_axis(name, axis):
+    """Check an axis, or make the default."""
+    unit = "TeV" if name == "energy" else "deg"
+    if axis is None:
+        bounds, n_bins = DEFAULT_AXES[name]
+        interp = "log" if name == "energy" else "lin"
+        axis = MapAxis.from_bounds(*bounds, n_bins, interp=interp, name=name, unit=unit)
+    if axis.name != name:
+        raise ValueError(
+            f"The {name} axis must have the name {name!r}, got {axis.name!r}."
+        )
+    if not axis.unit.is_equivalent(unit):
+        raise ValueError(
+            f"The {name} axis must have a unit like {unit!r}, got {str(axis.unit)!r}."
+        )
+    low, high = LIMITS[name]
+    edges = axis.edges.to_value(unit)
+    if not (edges[0] >= low and edges[-1] <= high):
+        raise ValueError(
+            f"The {name} axis must lie between {low} and {high} {unit}, "
+            f"got {edges[0]:.4g} to {edges[-1]:.4g} {unit}."
+        )
+    return axis
+
+
+def _to_list(observations):
+    if isinstance(observations, Observation):
+        observations = [observations]
+    observations = list(observations)
+    if not observations:
+        raise ValueError("There are no observations to make a template of.")
+    return observations
+
+
+def _find_alignment(alignment, dimension, observations):
+    if alignment not in ALIGNMENTS:
+        raise ValueError(
+            f"fov_alignment must be one of {ALIGNMENTS}, got {alignment!r}."
+        )
+    if dimension == "2d":
+        return "RADEC"
+    if alignment == "auto":
+        return get_fov_alignment(observations[0]).upper()
+    return alignment
+
+
+def _check_smooth(method, options):
+    if method is None and not options:
+        return
+    if method not in SMOOTH_OPTIONS:
+        raise ValueError(
+            f"smooth must be None or one of {list(SMOOTH_OPTIONS)}, got {method!r}."
+        )
+    unknown = sorted(set(options or {}) - {SMOOTH_OPTIONS[method]})
+    if unknown:
+        raise ValueError(
+            f"smooth={method!r} has no option {unknown}, but "
+            f"{SMOOTH_OPTIONS[method]!r}."
+        )
+
+
+def _find_ranges(mask, axes):
+    """Range of each axis in which a mask has any True, with the axis."""
+    mask = mask.reshape(axes.shape)
+    for idx, axis in enumerate(axes):
+        others = tuple(_ for _ in range(mask.ndim) if _ != idx)
+        found = np.flatnonzero(mask.any(axis=others))
+        yield axis, axis.edges[[found[0], found[-1] + 1]]
+
+
+def _read_group(table, name, edges):
+    """Values of a column and edges, as floats in the unit of the column."""
+    if name not in table.colnames:
+        raise ValueError(f"There is no column {name!r}, choose from {table.colnames}.")
+    column = table[name]
+    if column.dtype.kind not in "iuf":
+        raise ValueError(f"Column {name!r} has no numbers, but {column.dtype}.")
+    if isinstance(edges, u.Quantity):
+        edges = edges.to_value(column.unit)
+    edges = np.asarray(edges, dtype=float)
+    if len(edges) < 2 or not np.all(np.diff(edges) > 0):
+        raise ValueError(
+            f"The edges of {name!r} must be 2 or more that increase, got {edges}."
+        )
+    return np.asarray(column, dtype=float), edges
+
+
+def _shorten(obs_ids, n_max=10):
+    """OBS_IDs as text, no more than n_max of them."""
+    text = ", ".join(str(_) for _ in obs_ids[:n_max])
+    more = len(obs_ids) - n_max
+    return f"{text} and {more} more" if more > 0 else text

@@ -1,0 +1,445 @@
+from functools import partial
+
+import astropy.units as u
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.table import Table
+from gammapy.data import DataStore, Observations
+from gammapy.datasets import MapDataset
+from gammapy.irf import Background2D, Background3D
+from gammapy.makers import DatasetsMaker, MapDatasetMaker
+from gammapy.maps import MapAxis
+from numpy.testing import assert_allclose, assert_array_equal
+from regions import CircleSkyRegion
+
+from gammapy_mimic import KLBackgroundSelector, MimicMaker
+from gammapy_mimic.index import OffIndex
+from gammapy_mimic.io import write_background, write_datastore
+from gammapy_mimic.makers.selector import replace_background
+from gammapy_mimic.observation import get_hdu
+from gammapy_mimic.plan import MimicPlan
+from gammapy_mimic.query import query_obs_table
+from gammapy_mimic.ranking import (
+    KL_MAX,
+    find_status,
+    make_checksum,
+    predict_counts,
+    rank_observations,
+    select_common_range,
+)
+from gammapy_mimic.simulate import make_irfs, simulate_observations
+from gammapy_mimic.visualization import (
+    plot_background,
+    plot_background_image,
+    plot_background_ratio,
+    plot_background_spectrum,
+    plot_kl_matrix,
+    plot_ranking,
+)
+
+from .helpers import make_reference, to_old_hess
+from .test_mimic import ObservationMakerContract
+
+WIDE = {"airmass": None, "livetime": None}
+
+
+@pytest.fixture(scope="module")
+def targets(stores):
+    return stores["targets"].get_observations()
+
+
+@pytest.fixture(scope="module")
+def index(stores):
+    return OffIndex.create(stores["off"])
+
+
+@pytest.fixture
+def maker(stores, index):
+    return KLBackgroundSelector(stores["off"], WIDE, index=index, kl_max=0.2)
+
+
+class TestKLBackgroundSelector(ObservationMakerContract):
+    def test_only_the_background_is_new(self, maker, targets):
+        target = targets[0]
+        made = maker.make_observation(target)
+        for name in ("events", "gti", "aeff", "edisp", "psf"):
+            assert get_hdu(made, name) is get_hdu(target, name)
+        assert isinstance(made.bkg, Background2D)
+        assert made.obs_id == target.obs_id
+
+    def test_rank(self, maker, targets):
+        table = maker.rank(targets[0])
+        assert len(table) == 8
+        assert np.all(np.diff(table["KL_CORR"]) >= 0)
+        assert set(table["STATUS"]) <= {"ok", "undecided", "large_kl"}
+        assert set(table["REASONS"]) == {""}
+        assert_allclose(
+            table["DELTA_RMS"], np.sqrt(2 * np.maximum(table["KL_CORR"], 0))
+        )
+
+    def test_reasons_of_a_rejection(self, stores, index, targets):
+        criteria = {**WIDE, "exclude_obs_ids": [103, 104], "elevation": ["0 deg", 1]}
+        criteria["elevation"] = ["0 deg", "90 deg"]
+        selector = KLBackgroundSelector(stores["off"], criteria, index=index)
+        table = selector.rank(targets[0])
+        assert sorted(table["OFF_OBS_ID"][-2:]) == [103, 104]
+        assert table["REASONS"][-2:].tolist() == ["exclude_obs_ids"] * 2
+        assert table["STATUS"][-2:].tolist() == ["rejected"] * 2
+
+    def test_time_request(self, stores, index, targets):
+        selector = KLBackgroundSelector(
+            stores["off"], WIDE, index=index, kl_max=0.2, time_request="1 h"
+        )
+        selected = selector.select(targets[0])
+        # 28 min of which 10% are dead time
+        assert len(selected) == 3
+        ranked = selector.rank(targets[0])
+        assert selected["OFF_OBS_ID"].tolist() == ranked["OFF_OBS_ID"][:3].tolist()
+        assert selector.make_background(targets[0]).meta["N_OBS"] == 3
+
+    def test_exclude_and_explicit_list(self, maker, targets):
+        everything = maker.select(targets[0])["OFF_OBS_ID"].tolist()
+        rest = maker.select(targets[0], exclude=everything[:2])["OFF_OBS_ID"].tolist()
+        assert rest == everything[2:]
+        bkg = maker.make_background(targets[0], obs_ids=[101, 105])
+        assert bkg.meta["OBS_IDS"] == "101,105"
+        with pytest.raises(ValueError, match="no good OFF observation for OBS_ID 1"):
+            maker.select(targets[0], exclude=everything)
+
+    def test_index_is_made_when_needed(self, stores, index, targets):
+        selector = KLBackgroundSelector(stores["off"], WIDE)
+        assert selector._index is None
+        assert selector.index.checksum == index.checksum
+
+    def test_kept_table(self, maker, targets, tmp_path, monkeypatch):
+        """It is read again, unless an input has changed."""
+        path = tmp_path / "kl.ecsv"
+        table = maker.rank(targets[0], path)
+        calls = []
+
+        def count(*args, **kwargs):
+            calls.append(args)
+            return rank_observations(*args, **kwargs)
+
+        monkeypatch.setattr("gammapy_mimic.makers.selector.rank_observations", count)
+        again = maker.rank(targets[0], path)
+        assert not calls
+        for name in table.colnames:
+            assert_array_equal(again[name], table[name])
+        maker.kl_max = 0.001
+        changed = maker.rank(targets[0], path)
+        assert len(calls) == 1
+        assert "large_kl" in changed["STATUS"]
+        assert Table.read(path)["STATUS"].tolist() == changed["STATUS"].tolist()
+        maker.rank(targets[1], path)
+        assert len(calls) == 2
+
+    def test_irf(self, stores, index, targets):
+        """Backgrounds of one zenith angle are closest, and there is no noise."""
+        selector = KLBackgroundSelector(
+            stores["off"], WIDE, index=index, distribution="irf"
+        )
+        table = selector.rank(targets[0])
+        assert np.all(np.isnan(table["P_VALUE"]))
+        order = np.argsort(np.abs(table["DELTA_ZENITH"]))
+        assert order[0] == 0
+        assert np.all(table["KL_CORR"] >= 0)
+        assert_array_equal(table["KL_CORR"], table["KL_DIV"])
+
+    def test_plan(self, maker, targets):
+        plan = maker.make_plan(targets, n_sets=2)
+        assert plan.sets == [1, 2]
+        for row in plan.table:
+            table = maker.rank(targets[str(row["OBS_ID"])])
+            ranked = table[table["OFF_OBS_ID"] == row["OFF_OBS_ID"]][0]
+            for name in ("KL_CORR", "P_VALUE", "DELTA_ZENITH", "STATUS"):
+                assert row[name] == ranked[name]
+        shuffled = maker.make_plan(Observations(list(targets)[::-1]), n_sets=2)
+        assert_array_equal(plan.table["OFF_OBS_ID"], shuffled.table["OFF_OBS_ID"])
+
+    def test_large_kl_is_avoided(self, stores, index, targets):
+        table = KLBackgroundSelector(stores["off"], WIDE, index=index).rank(targets[0])
+        kl_max = float(np.sort(np.abs(table["KL_CORR"]))[0]) + 1e-6
+        selector = KLBackgroundSelector(
+            stores["off"], WIDE, index=index, kl_max=max(kl_max, 1e-4)
+        )
+        plan = selector.make_plan(targets[:1], n_sets=1)
+        statuses = selector.rank(targets[0])["STATUS"]
+        good = [_ for _ in statuses if _ != "large_kl"]
+        assert (plan.table["STATUS"][0] == "large_kl") == (not good)
+
+    def test_plan_without_candidates(self, stores, index, targets):
+        criteria = {**WIDE, "elevation": ["1 deg", "2 deg"]}
+        selector = KLBackgroundSelector(stores["off"], criteria, index=index)
+        with pytest.raises(ValueError, match=r"'elevation': 24 of 24"):
+            selector.make_plan(targets)
+
+    @pytest.mark.parametrize(
+        ("options", "match"),
+        [
+            ({"distribution": "flux"}, "Invalid distribution: 'flux'"),
+            ({"background": "4d"}, "Invalid background: '4d'"),
+            ({"smooth": "much"}, "Invalid smooth: 'much'"),
+            ({"kl_max": 0}, "kl_max must be positive, got 0"),
+            ({"criteria": {"airmas": 1}}, "Did you mean 'airmass'"),
+        ],
+    )
+    def test_invalid_option(self, stores, options, match):
+        with pytest.raises(ValueError, match=match):
+            KLBackgroundSelector(stores["off"], **options)
+
+    def test_index_with_other_bins(self, stores, index):
+        axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=3)
+        with pytest.raises(ValueError, match="energy_axis differs"):
+            KLBackgroundSelector(stores["off"], energy_axis=axis, index=index)
+        region = CircleSkyRegion(SkyCoord(0, 0, unit="deg"), 1 * u.deg)
+        with pytest.raises(ValueError, match="1 exclusion_regions"):
+            KLBackgroundSelector(stores["off"], exclusion_regions=[region], index=index)
+
+
+class TestMimicsOnTemplates:
+    """A mimic must never meet a template that it helped to build."""
+
+    @pytest.fixture
+    def plan(self):
+        return MimicPlan.create({1: 101, 2: 106, 3: 103})
+
+    def test_mimics_tested_on_the_template_that_they_helped_to_build(
+        self, stores, maker, targets, plan
+    ):
+        mimic_maker = MimicMaker(stores["off"], plan, background=maker)
+        for target in targets:
+            mimic = mimic_maker.make_observation(target)
+            used = [int(_) for _ in mimic.bkg.meta["OBS_IDS"].split(",")]
+            assert used
+            assert not set(used) & {101, 103, 106}
+
+    def test_overlap_elsewhere_is_an_error(self, stores, maker, targets, plan):
+        mimic_maker = MimicMaker(stores["off"], plan)
+        mimic = mimic_maker.make_observation(targets[0])
+        with pytest.raises(ValueError, match=r"mimic of OFF observations \[101\]"):
+            maker.make_observation(mimic)
+        bkg = maker.make_background(mimic, exclude=[101])
+        assert "101" not in bkg.meta["OBS_IDS"].split(",")
+
+        reference = make_reference(targets[0])
+        with pytest.raises(ValueError, match=r"OFF observations \[101\]"):
+            DatasetsMaker([MapDatasetMaker(), mimic_maker, maker]).run(
+                reference, targets[:1]
+            )
+
+    def test_chain(self, stores, maker, targets, plan):
+        reference = make_reference(targets[0])
+        mimic_maker = MimicMaker(stores["off"], plan, background=maker)
+        dataset = mimic_maker.run(reference, targets[0])
+        counts, background = dataset.counts.data.sum(), dataset.background.data.sum()
+        assert abs(counts / background - 1) < 0.3
+
+    def test_store(self, stores, maker, targets, plan, tmp_path):
+        mimic = MimicMaker(stores["off"], plan, background=maker).make_observation(
+            targets[0]
+        )
+        write_datastore([mimic], tmp_path / "store")
+        again = DataStore.from_dir(tmp_path / "store").obs(1)
+        assert_allclose(again.bkg.quantity, mimic.bkg.quantity)
+
+
+def test_planted_archive():
+    """500 OFF observations of five shapes: the best ten are of the target's class."""
+    n_obs, widths = 500, (0.8, 1.0, 1.3, 1.7, 2.6)
+    pool, targets, class_of = Observations(), [], {}
+    for idx, width in enumerate(widths):
+        rate = 2.3 * (1.3 / width) ** 1.1
+        irfs = partial(make_irfs, "20 deg", "2d", rate=rate, width=width * u.deg)
+        observations = simulate_observations(
+            n_obs // 5 + 3,
+            first_obs_id=1000 * (idx + 1),
+            zenith=("15 deg", "25 deg"),
+            irfs=irfs(),
+            random_state=idx,
+        )
+        targets += list(observations)[-3:]
+        for observation in list(observations)[:-3]:
+            pool.append(observation)
+        class_of |= {_.obs_id: idx for _ in observations}
+
+    criteria = {"galactic_latitude": None, "fov_radius": "0.1 deg"}
+    selector = KLBackgroundSelector(pool, criteria)
+    n_events = selector.index.counts.sum(axis=(1, 2))
+    assert len(pool) == n_obs
+    assert_allclose(n_events.mean(), 5000, rtol=0.3)
+    for target in targets:
+        table = selector.rank(target)
+        best = table["OFF_OBS_ID"][table["STATUS"] != "rejected"][:10]
+        assert {class_of[_] for _ in best} == {class_of[target.obs_id]}
+
+
+def test_source_of_the_target_makes_partners_look_bad(hess_store):
+    """With the flare of PKS 2155-304 masked, KL_CORR of the best partners drops."""
+    table = hess_store.obs_table
+    off = query_obs_table(table, "TARGET_NAME == 'Off data'")["OBS_ID"]
+    flare = query_obs_table(table, "TARGET_TAG == 'pks2155_flare'")["OBS_ID"]
+    pool = hess_store.get_observations(off)
+    source = CircleSkyRegion(SkyCoord(329.717, -30.226, unit="deg"), 0.4 * u.deg)
+    best = []
+    for regions in (None, [source]):
+        selector = KLBackgroundSelector(pool, exclusion_regions=regions)
+        plan = selector.make_plan(
+            hess_store.get_observations(flare), n_sets=1, randomise=False
+        )
+        best.append(np.array(plan.table["KL_CORR"]))
+    assert np.sum(best[0] > KL_MAX) >= 10
+    assert np.all(best[1] < KL_MAX)
+    assert np.median(best[1]) < 0.1 * np.median(best[0])
+
+
+def test_kl_max_of_hess_pairs(hess_store):
+    """The default lets 99% of the pairs of OFF runs with equal conditions pass."""
+    table = hess_store.obs_table
+    off = query_obs_table(table, "TARGET_NAME == 'Off data'")["OBS_ID"]
+    selector = KLBackgroundSelector(hess_store.get_observations(off))
+    index = selector.index
+    tables = [
+        rank_observations(index.select([_]), index, selector.criteria)
+        for _ in index.obs_ids
+    ]
+    matched = np.concatenate([_["KL_CORR"][_["STATUS"] != "rejected"] for _ in tables])
+    own = [_["OFF_OBS_ID"] == obs_id for _, obs_id in zip(tables, off, strict=True)]
+    every = np.concatenate(
+        [_["KL_CORR"][~mask] for _, mask in zip(tables, own, strict=True)]
+    )
+    assert len(matched) == 829
+    assert len(every) == 1980
+    assert np.quantile(matched, 0.99) < 0.017
+    assert matched.max() < 0.024
+    assert_allclose(np.mean(every > KL_MAX), 0.1, atol=0.01)
+
+
+def test_status():
+    kl_corr = np.array([0.01, 0.03, 0.03, 0.03, np.nan])
+    p_value = np.array([0.001, 0.001, 0.3, np.nan, np.nan])
+    status = find_status(kl_corr, p_value, kl_max=0.02)
+    assert status.tolist() == ["ok", "large_kl", "undecided", "undecided", "undecided"]
+    status = find_status(kl_corr, np.full(5, np.nan), kl_max=0.02, is_noisy=False)
+    assert status.tolist() == ["ok", "large_kl", "large_kl", "large_kl", "undecided"]
+
+
+def test_common_range():
+    selected = select_common_range(
+        np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.5]), np.array([3.0, np.inf])
+    )
+    assert selected.tolist() == [[True, True], [False, True]]
+
+
+def test_checksum_depends_on_every_part():
+    assert make_checksum("a", 1) == make_checksum("a", 1)
+    assert len({make_checksum("a", 1), make_checksum("a", 2), make_checksum("a1")}) == 3
+
+
+@pytest.mark.parametrize("background", ["2d", "3d"])
+def test_predicted_counts(background):
+    """The sum over rings is what Gammapy predicts in them."""
+    irfs = make_irfs("20 deg", background)
+    observation = simulate_observations(1, irfs=irfs)[0]
+    energy_axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=2)
+    offset_axis = MapAxis.from_edges([0, 1, 2], unit="deg", name="offset")
+    counts = predict_counts(irfs["bkg"], energy_axis, offset_axis)
+
+    reference = make_reference(observation)
+    geom = reference.counts.geom.to_image().to_cube([energy_axis])
+    dataset = MapDatasetMaker(["counts", "background"]).run(
+        MapDataset.create(geom), observation
+    )
+    offset = geom.to_image().separation(observation.pointing.fixed_icrs).deg
+    ontime = observation.observation_time_duration.to_value("s")
+    for idx in range(2):
+        ring = (offset >= idx) & (offset < idx + 1)
+        expected = dataset.background.data[:, ring].sum(axis=1)
+        assert_allclose(counts[:, idx] * ontime, expected, rtol=0.05)
+
+
+class TestWriteBackground:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def bkg(cls):
+        return make_irfs("20 deg", "3d", gradient=0.2)["bkg"]
+
+    def test_store(self, stores, tmp_path, bkg):
+        write_background(
+            stores["off"], tmp_path / "s", {"a": bkg}, {101: "a", 102: "a"}
+        )
+        store = DataStore.from_dir(tmp_path / "s")
+        assert store.obs_ids.tolist() == [101, 102]
+        files = set(store.hdu_table["FILE_NAME"][store.hdu_table["HDU_TYPE"] == "bkg"])
+        assert len(files) == 1
+        again, original = store.obs(101), stores["off"].obs(101)
+        assert_allclose(again.bkg.quantity, bkg.quantity)
+        assert_array_equal(again.events.table["RA"], original.events.table["RA"])
+        assert_array_equal(again.psf.data, original.psf.data)
+
+    def test_old_hess_header(self, stores, tmp_path, bkg):
+        """Gammapy reverses what it reads, and must get what was given."""
+        old = to_old_hess(stores["gradient"].obs(301).copy(in_memory=True))
+        write_datastore([old], tmp_path / "old", irfs="copy")
+        source = DataStore.from_dir(tmp_path / "old")
+        write_background(source, tmp_path / "new", {301: bkg})
+        again = DataStore.from_dir(tmp_path / "new").obs(301)
+        assert again.bkg.fov_alignment == "REVERSE_LON_RADEC"
+        assert_allclose(again.bkg.data, bkg.data[:, ::-1])
+
+        altaz = Background3D(
+            axes=bkg.axes, data=bkg.data, unit=bkg.unit, fov_alignment="ALTAZ"
+        )
+        with pytest.raises(ValueError, match="cannot be aligned with ALTAZ"):
+            write_background(source, tmp_path / "altaz", {301: altaz})
+        assert not (tmp_path / "altaz").exists()
+
+    def test_maker_on_old_hess(self, stores, bkg, tmp_path):
+        """The template keeps its sense in memory, and through a store."""
+        old = to_old_hess(stores["gradient"].obs(301).copy(in_memory=True))
+        made = replace_background(old, bkg)
+        assert made.bkg.fov_alignment == "RADEC"
+        write_datastore([made], tmp_path / "store")
+        again = DataStore.from_dir(tmp_path / "store").obs(301)
+        assert again.bkg.fov_alignment == "RADEC"
+        assert_allclose(again.bkg.quantity, bkg.quantity)
+        path = tmp_path / "store/data/obs_id_000301.fits"
+        assert fits.getheader(path, "EVENTS")["HDUVERS"] == "0.3"
+
+    def test_bad_input(self, stores, tmp_path, bkg):
+        with pytest.raises(ValueError, match=r"no template for \['b'\]"):
+            write_background(stores["off"], tmp_path / "s", {"a": bkg}, {101: "b"})
+        with pytest.raises(ValueError, match="no template for any"):
+            write_background(stores["off"], tmp_path / "s", {})
+        with pytest.raises(ValueError, match="999"):
+            write_background(stores["off"], tmp_path / "s", {999: bkg})
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_plots(maker, targets):
+    tables = [maker.rank(_) for _ in targets]
+    _, ax = plt.subplots()
+    assert plot_kl_matrix(tables, ax=ax) is ax
+    assert ax.images[0].get_array().shape == (3, 8)
+    _, ax = plt.subplots()
+    assert plot_ranking(tables[0], tables[0]["DELTA_ZENITH"], "x", ax=ax) is ax
+    n_points = sum(len(_.get_xdata()) for _ in ax.lines[:-1])
+    assert n_points == 8
+    plt.close("all")
+
+
+@pytest.mark.parametrize("dimension", ["2d", "3d"])
+def test_plots_of_backgrounds(dimension):
+    bkg = make_irfs("20 deg", dimension)["bkg"]
+    double = type(bkg)(axes=bkg.axes, data=2 * bkg.data, unit=bkg.unit)
+    for plot in (plot_background, plot_background_spectrum, plot_background_image):
+        _, ax = plt.subplots()
+        assert plot(bkg, ax=ax) is ax
+    _, ax = plt.subplots()
+    plot_background_ratio(double, bkg, ax=ax)
+    values = np.concatenate([_.get_ydata() for _ in ax.lines[:-1]])
+    assert_allclose(values[np.isfinite(values)], 2)
+    plt.close("all")
