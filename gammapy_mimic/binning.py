@@ -7,7 +7,7 @@ import astropy.units as u
 import numpy as np
 from gammapy.maps import MapAxis
 
-from .exclusion import (
+from .sky_regions import (
     check_regions,
     find_excluded,
     get_offset,

@@ -27,8 +27,8 @@ from regions import (
 
 from .binning import FoVBinning
 from .criteria import Conditions
-from .exclusion import regions_to_text
 from .observation import OBS_TABLE_COLUMNS, get_fixed_pointing, get_hdu, make_obs_table
+from .sky_regions import regions_to_text
 from .version import __version__
 
 __all__ = ["OffIndex"]
@@ -223,7 +223,7 @@ class OffIndex:
         """Exclusion regions (list of `~regions.SkyRegion`)."""
         return self.binning.exclusion_regions
 
-    @property
+    @functools.cached_property
     def conditions(self):
         """Conditions of the observations (`~gammapy_mimic.criteria.Conditions`)."""
         return Conditions.from_obs_table(self.table)

@@ -173,19 +173,21 @@ def rank_observations(target, off, criteria, kl_max=KL_MAX, kl_irf=None, skip=()
         ``OFF_OBS_ID``, ``KL_DIV``, ``KL_CORR``, ``P_VALUE``, ``DELTA_RMS``,
         ``LIVETIME_RATIO``, ``DELTA_ZENITH``, ``LIVETIME`` (OFF), ``STATUS`` ("ok",
         "undecided", "large_kl" or "rejected") and ``REASONS``, the criteria that
-        reject. What is accepted comes first, by KL_CORR.
+        reject, or "no_common_counts" if the safe energy ranges, or what the exclusion
+        regions leave, have no counts in common. What is accepted comes first, by
+        KL_CORR.
     """
     conditions, off_conditions = target.conditions[0], off.conditions
     rejected = criteria.reject(conditions, off_conditions, skip)
-    is_rejected = np.any(list(rejected.values()), axis=0)
-
     if kl_irf is None:
         comparison = compare_observations(target, off)
         kl_div, kl_corr = comparison.kl_div, comparison.kl_corr
         p_value = comparison.p_value
+        rejected["no_common_counts"] = np.isnan(kl_corr)
     else:
         kl_div = kl_corr = kl_irf
         p_value = np.full(len(off), np.nan)
+    is_rejected = np.any(list(rejected.values()), axis=0)
 
     table = Table(
         {
@@ -271,8 +273,7 @@ def _compare(function, off, target, name):
 
 
 def _join_reasons(rejected):
-    names, masks = list(rejected), np.array(list(rejected.values()))
-    return [
-        ", ".join(name for name, is_hit in zip(names, column, strict=True) if is_hit)
-        for column in masks.T
-    ]
+    """Names of what rejects each candidate, as a text."""
+    names, masks = np.array(list(rejected)), np.array(list(rejected.values()))
+    patterns, idx = np.unique(masks, axis=1, return_inverse=True)
+    return np.array([", ".join(names[column]) for column in patterns.T])[idx.ravel()]

@@ -7,30 +7,29 @@ The result is a background IRF, a rate per observation time, energy and solid an
 
 import copy
 import functools
+import itertools
 import logging
-from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import AltAz, SkyCoord
-from astropy.coordinates.erfa_astrom import ErfaAstromInterpolator, erfa_astrom
+from astropy.coordinates import AltAz
 from astropy.io import fits
-from astropy.wcs import WCS
 from gammapy.data import Observation
 from gammapy.irf import Background2D, Background3D
 from gammapy.maps import MapAxes, MapAxis
 from gammapy.utils.fits import HDULocation
-from regions import (
-    CompoundSkyRegion,
-    LineSkyRegion,
-    PixCoord,
-    PointSkyRegion,
-    SkyRegion,
-)
 from scipy.interpolate import BSpline
-from scipy.ndimage import distance_transform_edt
 
-from .fov import INTERPOLATION_STEP, rotate_fov
+from .binning import make_ring
+from .sky_regions import (
+    check_regions,
+    find_excluded,
+    get_offset,
+    local_axes,
+    make_exclusion,
+    to_vectors,
+)
+from .fov import altaz_to_radec
 from .observation import (
     get_fixed_pointing,
     get_fov_alignment,
@@ -57,30 +56,23 @@ TIME_STEP = 60.0  # s, of the rotation of the FoV
 # A bin of which less is unmasked has no exposure: in it the area of the cells is not
 # precise, and its few counts would be scaled up.
 MIN_FRACTION = 0.05
-PIXEL_SIZE = 0.01  # deg, unit of the regions, which are not rasterised
-EMPTY_COUNTS = 0.5  # a bin without counts has at most the rate of so many
 SAFE_TOLERANCE = 1e-5  # of energies: bin edges may be in float32
-
+EMPTY_COUNTS = 0.5  # a bin without counts has at most the rate of so many
 SPECTRAL_INDEX = 2.7  # of cosmic rays, where the counts do not tell
 MAX_LOG_SCALE = np.log(2)  # of the correction along an axis
 
-SMOOTH_OPTIONS = {"gauss": "sigma", "poly": "degree", "spline": "n_intervals"}
+DIMENSIONS = {"2d": Background2D, "3d": Background3D}
 DEFAULT_AXES = {
     "energy": ((0.1, 100), 24),
     "offset": ((0, 2.5), 10),
     "fov_lon": ((-2.5, 2.5), 20),
     "fov_lat": ((-2.5, 2.5), 20),
 }
-LIMITS = {
-    "energy": (0, np.inf),
-    "offset": (0, 90),
-    "fov_lon": (-90, 90),
-    "fov_lat": (-90, 90),
-}
-"""Bounds of the axes, in TeV or deg, and numbers of bins."""
-DIMENSIONS = {"2d": Background2D, "3d": Background3D}
+"""Bounds, in TeV or deg, and numbers of bins."""
+LIMITS = {"energy": (0, np.inf), "offset": (0, 90)}
+"""Limits of the edges, in TeV or deg. Else -90 to 90 deg."""
 ALIGNMENTS = ("auto", "RADEC", "ALTAZ")
-IDENTITY = np.eye(3)
+SMOOTH_OPTIONS = {"gauss": "sigma", "poly": "degree", "spline": "n_intervals"}
 WRAPPED_COLUMNS = ("AZ_PNT", "RA_PNT", "GLON_PNT", "RA_OBJ")
 
 
@@ -148,24 +140,19 @@ def make_template(
         was taken in DRIFT mode or has no location ("ALTAZ"), or there are no counts.
     """
     observations = _to_list(observations)
-    axes = {
-        "energy": energy_axis,
-        "offset": offset_axis,
-        "fov_lon": fov_lon_axis,
-        "fov_lat": fov_lat_axis,
-    }
-    bins = TemplateBins.create(dimension, **axes)
+    bins = TemplateBins.create(
+        dimension,
+        exclusion_regions,
+        energy=energy_axis,
+        offset=offset_axis,
+        fov_lon=fov_lon_axis,
+        fov_lat=fov_lat_axis,
+    )
     _check_smooth(smooth, smooth_options)
-    regions = _ExclusionRegions(exclusion_regions)
     alignment = _find_alignment(fov_alignment, dimension, observations)
-
-    parts = (
-        TemplateCounts.from_observation(_, bins, regions, alignment)
-        for _ in observations
-    )
-    return functools.reduce(TemplateCounts.__add__, parts).to_irf(
-        smooth, smooth_options
-    )
+    parts = (TemplateCounts.from_observation(_, bins, alignment) for _ in observations)
+    counts = functools.reduce(TemplateCounts.__add__, parts)
+    return counts.to_irf(smooth, smooth_options)
 
 
 def make_templates(observations, obs_table, groups, **kwargs):
@@ -331,30 +318,40 @@ def select_livetime(livetimes, time_request):
 
 
 class TemplateBins:
-    """Bins of a template in energy and FoV position.
+    """Bins of a template in energy and FoV position, and regions that are left out.
+
+    Directions in the FoV are unit vectors. Their components are those towards growing
+    RA or azimuth, which is decreasing ``fov_lon``, growing ``fov_lat``, and the
+    pointing.
 
     Parameters
     ----------
     axes : list of `~gammapy.maps.MapAxis`
         Axes "energy" and "offset", or "energy", "fov_lon" and "fov_lat".
+    exclusion_regions : list of `~regions.SkyRegion`, optional
+        Regions. Default is none.
     """
 
-    def __init__(self, axes):
+    def __init__(self, axes, exclusion_regions=()):
         # as they are after writing and reading: log in energy, linear in position
         energy, *position = axes
         axis = MapAxis.from_energy_edges(energy.edges, name="energy", interp="log")
         self.axes = MapAxes(
             [axis, *(MapAxis.from_edges(_.edges, name=_.name) for _ in position)]
         )
+        self.exclusions = [make_exclusion(_) for _ in check_regions(exclusion_regions)]
+        self.has_default_energy = False
 
     @classmethod
-    def create(cls, dimension="2d", **axes):
+    def create(cls, dimension="2d", exclusion_regions=(), **axes):
         """Create from a dimension and axes.
 
         Parameters
         ----------
         dimension : {"2d", "3d"}
             Dimension.
+        exclusion_regions : list of `~regions.SkyRegion`, optional
+            Regions. Default is none.
         **axes : dict of `~gammapy.maps.MapAxis`
             Axes by name. What is missing or None has a default, see `make_template`.
 
@@ -366,7 +363,7 @@ class TemplateBins:
         Raises
         ------
         ValueError
-            If the dimension, or the name, unit or range of an axis is not valid.
+            If the dimension, a region, or name, unit or range of an axis is not valid.
         """
         if dimension not in DIMENSIONS:
             raise ValueError(
@@ -379,7 +376,10 @@ class TemplateBins:
                     f"A template with dimension={dimension!r} has the axes {names}, "
                     f"not {name!r}."
                 )
-        return cls([_get_axis(name, axes.get(name)) for name in names])
+        axes = {name: axes.get(name) for name in names}
+        bins = cls([_get_axis(*_) for _ in axes.items()], exclusion_regions)
+        bins.has_default_energy = axes["energy"] is None
+        return bins
 
     @property
     def is_3d(self):
@@ -411,13 +411,13 @@ class TemplateBins:
         """Offset of the centres, in deg. Shape (n_position,)."""
         if not self.is_3d:
             return self.position[0]
-        return _to_offset(_to_xyz(*self.position))
+        return get_offset(_to_fov_vectors(*self.position))
 
     @property
     def offset_max(self):
         """Offset of the farthest corner, in deg."""
-        corners = [np.abs(_).max() for _ in self.position_edges]
-        return _to_offset(_to_xyz(*corners)) if self.is_3d else corners[0]
+        corner = [np.abs(_).max() for _ in self.position_edges]
+        return get_offset(_to_fov_vectors(*corner)) if self.is_3d else corner[0]
 
     @functools.cached_property
     def ring_edges(self):
@@ -437,26 +437,22 @@ class TemplateBins:
     def cells(self):
         """Fine cells of the FoV: vectors, bins, and fractions of the bin.
 
-        Shapes (n_cells, 3), (n_cells,) and (n_cells,). The fractions in a bin add up
+        Shapes (3, n_cells), (n_cells,) and (n_cells,). The fractions in a bin add up
         to 1.
         """
-        edges = [_refine(_) for _ in self.position_edges]
         if self.is_3d:
-            xyz = _to_xyz(*_get_grid([_get_center(_) for _ in edges]))
-            solid_angle = _get_solid_angle(*edges)
-        else:
-            n_angles = int(np.ceil(360 * np.sin(np.radians(edges[0][-1])) / CELL_SIZE))
-            angle = _get_center(np.linspace(0, 360, n_angles + 1))
-            offset, angle = _get_grid([_get_center(edges[0]), angle])
-            # around the x axis, which is the pointing
-            xyz = np.roll(_to_xyz(angle, 90 - offset), 1, axis=1)
-            solid_angle = np.repeat(_get_solid_angle(edges[0]) / n_angles, n_angles)
-        bins = self.find(xyz)
-        return xyz, bins, solid_angle / self.solid_angle[bins]
+            edges = [_refine(_) for _ in self.position_edges]
+            vectors = _to_fov_vectors(*_get_grid([_get_center(_) for _ in edges]))
+            bins = self.find(vectors)
+            return vectors, bins, _get_solid_angle(*edges) / self.solid_angle[bins]
+        rings = [make_ring(*_) for _ in itertools.pairwise(self.position_edges[0])]
+        n_points = rings[0].shape[1]
+        bins = np.repeat(np.arange(len(rings)), n_points)
+        return np.concatenate(rings, axis=1), bins, np.full(len(bins), 1 / n_points)
 
-    def find(self, xyz):
+    def find(self, vectors):
         """Find the position bins of directions in the FoV, -1 outside. Shape (n,)."""
-        position = _to_lon_lat(xyz) if self.is_3d else [_to_offset(xyz)]
+        position = _to_lon_lat(vectors) if self.is_3d else [get_offset(vectors)]
         indices, inside = [], True
         for values, edges in zip(position, self.position_edges, strict=True):
             indices.append(np.searchsorted(edges, values, side="right") - 1)
@@ -464,6 +460,15 @@ class TemplateBins:
         shape = [len(edges) - 1 for edges in self.position_edges]
         idx = np.ravel_multi_index(indices, shape, mode="clip")
         return np.where(inside, idx, -1)
+
+    def find_near_exclusions(self, pointing):
+        """Find the regions that reach into the FoV of a pointing, a vector."""
+        return [
+            _
+            for _ in self.exclusions
+            if np.arccos((_.axes[2] @ pointing).clip(-1, 1))
+            < _.radius + np.radians(self.offset_max)
+        ]
 
     def find_covered(self, energy_min, energy_max):
         """Find the energy bins that lie in a range, in TeV. Shape (n_energy,)."""
@@ -475,7 +480,7 @@ class TemplateBins:
         """Get the bins with the energy bins from start to before stop."""
         edges = self.energy_edges[start : stop + 1] * u.TeV
         energy_axis = MapAxis.from_energy_edges(edges, name="energy")
-        return TemplateBins([energy_axis, *self.axes[1:]])
+        return type(self)([energy_axis, *self.axes[1:]])
 
 
 class TemplateCounts:
@@ -509,9 +514,7 @@ class TemplateCounts:
         self.meta = meta
 
     @classmethod
-    def from_observation(
-        cls, observation, bins, exclusion_regions=(), fov_alignment="RADEC"
-    ):
+    def from_observation(cls, observation, bins, fov_alignment="RADEC"):
         """Count the events of an observation.
 
         Parameters
@@ -519,9 +522,7 @@ class TemplateCounts:
         observation : `~gammapy.data.Observation`
             Observation. It is not changed, and does not keep what is read.
         bins : `TemplateBins`
-            Bins.
-        exclusion_regions : list of `~regions.SkyRegion`, optional
-            Regions to leave out.
+            Bins and exclusion regions.
         fov_alignment : {"RADEC", "ALTAZ"}, optional
             What the FoV is aligned with. Default is "RADEC".
 
@@ -529,35 +530,42 @@ class TemplateCounts:
         -------
         counts : `TemplateCounts`
             Counts and exposure.
+
+        Raises
+        ------
+        ValueError
+            If the observation was taken in DRIFT mode, or has no location ("ALTAZ").
         """
         observation = copy.copy(observation)
         load_events_file(observation)
         pointing = get_fixed_pointing(observation)
-        get_rotation = functools.partial(
-            _get_rotation, observation=observation, alignment=fov_alignment
+        exclusions = bins.find_near_exclusions(
+            to_vectors(pointing.ra.deg, pointing.dec.deg)
         )
-        if not isinstance(exclusion_regions, _ExclusionRegions):
-            exclusion_regions = _ExclusionRegions(exclusion_regions)
-        regions = exclusion_regions.select(
-            _to_xyz(pointing.ra.deg, pointing.dec.deg), bins.offset_max
-        )
-
-        gti, fraction = observation.gti, observation.obs_filter.livetime_fraction
+        frames = _Frames(observation, pointing, fov_alignment)
         covered = bins.find_covered(*_get_safe_range(observation))
-        ontime = covered * gti.time_sum.to_value("s") * fraction
-        counts = _count_events(observation, bins, regions, get_rotation)
-        unmasked = _get_unmasked_fraction(gti, bins, regions, get_rotation)
-        livetime = observation.observation_live_time_duration
+        counts = _count_events(observation, bins, exclusions, frames)
+        counts *= covered[:, np.newaxis]
+        if not counts.any():
+            log.warning(
+                f"OBS_ID {observation.obs_id} has no events in the bins of the "
+                "template, only exposure."
+            )
+
+        fraction = observation.obs_filter.livetime_fraction
+        ontime = float(observation.gti.time_sum.to_value("s") * fraction)
+        livetime = float(observation.observation_live_time_duration.to_value("s"))
+        unmasked = _get_unmasked_fraction(bins, exclusions, frames)
         return cls(
             bins,
             fov_alignment,
-            counts * covered[:, np.newaxis],
-            np.multiply.outer(ontime, unmasked * bins.solid_angle),
-            ontime,
+            counts,
+            np.multiply.outer(ontime * covered, unmasked * bins.solid_angle),
+            ontime * covered,
             {
                 "OBS_IDS": [int(observation.obs_id)],
-                "ONTIME": float(gti.time_sum.to_value("s") * fraction),
-                "LIVETIME": float(livetime.to_value("s")),
+                "ONTIME": ontime,
+                "LIVETIME": livetime,
             },
         )
 
@@ -658,7 +666,8 @@ class TemplateCounts:
         exposed = valid.any(axis=1)
         n_unexposed = len(self.ontime) - exposed.sum()
         parts = []
-        if n_unexposed:
+        # a default axis is wide, to be cut
+        if n_unexposed and not self.bins.has_default_energy:
             low, high = bins.energy_edges[[0, -1]]
             parts.append(
                 f"{n_unexposed} of {len(self.ontime)} energy bins, in the safe range "
@@ -672,8 +681,8 @@ class TemplateCounts:
                 for axis, (low, high) in _find_ranges(masked, bins.axes)
             ]
             parts.append(
-                f"{masked.sum()} of {masked.size} bins, of which {1 - MIN_FRACTION:.0%} "
-                f"is masked ({', '.join(where)}; the rate is interpolated in offset)"
+                f"{masked.sum()} of {masked.size} bins, {1 - MIN_FRACTION:.0%} or more "
+                f"masked ({', '.join(where)}; the rate is interpolated in offset)"
             )
         if parts:
             log.warning(f"Bins without exposure: {'; '.join(parts)}.")
@@ -719,7 +728,7 @@ def fill_unexposed(counts, exposure, offset, ring_edges):
         energies without any exposure.
     """
     valid = exposure > 0
-    rate = np.divide(counts, exposure, out=np.zeros(counts.shape), where=valid)
+    rate = _divide(counts, exposure, 0)
     ring = np.searchsorted(ring_edges, offset, side="right")
     for idx in np.flatnonzero(valid.any(axis=1) & ~valid.all(axis=1)):
         weights = counts[idx], exposure[idx], exposure[idx] * offset
@@ -747,22 +756,20 @@ def fill_empty(rate, exposure, energy_edges, solid_angle):
     Returns
     -------
     rate : `~numpy.ndarray`
-        Rate. Where it was 0 it is that of the spectrum times the shape of the FoV over
-        all energies, and at most that of half a count. At energies without any counts
-        the spectrum is interpolated, or continued by a power law.
+        Rate, nowhere 0. Where the counts were less than half of one, the rate is at
+        least that of the spectrum times the shape of the FoV over all energies, or of
+        half a count if that is less. At energies without any counts the spectrum is
+        interpolated, or continued by a power law.
     """
+    energy = np.sqrt(energy_edges[:-1] * energy_edges[1:])
     shape = np.diff(energy_edges) @ rate
     shape /= shape @ solid_angle
-    spectrum = _fill_spectrum(
-        rate @ solid_angle,
-        exposure @ shape,
-        np.sqrt(energy_edges[:-1] * energy_edges[1:]),
-    )
-    limit = np.divide(
-        EMPTY_COUNTS, exposure, out=np.full(rate.shape, np.inf), where=exposure > 0
-    )
+    spectrum = _fill_spectrum(rate @ solid_angle, exposure @ shape, energy)
+    # where there are no counts at any energy
+    shape = np.maximum(shape, _divide(EMPTY_COUNTS, spectrum @ exposure, 0))
+    limit = _divide(EMPTY_COUNTS, exposure, np.inf)
     expected = np.minimum(np.multiply.outer(spectrum, shape), limit)
-    return _keep_integral(np.where(rate > 0, rate, expected), spectrum, solid_angle)
+    return _keep_integral(np.maximum(rate, expected), spectrum, solid_angle)
 
 
 def _fill_spectrum(spectrum, exposure, energy):
@@ -775,9 +782,7 @@ def _fill_spectrum(spectrum, exposure, energy):
         slope = np.polynomial.Polynomial.fit(nodes, values, 1, w=weights).deriv()(0)
     filled = np.interp(log_energy, nodes, values)
     filled += slope * (log_energy - log_energy.clip(nodes[0], nodes[-1]))
-    limit = np.divide(
-        EMPTY_COUNTS, exposure, out=np.full(len(energy), np.inf), where=exposure > 0
-    )
+    limit = _divide(EMPTY_COUNTS, exposure, np.inf)
     return np.where(seen, spectrum, np.minimum(np.exp(filled), limit))
 
 
@@ -836,9 +841,7 @@ def smooth_rate(rate, exposure, solid_angle, position, method="gauss", **options
 
 def _keep_integral(rate, integral, solid_angle):
     """Scale the rate at each energy to an integral, of shape (n_energy,)."""
-    new = rate @ solid_angle
-    scale = np.divide(integral, new, out=np.zeros_like(integral), where=new > 0)
-    return rate * scale[:, np.newaxis]
+    return rate * _divide(integral, rate @ solid_angle, 0)[:, np.newaxis]
 
 
 def _smooth_gauss(rate, exposure, position, sigma="0.2 deg"):
@@ -884,7 +887,7 @@ def _multiply(first, second):
 def _fit_rate(counts, exposure, basis):
     """Fit the log of the rate, at each energy, by terms of shape (n_position, n)."""
     total, total_exposure = counts.sum(axis=1), exposure.sum(axis=1)
-    mean = np.divide(total, total_exposure, out=np.zeros_like(total), where=total > 0)
+    mean = _divide(total, total_exposure, 0)
     shape = _fit_factor(counts.sum(axis=0), mean @ exposure, basis)
     result = np.zeros(counts.shape)
     for idx in np.flatnonzero(total):
@@ -930,8 +933,8 @@ def make_nodes(rate, exposure, axes, degree=3, n_steps=10):
     Parameters
     ----------
     rate, exposure : `~numpy.ndarray`
-        Mean rate in the bins, and exposure, the product of which is counts. Same shape
-        as the axes.
+        Mean rate in the bins, nowhere 0, and exposure, the product of which is counts.
+        Same shape as the axes.
     axes : `~gammapy.maps.MapAxes`
         Axes of a background IRF.
     degree : int, optional
@@ -944,12 +947,7 @@ def make_nodes(rate, exposure, axes, degree=3, n_steps=10):
     rate : `~numpy.ndarray`
         Rate at the centres. Same shape. Each axis changes it by a factor of 2 at most.
     """
-    valid = rate > 0
-    # what is next to a bin without rate is not blamed for the hole
-    nearest = distance_transform_edt(
-        ~valid, return_distances=False, return_indices=True
-    )
-    log_rate = np.log(rate[tuple(nearest)])
+    log_rate = np.log(rate)
     interpolate, integrate = zip(*(_make_rule(axis) for axis in axes), strict=True)
     target = rate * _apply(integrate, np.ones([_.shape[1] for _ in integrate]))
     counts = rate * exposure
@@ -957,7 +955,7 @@ def make_nodes(rate, exposure, axes, degree=3, n_steps=10):
     log_norm, log_scale = 0.0, [np.zeros(1)] * rate.ndim
     for _ in range(n_steps):
         fine = np.exp(_apply(interpolate, log_norm + log_rate + sum(log_scale)))
-        predicted = valid * _apply(integrate, fine)
+        predicted = _apply(integrate, fine)
         norm = target.sum() / predicted.sum()
         log_norm += np.log(norm)
         for idx in range(rate.ndim):
@@ -965,8 +963,7 @@ def make_nodes(rate, exposure, axes, degree=3, n_steps=10):
             wanted, found, weights = (
                 _.sum(axis=others) for _ in (target, norm * predicted, counts)
             )
-            ratio = np.divide(wanted, found, out=np.ones_like(found), where=found > 0)
-            change = _fit_polynomial(np.log(ratio), weights, degree)
+            change = _fit_polynomial(np.log(wanted / found), weights, degree)
             change = np.expand_dims(change, others)
             log_scale[idx] = (log_scale[idx] + change).clip(
                 -MAX_LOG_SCALE, MAX_LOG_SCALE
@@ -1016,6 +1013,12 @@ def _make_rule(axis):
     return interpolate, integrate
 
 
+def _divide(values, divisor, fallback):
+    """Divide, with a value to fall back on where the divisor is 0."""
+    out = np.full(divisor.shape, float(fallback))
+    return np.divide(values, divisor, out=out, where=divisor > 0)
+
+
 def _apply(matrices, array):
     """Multiply the last axes of an array by one matrix each."""
     first = array.ndim - len(matrices)
@@ -1029,108 +1032,111 @@ def _apply(matrices, array):
     return array
 
 
-def _count_events(observation, bins, regions, get_rotation):
-    """Count the events in the good time, outside the regions.
+class _Frames:
+    """The FoV of an observation, fixed to the sky or turning.
 
-    Shape (n_energy, n_position).
+    That it turns rigidly is true to about an arcsecond, the change of aberration over
+    the FoV.
     """
-    events, gti = observation.events, observation.gti
-    time = (events.time - gti.time_ref).to_value("s")
-    start, stop = (
-        _.to_value("s")[:, np.newaxis] for _ in (gti.met_start, gti.met_stop)
-    )
-    good = np.any((time >= start) & (time <= stop), axis=0)
-    xyz = _to_xyz(events.radec.ra.deg, events.radec.dec.deg)
-    good &= ~regions.contain(xyz)
 
-    # into the FoV: the transposed rotation
-    fov = np.squeeze(xyz[:, np.newaxis] @ get_rotation(time), axis=1)
-    idx_position = bins.find(fov)
-    energy = events.energy.to_value("TeV")
-    idx_energy = np.searchsorted(bins.energy_edges, energy, side="right") - 1
-    n_energy, n_position = len(bins.energy_edges) - 1, bins.solid_angle.size
-    good &= (idx_position >= 0) & (idx_energy >= 0) & (idx_energy < n_energy)
-    idx = idx_energy[good] * n_position + idx_position[good]
-    counts = np.bincount(idx, minlength=n_energy * n_position)
-    return counts.reshape(n_energy, n_position)
+    def __init__(self, observation, pointing, alignment):
+        self.axes = local_axes(pointing.ra.deg, pointing.dec.deg)
+        self.gti = observation.gti
+        self.is_fixed = alignment == "RADEC"
+        if not self.is_fixed:
+            self._nodes, self._up = _get_up(observation, pointing)
 
+    def make(self, time):
+        """Matrices from ICRS to FoV vectors, at times in s after ``gti.time_ref``.
 
-def _get_unmasked_fraction(gti, bins, regions, get_rotation):
-    """Fraction of each bin outside the regions, mean over the good time."""
-    unmasked = np.ones(bins.solid_angle.size)
-    if not regions.shapes:
-        return unmasked
-    xyz, idx, fraction = bins.cells
-    time, weights = _get_time_steps(gti)
-    rotations = get_rotation(time)
-    weights = weights if len(rotations) > 1 else [1]
-    for rotation, weight in zip(rotations, weights, strict=True):
-        masked = regions.contain(xyz, rotation)
-        masked = np.bincount(idx[masked], fraction[masked], minlength=unmasked.size)
-        unmasked -= weight * masked
-    return unmasked.clip(0)
-
-
-def _get_time_steps(gti):
-    """Middles of steps in the good time, in s after ``gti.time_ref``, and weights."""
-    edges = [
-        np.linspace(start, stop, int(np.ceil((stop - start) / TIME_STEP)) + 1)
-        for start, stop in zip(
-            gti.met_start.to_value("s"), gti.met_stop.to_value("s"), strict=True
-        )
-    ]
-    duration = np.concatenate([np.diff(_) for _ in edges])
-    time = np.concatenate([_get_center(_) for _ in edges])
-    return time, duration / duration.sum()
-
-
-def _get_rotation(time, observation, alignment):
-    """Matrices that turn vectors of the FoV to ICRS, one, or one for each time.
-
-    A vector of the FoV has the components along the pointing, ``fov_lon`` and
-    ``fov_lat``, with the signs of Gammapy. That the FoV turns rigidly is true to about
-    an arcsecond, the change of aberration over the FoV. Times are in s after
-    ``gti.time_ref``. Shape (1 or n, 3, 3).
-    """
-    pointing = get_fixed_pointing(observation)
-    ra, dec = pointing.ra.deg, pointing.dec.deg
-    center = _to_xyz(ra, dec)
-    if alignment == "RADEC":
-        up = _to_xyz(*rotate_fov(0, 90, (0, 0), (ra, dec)))[np.newaxis]
-        lon = np.cross(center, up)
-    else:
-        up = _get_up(time, observation, pointing)
-        up -= (up @ center)[:, np.newaxis] * center
+        Shape (n, 3, 3), or (1, 3, 3) if it is fixed.
+        """
+        if self.is_fixed:
+            return self.axes[np.newaxis]
+        pointing = self.axes[2]
+        up = np.stack([np.interp(time, self._nodes, _) for _ in self._up], axis=-1)
+        up -= (up @ pointing)[:, np.newaxis] * pointing
         up /= np.linalg.norm(up, axis=1, keepdims=True)
-        lon = np.cross(up, center)
-    return np.stack([np.full_like(up, center), lon, up], axis=-1)
+        # azimuth turns the other way round than right ascension
+        right = np.cross(pointing, up)
+        return np.stack([right, up, np.full_like(up, pointing)], axis=1)
+
+    def make_mean(self):
+        """Matrices for steps of the good time, and their weights. Shape (n,)."""
+        if self.is_fixed:
+            return self.axes[np.newaxis], np.ones(1)
+        edges = [
+            np.linspace(start, stop, int(np.ceil((stop - start) / TIME_STEP)) + 1)
+            for start, stop in zip(*_get_good_time(self.gti), strict=True)
+        ]
+        weights = np.concatenate([np.diff(_) for _ in edges])
+        time = np.concatenate([_get_center(_) for _ in edges])
+        return self.make(time), weights / weights.sum()
 
 
-def _get_up(time, observation, pointing):
-    """Directions (ICRS vectors) 1 deg above the pointing. Shape (n, 3)."""
-    gti = observation.gti
-    start, stop = gti.met_start.min().to_value("s"), gti.met_stop.max().to_value("s")
-    nodes = np.linspace(start, stop, int(np.ceil((stop - start) / TIME_STEP)) + 1)
-    frame = AltAz(
-        obstime=gti.time_ref + nodes * u.s,
-        location=_get_location(observation),
-    )
-    with erfa_astrom.set(ErfaAstromInterpolator(INTERPOLATION_STEP)):
-        altaz = pointing.transform_to(frame)
-        az, alt = rotate_fov(0, 1, (0, 0), (altaz.az.deg, altaz.alt.deg))
-        up = SkyCoord(az, alt, unit="deg", frame=frame).icrs
-    up = _to_xyz(up.ra.deg, up.dec.deg)
-    return np.stack([np.interp(time, nodes, _) for _ in up.T], axis=-1)
-
-
-def _get_location(observation):
+def _get_up(observation, pointing):
+    """Times, and vectors (ICRS) to 1 deg above the pointing. Shapes (n,), (3, n)."""
     location = observation.observatory_earth_location
     if location is None:
         raise ValueError(
             f"OBS_ID {observation.obs_id} has no observatory location, which "
             "fov_alignment='ALTAZ' needs."
         )
-    return location
+    start, stop = _get_good_time(observation.gti)
+    n_nodes = int(np.ceil((stop[-1] - start[0]) / TIME_STEP)) + 1
+    nodes = np.linspace(start[0], stop[-1], n_nodes)
+    times = observation.gti.time_ref + nodes * u.s
+    frame = AltAz(obstime=times, location=location)
+    return nodes, to_vectors(*altaz_to_radec(0, 1, pointing, frame))
+
+
+def _get_good_time(gti):
+    """Start and stop, in s after ``gti.time_ref``."""
+    return gti.met_start.to_value("s"), gti.met_stop.to_value("s")
+
+
+def _count_events(observation, bins, exclusions, frames):
+    """Count the events in the good time, outside the regions.
+
+    Shape (n_energy, n_position).
+    """
+    events, gti = observation.events, observation.gti
+    time = (events.time - gti.time_ref).to_value("s")
+    start, stop = (_[:, np.newaxis] for _ in _get_good_time(gti))
+    good = np.any((time >= start) & (time <= stop), axis=0)
+    radec = events.radec
+    vectors = to_vectors(radec.ra.deg, radec.dec.deg)
+    good &= ~find_excluded(vectors, exclusions)
+
+    idx_position = bins.find(_rotate(frames.make(time), vectors))
+    energy = events.energy.to_value("TeV")
+    idx_energy = np.searchsorted(bins.energy_edges, energy, side="right") - 1
+    shape = len(bins.energy_edges) - 1, bins.solid_angle.size
+    good &= (idx_position >= 0) & (idx_energy >= 0) & (idx_energy < shape[0])
+    idx = np.ravel_multi_index([idx_energy[good], idx_position[good]], shape)
+    return np.bincount(idx, minlength=np.prod(shape)).reshape(shape)
+
+
+def _get_unmasked_fraction(bins, exclusions, frames):
+    """Fraction of each bin outside the regions, mean over the good time."""
+    unmasked = np.ones(bins.solid_angle.size)
+    if not exclusions:
+        return unmasked
+    vectors, idx, fraction = bins.cells
+    for frame, weight in zip(*frames.make_mean(), strict=True):
+        # the regions are turned into the FoV
+        turned = [_._replace(axes=_.axes @ frame.T) for _ in exclusions]
+        masked = find_excluded(vectors, turned)
+        masked = np.bincount(idx[masked], fraction[masked], minlength=unmasked.size)
+        unmasked -= weight * masked
+    return unmasked.clip(0)
+
+
+def _rotate(frames, vectors):
+    """Multiply vectors of shape (3, n) by one matrix, or by one each."""
+    if len(frames) == 1:
+        return frames[0] @ vectors
+    return np.einsum("nij,jn->in", frames, vectors)
 
 
 def _get_safe_range(observation):
@@ -1144,91 +1150,15 @@ def _get_safe_range(observation):
     return header.get("LO_THRES") or 0, header.get("HI_THRES") or np.inf
 
 
-class _Shape(NamedTuple):
-    """A region, in the tangential plane at its centre, inside a circle."""
-
-    center: np.ndarray
-    radius: float
-    wcs: WCS
-    pixel_region: object
-
-    @classmethod
-    def from_region(cls, region):
-        if not isinstance(region, SkyRegion):
-            raise ValueError(
-                f"exclusion_regions must be a list of SkyRegion, got {region!r}."
-            )
-        if isinstance(region, PointSkyRegion | LineSkyRegion):
-            raise ValueError(
-                f"An exclusion region must have an area, got {region!r}. "
-                "Use CircleSkyRegion."
-            )
-        center = _find_center(region)
-        wcs = WCS(naxis=2)
-        wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
-        wcs.wcs.radesys = "ICRS"
-        wcs.wcs.crval = center.ra.deg, center.dec.deg
-        wcs.wcs.cdelt = -PIXEL_SIZE, PIXEL_SIZE
-        pixel_region = region.to_pixel(wcs)
-        box = pixel_region.bounding_box
-        corner = [max(map(abs, _)) for _ in (box.extent[:2], box.extent[2:])]
-        radius = np.hypot(*corner) * PIXEL_SIZE
-        return cls(_to_xyz(center.ra.deg, center.dec.deg), radius, wcs, pixel_region)
-
-    def contain(self, xyz, rotation):
-        limit = np.cos(np.radians(min(self.radius, 89)))
-        inside = xyz @ (self.center @ rotation) >= limit
-        lon, lat = _to_lon_lat(xyz[inside] @ rotation.T)
-        position = PixCoord(*self.wcs.wcs_world2pix(lon, lat, 0))
-        inside[inside] = self.pixel_region.contains(position)
-        return inside
+def _to_fov_vectors(lon, lat):
+    """Vectors, of shape (3, n), for ``fov_lon`` and ``fov_lat`` in deg."""
+    return to_vectors(-lon, lat)[[1, 2, 0]]
 
 
-def _find_center(region):
-    if isinstance(region, CompoundSkyRegion):
-        return _find_center(region.region1)
-    if hasattr(region, "vertices"):
-        return SkyCoord(region.vertices.icrs.cartesian.mean(), frame="icrs").icrs
-    return region.center.icrs
-
-
-class _ExclusionRegions:
-    """Whether a direction is in one of several regions: for events and for cells."""
-
-    def __init__(self, regions):
-        self.shapes = [_Shape.from_region(_) for _ in regions]
-
-    def select(self, pointing, radius):
-        """Select the regions that reach into a circle, of a radius in deg."""
-        selected = _ExclusionRegions([])
-        for shape in self.shapes:
-            reach = np.radians(min(shape.radius + radius, 180))
-            if shape.center @ pointing >= np.cos(reach):
-                selected.shapes.append(shape)
-        return selected
-
-    def contain(self, xyz, rotation=IDENTITY):
-        """Whether vectors, shape (n, 3), rotated to ICRS, are in a region."""
-        result = np.zeros(len(xyz), dtype=bool)
-        for shape in self.shapes:
-            result |= shape.contain(xyz, rotation)
-        return result
-
-
-def _to_xyz(lon, lat):
-    lon, lat = np.radians(lon), np.radians(lat)
-    cos_lat = np.cos(lat)
-    return np.stack([cos_lat * np.cos(lon), cos_lat * np.sin(lon), np.sin(lat)], -1)
-
-
-def _to_lon_lat(xyz):
-    x, y, z = xyz.T
-    return np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
-
-
-def _to_offset(xyz):
-    x, y, z = xyz.T
-    return np.degrees(np.arctan2(np.hypot(y, z), x))
+def _to_lon_lat(vectors):
+    """``fov_lon`` and ``fov_lat``, in deg, of vectors of shape (3, n)."""
+    x, y, z = vectors
+    return np.degrees(np.arctan2(-x, z)), np.degrees(np.arctan2(y, np.hypot(x, z)))
 
 
 def _get_center(edges):
@@ -1271,7 +1201,7 @@ def _get_axis(name, axis):
         raise ValueError(
             f"The {name} axis must have a unit like {unit!r}, got {str(axis.unit)!r}."
         )
-    low, high = LIMITS[name]
+    low, high = LIMITS.get(name, (-90, 90))
     edges = axis.edges.to_value(unit)
     if not (edges[0] >= low and edges[-1] <= high):
         raise ValueError(

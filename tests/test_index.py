@@ -40,8 +40,8 @@ from gammapy_mimic.binning import (
     make_ring,
 )
 from gammapy_mimic.divergence import compare_counts
-from gammapy_mimic.exclusion import find_inside, get_offset, local_axes, to_vectors
 from gammapy_mimic.index import OffIndex
+from gammapy_mimic.sky_regions import find_inside, get_offset, local_axes, to_vectors
 
 FRACTION_ERROR = 1e-3
 

@@ -8,10 +8,16 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from gammapy.data import DataStore, Observations
-from gammapy.datasets import MapDataset
+from gammapy.datasets import MapDataset, SpectrumDataset
 from gammapy.irf import Background2D, Background3D
-from gammapy.makers import DatasetsMaker, MapDatasetMaker
-from gammapy.maps import MapAxis
+from gammapy.makers import (
+    DatasetsMaker,
+    FoVBackgroundMaker,
+    MapDatasetMaker,
+    SafeMaskMaker,
+    SpectrumDatasetMaker,
+)
+from gammapy.maps import MapAxis, RegionGeom
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion
 
@@ -88,6 +94,62 @@ class TestKLBackgroundSelector(ObservationMakerContract):
         assert sorted(table["OFF_OBS_ID"][-2:]) == [103, 104]
         assert table["REASONS"][-2:].tolist() == ["exclude_obs_ids"] * 2
         assert table["STATUS"][-2:].tolist() == ["rejected"] * 2
+
+    def test_spectrum_dataset(self, maker, targets):
+        """The background alone changes, so that spectra can be made, too."""
+        region = CircleSkyRegion(targets[0].target_radec, 0.2 * u.deg)
+        axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=2)
+        true_axis = MapAxis.from_energy_bounds(
+            "0.5 TeV", "20 TeV", nbin=3, name="energy_true"
+        )
+        reference = SpectrumDataset.create(
+            RegionGeom(region, axes=[axis]), energy_axis_true=true_axis
+        )
+        makers = [SpectrumDatasetMaker(selection=["counts", "exposure", "edisp"])]
+        makers += [maker]
+        results = DatasetsMaker(makers, stack_datasets=False).run(reference, targets)
+        for target, result in zip(targets, results, strict=True):
+            made = maker.make_observation(target)
+            selection = ["counts", "exposure", "edisp", "background"]
+            expected = SpectrumDatasetMaker(selection).run(reference, made)
+            assert_array_equal(result.counts.data, expected.counts.data)
+            assert_array_equal(result.background.data, expected.background.data)
+            assert result.background.data.sum() > 0
+
+    @pytest.mark.parametrize("n_jobs", [1, 2])
+    def test_chain_without_backgrounds_in_the_files(
+        self, stores, maker, targets, n_jobs
+    ):
+        """The same as the makers give on observations made first."""
+        bare = [_.copy(in_memory=True) for _ in targets]
+        for target in bare:
+            target._bkg = None
+        bare = Observations(bare)
+        reference = make_reference(targets[0], name="stacked")
+        rest = [
+            SafeMaskMaker(["offset-max"], offset_max=2 * u.deg),
+            FoVBackgroundMaker(),
+        ]
+        first = MapDatasetMaker(selection=["counts", "exposure", "psf", "edisp"])
+        made = maker.make_observations(bare, n_jobs=n_jobs)
+        expected = DatasetsMaker([MapDatasetMaker(), *rest]).run(
+            reference.copy(), made
+        )[0]
+        result = DatasetsMaker([first, maker, *rest], n_jobs=n_jobs).run(
+            reference.copy(), bare
+        )[0]
+        for name in ("counts", "exposure", "background"):
+            assert_allclose(
+                getattr(result, name).data, getattr(expected, name).data, rtol=1e-6
+            )
+        assert result.background.data.sum() > 1000
+
+    def test_no_common_energy(self, stores, index, targets):
+        target = targets[0].copy(in_memory=True)
+        target.aeff.meta.update(LO_THRES=60.0, HI_THRES=100.0)
+        selector = KLBackgroundSelector(stores["off"], WIDE, index=index)
+        with pytest.raises(ValueError, match="'no_common_counts': 8 of 8"):
+            selector.select(target)
 
     def test_time_request(self, stores, index, targets):
         selector = KLBackgroundSelector(
@@ -196,7 +258,7 @@ class TestKLBackgroundSelector(ObservationMakerContract):
         with pytest.raises(ValueError, match="energy_axis differs"):
             KLBackgroundSelector(stores["off"], energy_axis=axis, index=index)
         region = CircleSkyRegion(SkyCoord(0, 0, unit="deg"), 1 * u.deg)
-        with pytest.raises(ValueError, match="1 exclusion_regions"):
+        with pytest.raises(ValueError, match="The 1 exclusion_regions are not"):
             KLBackgroundSelector(stores["off"], exclusion_regions=[region], index=index)
 
 
@@ -216,6 +278,35 @@ class TestMimicsOnTemplates:
             used = [int(_) for _ in mimic.bkg.meta["OBS_IDS"].split(",")]
             assert used
             assert not set(used) & {101, 103, 106}
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_random_pools(self, stores, index, targets, seed):
+        """No reuse in a set, and no OFF observation in a template of its own set.
+
+        The smaller pools have partners for some targets only, which is told.
+        """
+        rng = np.random.default_rng(seed)
+        pool = rng.choice(index.obs_ids, rng.integers(2, 9), replace=False)
+        part = index.select(pool)
+        selector = KLBackgroundSelector(stores["off"], WIDE, index=part, kl_max=0.2)
+        plan = selector.make_plan(targets, n_sets=2, random_state=seed)
+        for mimic_set in plan.sets:
+            partners = plan.partners(mimic_set)
+            assert len(partners) == min(len(targets), len(pool))
+            used = plan.off_obs_ids(mimic_set)
+            assert len(set(used)) == len(used)
+            maker = MimicMaker(stores["off"], plan, mimic_set, background=selector)
+            for target in targets:
+                if target.obs_id not in partners:
+                    assert (target.obs_id, "no_mimic") in plan.questionable
+                elif len(pool) == len(used):
+                    with pytest.raises(ValueError, match="no good OFF observation"):
+                        maker.make_observation(target)
+                else:
+                    bkg = maker.make_observation(target).bkg
+                    in_template = {int(_) for _ in bkg.meta["OBS_IDS"].split(",")}
+                    assert in_template <= set(pool.tolist())
+                    assert not in_template & set(used)
 
     def test_overlap_elsewhere_is_an_error(self, stores, maker, targets, plan):
         mimic_maker = MimicMaker(stores["off"], plan)

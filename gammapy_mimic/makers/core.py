@@ -8,7 +8,7 @@ import logging
 import numpy as np
 from gammapy.data import DataStore, Observations
 from gammapy.datasets import MapDatasetOnOff, SpectrumDataset
-from gammapy.makers import MapDatasetMaker
+from gammapy.makers import MapDatasetMaker, SpectrumDatasetMaker
 from gammapy.makers.core import Maker
 from gammapy.utils import parallel
 
@@ -37,6 +37,12 @@ class ObservationMaker(Maker):
 
     changed_maps = tuple(MAPS)
     """Maps that differ between the observation and the one made from it."""
+
+    added_maps = ()
+    """Maps that are made also if the dataset does not have them."""
+
+    invalid_datasets = (SpectrumDataset, MapDatasetOnOff)
+    """Classes of datasets in which the maps cannot be made again."""
 
     @abc.abstractmethod
     def make_observation(self, observation):
@@ -144,7 +150,11 @@ class ObservationMaker(Maker):
             )
             return self._mask_all(dataset, observation, is_reduced)
 
-        available = [name for name in MAPS if getattr(dataset, name) is not None]
+        available = [
+            name
+            for name in MAPS
+            if getattr(dataset, name) is not None or name in self.added_maps
+        ]
         # of a reference dataset there is nothing to take over
         changed = self.changed_maps if is_reduced else available
         result = self._make_maps(
@@ -188,7 +198,9 @@ class ObservationMaker(Maker):
 
         # Gammapy reads the effective area for each map anew
         observation.aeff = observation.aeff
-        result = MapDatasetMaker(selection).run(dataset, observation)
+        is_spectrum = isinstance(dataset, SpectrumDataset)
+        maker = SpectrumDatasetMaker if is_spectrum else MapDatasetMaker
+        result = maker(selection=selection).run(dataset, observation)
         result.meta_table = self.make_meta_table(observation)
         return result
 
@@ -202,7 +214,7 @@ class ObservationMaker(Maker):
         return dataset
 
     def _check_dataset(self, dataset):
-        if isinstance(dataset, SpectrumDataset | MapDatasetOnOff):
+        if isinstance(dataset, self.invalid_datasets):
             raise TypeError(
                 f"{self.tag} cannot change a {type(dataset).__name__}: the makers "
                 "beside it would count the events of the original observation. Call "

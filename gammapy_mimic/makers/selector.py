@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 from astropy.table import Table
 from gammapy.data import Observation, Observations
+from gammapy.datasets import MapDatasetOnOff
 from gammapy.utils.scripts import make_path
 
 from ..criteria import MatchCriteria, describe_rejections
@@ -20,6 +21,7 @@ from ..ranking import (
     predict_counts,
     rank_observations,
 )
+from ..sky_regions import check_regions, regions_to_text
 from ..template import make_template, select_livetime
 from ..version import __version__
 from .core import ObservationMaker, check_option, get_off_observation
@@ -74,6 +76,8 @@ class KLBackgroundSelector(ObservationMaker):
 
     tag = "KLBackgroundSelector"
     changed_maps = ("background",)
+    added_maps = ("background",)
+    invalid_datasets = (MapDatasetOnOff,)
     available_distributions = ("counts", "irf")
     available_backgrounds = ("2d", "3d")
     available_smooth = (None, "gauss", "poly", "spline")
@@ -234,11 +238,12 @@ class KLBackgroundSelector(ObservationMaker):
         """
         targets = self._make_target_index(observations, n_jobs=n_jobs)
         by_obs_id = {_.obs_id: _ for _ in observations}
+        skip = self._find_skipped(targets)
         tables = []
         for obs_id in targets.obs_ids:
             file = None if path is None else make_path(path) / f"kl_{obs_id}.ecsv"
             target = targets.select([obs_id])
-            table = self._rank(target, by_obs_id[int(obs_id)], file)
+            table = self._rank(target, by_obs_id[int(obs_id)], file, skip)
             if np.all(table["STATUS"] == "rejected"):
                 log.warning(
                     f"No OFF observation matches OBS_ID {obs_id}. "
@@ -349,8 +354,9 @@ class KLBackgroundSelector(ObservationMaker):
             _check_overlap(observation.obs_id, selected, np.ravel(table["OFF_OBS_ID"]))
         return super().run(dataset, observation)
 
-    def _rank(self, target, observation, path=None):
-        skip = self.criteria.check_columns(target.conditions, self.index.conditions)
+    def _rank(self, target, observation, path=None, skip=None):
+        if skip is None:
+            skip = self._find_skipped(target)
         checksum = make_checksum(
             target.checksum,
             self.index.checksum,
@@ -375,6 +381,10 @@ class KLBackgroundSelector(ObservationMaker):
             path.parent.mkdir(parents=True, exist_ok=True)
             table.write(path, overwrite=True)
         return table
+
+    def _find_skipped(self, targets):
+        """Criteria that cannot be applied, with one warning for all targets."""
+        return self.criteria.check_columns(targets.conditions, self.index.conditions)
 
     def _compare_irfs(self, target, observation, skip):
         """Divergences of the background IRFs, for what the criteria accept."""
@@ -424,11 +434,12 @@ class KLBackgroundSelector(ObservationMaker):
                 )
         if self.exclusion_regions is None:
             self.exclusion_regions = index.exclusion_regions
-        elif len(self.exclusion_regions) != len(index.exclusion_regions):
+        own = regions_to_text(check_regions(self.exclusion_regions))
+        if own != regions_to_text(index.exclusion_regions):
             raise ValueError(
-                f"There are {len(self.exclusion_regions)} exclusion_regions, but "
-                f"{len(index.exclusion_regions)} in the index. Leave them out, or "
-                "make the index with them."
+                f"The {len(self.exclusion_regions)} exclusion_regions are not those of "
+                f"the index, which has {len(index.exclusion_regions)}. Leave them out, "
+                "or make the index with them."
             )
 
 

@@ -17,6 +17,7 @@ from ..io import find_broken_files, open_datastore, select_datastore
 from ..makers import KLBackgroundSelector
 from ..query import query_obs_table
 from ..ranking import KL_MAX
+from ..sky_regions import check_regions, regions_to_text
 from .options import IntList, KeyValue, n_jobs_option
 
 __all__ = ["Inputs", "Region", "input_options", "make_selector", "selector_options"]
@@ -168,21 +169,37 @@ def make_selector(off_store, selector_options, index_path=None, n_jobs=1, **kwar
     selector : `~gammapy_mimic.KLBackgroundSelector`
         Selector.
     """
-    selector = KLBackgroundSelector(off_store, **selector_options, **kwargs)
     path = None if index_path is None else make_path(index_path)
-    if path is None or not path.exists():
-        index = selector.make_index(n_jobs=n_jobs)
+    index = _read_index(path, selector_options["exclusion_regions"])
+    if index is None:
+        selector = KLBackgroundSelector(off_store, **selector_options, **kwargs)
+        selector.make_index(n_jobs=n_jobs)
     else:
-        index = OffIndex.read(path)
-        if not selector.exclusion_regions:
-            selector_options["exclusion_regions"] = None
-        index = index.update(off_store, n_jobs=n_jobs)
         selector = KLBackgroundSelector(
-            off_store, **selector_options, index=index, **kwargs
+            off_store,
+            index=index.update(off_store, n_jobs=n_jobs),
+            **selector_options,
+            **kwargs,
         )
     if path is not None:
-        index.write(path, overwrite=True)
+        selector.index.write(path, overwrite=True)
     return selector
+
+
+def _read_index(path, exclusion_regions):
+    """Read the index, None if there is no such file or another one is needed."""
+    if path is None or not path.exists():
+        return None
+    try:
+        index = OffIndex.read(path)
+    except ValueError as error:
+        click.echo(f"Making the index anew: {error}", err=True)
+        return None
+    expected = regions_to_text(check_regions(exclusion_regions))
+    if regions_to_text(index.exclusion_regions) != expected:
+        click.echo("Making the index anew: other exclusion regions", err=True)
+        return None
+    return index
 
 
 def _select(store, kind, obs_ids, query):
