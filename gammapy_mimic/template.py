@@ -1075,7 +1075,7 @@ class _Frames:
 
 
 def _get_up(observation, pointing):
-    """Times, and vectors (ICRS) to 1 deg above the pointing. Shapes (n,), (3, n)."""
+    """Get times, and vectors (ICRS) to 1 deg above the pointing: (n,), (3, n)."""
     location = observation.observatory_earth_location
     if location is None:
         raise ValueError(

@@ -221,6 +221,114 @@ def files(tmp_path_factory, stores):
     return path / "target.fits", path / "off.fits.gz"
 
 
+def make_selection(store, *args):
+    selection = ("--target-obs", "1,2", "--off-query", "OBS_ID > 100")
+    return "--datastore", store, *selection, "-c", "airmass=null", *args
+
+
+class TestRank:
+    def test_rank(self, tmp_path, store, capsys):
+        outdir = tmp_path / "kl"
+        args = ("rank", *make_selection(store), "--outdir", outdir, "--n-rows", 3)
+        assert run(*args) == 0
+        text = capsys.readouterr().out
+        assert "OBS_ID 1: 8 of 8 OFF observations match" in text
+        table = Table.read(outdir / "kl_1.ecsv")
+        assert f"{table['OFF_OBS_ID'][0]}" in text
+        assert np.all(np.diff(table["KL_CORR"]) >= 0)
+        for name in ("kl_matrix.png", "kl_1.png", "kl_2.png"):
+            assert np.std(matplotlib.image.imread(outdir / name)) > 0.03
+
+        time = (outdir / "kl_1.ecsv").stat().st_mtime_ns
+        assert run(*args) == 0
+        assert (outdir / "kl_1.ecsv").stat().st_mtime_ns == time
+        assert run(*args, "-c", "livetime=0.5") == 0
+        assert (outdir / "kl_1.ecsv").stat().st_mtime_ns > time
+
+    def test_index_file(self, tmp_path, store, capsys):
+        """It is made, read, made anew for other regions, or if it is damaged."""
+        path = tmp_path / "index.fits"
+        args = ("rank", *make_selection(store), "--index", path)
+        assert run(*args) == 0
+        content = path.read_bytes()
+        assert run(*args) == 0
+        assert "anew" not in capsys.readouterr().err
+        assert run(*args, "--exclude", "10,20,0.5") == 0
+        assert "anew: other exclusion regions" in capsys.readouterr().err
+        path.write_bytes(content[:3000])
+        assert run(*args) == 0
+        assert "Making the index anew" in capsys.readouterr().err
+        assert run(*args) == 0
+        assert "anew" not in capsys.readouterr().err
+
+    def test_region_file(self, tmp_path, store, capsys):
+        path = tmp_path / "my.reg"
+        path.write_text("icrs\ncircle(329.7d, -30.2d, 0.3d)\n")
+        assert run("rank", *make_selection(store), "--exclude", path) == 0
+
+    @pytest.mark.parametrize(
+        ("args", "match"),
+        [
+            (("--exclude", "nowhere.reg"), "neither RA,DEC,RADIUS nor a region file"),
+            (("--exclude", "1,2,3 TeV"), "is not RA,DEC,RADIUS"),
+            (("--kl-max", "-1"), "kl-max"),
+            (("--distribution", "flux"), "flux"),
+        ],
+    )
+    def test_bad_input(self, tmp_path, store, capsys, args, match):
+        args = ("rank", *make_selection(store), *args)
+        assert_fails(capsys, tmp_path / "x", match, *args, code=2)
+
+
+class TestBackground:
+    def test_selected(self, tmp_path, store, capsys):
+        outdir = tmp_path / "store"
+        options = ("--outdir", outdir, "--time-request", "1 h", "--kl-max", "0.5")
+        args = ("background", *make_selection(store), *options)
+        assert run(*args, "--smooth", "gauss") == 0
+        assert "2 backgrounds of 2 observations" in capsys.readouterr().out
+        result = DataStore.from_dir(outdir)
+        for obs_id in (1, 2):
+            observation = result.obs(obs_id)
+            assert observation.bkg.tag == "bkg_2d"
+            assert observation.bkg.meta["N_OBS"] == 3
+            assert len(observation.events.table) > 1000
+            image = matplotlib.image.imread(outdir / f"background_{obs_id}.png")
+            assert np.std(image) > 0.05
+        assert run(*args) == 1
+        assert run(*args, "--overwrite") == 0
+
+    def test_groups_and_3d(self, tmp_path, store, capsys):
+        outdir = tmp_path / "store"
+        options = ("--outdir", outdir, "--dimension", "3d")
+        args = ("background", *make_selection(store), *options)
+        assert run(*args, "--group", "zen_pnt=[0, 90]") == 0
+        result = DataStore.from_dir(outdir)
+        bkg = result.hdu_table[result.hdu_table["HDU_TYPE"] == "bkg"]
+        assert len(set(bkg["FILE_NAME"])) == 1
+        assert result.obs(1).bkg.tag == "bkg_3d"
+        assert result.obs(1).bkg.meta["N_OBS"] == 8
+
+    def test_explicit_list(self, tmp_path, store, capsys):
+        outdir = tmp_path / "store"
+        args = ("background", *make_selection(store), "--outdir", outdir)
+        assert run(*args, "--from-obs", "101,103") == 0
+        result = DataStore.from_dir(outdir)
+        assert result.obs(2).bkg.meta["OBS_IDS"] == "101,103"
+
+    def test_bad_input(self, tmp_path, store, capsys):
+        outdir = tmp_path / "store"
+        args = ("background", *make_selection(store), "--outdir", outdir)
+        for extra, match, code in (
+            (("--group", "NOT_THERE=[0, 1]"), "NOT_THERE", 1),
+            (("--group", "zen_pnt=[80, 90]"), "group", 1),
+            (("--group", "zen_pnt=[0, 9]", "--from-obs", "101"), "either", 2),
+            (("--from-obs", "999"), "999", 1),
+            (("-c", "elevation=[1 deg, 2 deg]"), "no good OFF observation", 1),
+        ):
+            assert_fails(capsys, outdir, match, *args, *extra, code=code)
+
+
 class TestConvert:
     @pytest.mark.parametrize("background", ["off", "target"])
     def test_convert(self, tmp_path, files, capsys, background):
@@ -274,7 +382,7 @@ def test_demo(tmp_path, monkeypatch, capsys):
 def test_help_and_version(capsys):
     assert run("--help") == 0
     text = capsys.readouterr().out
-    for command in ("convert", "demo", "make"):
+    for command in ("background", "convert", "demo", "make", "rank"):
         assert command in text
         assert run(command, "--help") == 0
         assert "Usage" in capsys.readouterr().out
