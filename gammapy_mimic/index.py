@@ -18,7 +18,6 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Column, Table
 from gammapy.data import DataStore, Observations, ObservationTable
-from gammapy.utils import parallel
 from gammapy.utils.fits import HDULocation
 from gammapy.utils.scripts import make_path
 from regions import (
@@ -28,6 +27,7 @@ from regions import (
 from .binning import FoVBinning
 from .criteria import Conditions
 from .observation import OBS_TABLE_COLUMNS, get_fixed_pointing, get_hdu, make_obs_table
+from .parallel import run_parallel
 from .sky_regions import regions_to_text
 from .version import __version__
 
@@ -607,18 +607,14 @@ def _count_all(sources, binning, with_header, n_jobs, parallel_backend):
     rows = {obs_id: _ for obs_id, _ in sources.items() if isinstance(_, str)}
     files = {i: _ for i, _ in sources.items() if isinstance(_, _FileSource)}
     others = {i: _ for i, _ in sources.items() if i not in rows and i not in files}
-    n_jobs = parallel.N_JOBS_DEFAULT if n_jobs is None else n_jobs
     # what is in memory is counted in less time than it takes to send it
     for group, processes in ((files, n_jobs), (others, 1)):
-        if not group:
-            continue
-        results = parallel.run_multiprocessing(
+        results = run_parallel(
             _count_source,
             [(source, binning, with_header) for source in group.values()],
-            backend=parallel_backend,
-            pool_kwargs={"processes": max(min(processes, len(group)), 1)},
-            method="starmap",
-            task_name="Index observations",
+            processes,
+            parallel_backend,
+            "Index observations",
         )
         rows.update(zip(group, results, strict=True))
     return rows

@@ -15,13 +15,13 @@ from gammapy.data import DataStore, HDUIndexTable
 from gammapy.irf import Background3D, FoVAlignment
 from gammapy.irf.io import IRF_DL3_HDU_SPECIFICATION
 from gammapy.maps import MapAxis
-from gammapy.utils import parallel
 from gammapy.utils.fits import HDULocation
 from gammapy.utils.pbar import progress_bar
 from gammapy.utils.scripts import make_path
 from gammapy.utils.time import time_ref_from_dict
 
 from .observation import INDEX_HEADER, IRF_NAMES, get_hdu, make_obs_table
+from .parallel import run_parallel
 from .version import __version__
 
 __all__ = [
@@ -462,10 +462,10 @@ def find_broken_files(datastore, obs_ids, n_jobs=None):
         ids, names = files.setdefault(location.path(), (set(), []))
         ids.add(int(table["OBS_ID"][idx]))
         names.append(location.hdu_name)
-    reasons = parallel.run_multiprocessing(
+    reasons = run_parallel(
         _check_file,
         [(path, names) for path, (_, names) in files.items()],
-        pool_kwargs={"processes": n_jobs or parallel.N_JOBS_DEFAULT},
+        n_jobs,
         task_name="Check files",
     )
     found = set().union(*(ids for ids, _ in files.values()))

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import astropy.units as u
 import numpy as np
@@ -610,3 +612,25 @@ def test_datastore_is_read_once(stores, targets, monkeypatch):
     monkeypatch.setattr(fits, "open", count)
     maker.make_observation(target)
     assert len([_ for _ in opened if "000401" in _]) == 1
+
+
+def test_ray_is_an_extra(stores, targets, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    maker = MimicMaker(stores["off"], {1: 101})
+    with pytest.raises(ImportError, match=r"gammapy-mimic\[ray\]"):
+        maker.make_observations(targets[:1], n_jobs=2, parallel_backend="ray")
+
+
+def test_ray_gives_the_same(stores, tmp_path):
+    """In a process of its own, as ray leaves threads and files open."""
+    pytest.importorskip("ray")
+    code = (
+        "import sys; from gammapy.data import DataStore;"
+        "from gammapy_mimic.index import OffIndex;"
+        "store = DataStore.from_dir(sys.argv[1]);"
+        "indices = [OffIndex.create(store, n_jobs=2, parallel_backend=_)"
+        " for _ in ('multiprocessing', 'ray')];"
+        "assert indices[0].checksum == indices[1].checksum"
+    )
+    path = str(stores["off"].hdu_table.base_dir)
+    subprocess.run([sys.executable, "-c", code, path], check=True, timeout=120)

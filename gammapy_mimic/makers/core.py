@@ -10,9 +10,9 @@ from gammapy.data import DataStore, Observations
 from gammapy.datasets import MapDatasetOnOff, SpectrumDataset
 from gammapy.makers import MapDatasetMaker, SpectrumDatasetMaker
 from gammapy.makers.core import Maker
-from gammapy.utils import parallel
 
 from ..observation import get_hdu
+from ..parallel import run_parallel
 
 __all__ = ["ObservationMaker", "check_option", "get_off_observation"]
 
@@ -106,13 +106,8 @@ class ObservationMaker(Maker):
                 log.warning(
                     f"{self.tag} cannot treat OBS_ID {observation.obs_id}, left out."
                 )
-        n_jobs = parallel.N_JOBS_DEFAULT if n_jobs is None else n_jobs
-        results = parallel.run_multiprocessing(
-            self.make_observation,
-            treated,
-            backend=parallel_backend,
-            pool_kwargs={"processes": max(min(n_jobs, len(treated)), 1)},
-            task_name=self.tag,
+        results = run_parallel(
+            self.make_observation, treated, n_jobs, parallel_backend, self.tag
         )
         return Observations(results)
 
