@@ -26,6 +26,7 @@ from regions import (
 
 from .binning import FoVBinning
 from .criteria import Conditions
+from .files import replace_file
 from .observation import OBS_TABLE_COLUMNS, get_fixed_pointing, get_hdu, make_obs_table
 from .parallel import run_parallel
 from .sky_regions import regions_to_text
@@ -308,18 +309,8 @@ class OffIndex:
         FileExistsError
             If the file exists and may not be replaced.
         """
-        path = make_path(path)
-        if path.exists() and not overwrite:
-            raise FileExistsError(
-                f"{path} exists. Choose another name, or overwrite it."
-            )
-        # the temporary name keeps the ending, which tells whether to compress
-        temporary = path.with_name(f".{os.getpid()}-{path.name}")
-        try:
-            self._to_hdu_list().writeto(temporary, overwrite=True)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replace_file(path, overwrite) as temporary:
+            self._to_hdu_list().writeto(temporary)
 
     @classmethod
     def read(cls, path):

@@ -20,6 +20,7 @@ from gammapy.utils.pbar import progress_bar
 from gammapy.utils.scripts import make_path
 from gammapy.utils.time import time_ref_from_dict
 
+from .files import replace_file
 from .observation import INDEX_HEADER, IRF_NAMES, get_hdu, make_obs_table
 from .parallel import run_parallel
 from .version import __version__
@@ -114,17 +115,9 @@ def write_observation(observation, path, overwrite=False):
     FileExistsError
         If the file exists and may not be replaced.
     """
-    path = make_path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists. Choose another name, or overwrite it.")
-    hdu_list, _ = _make_hdu_list(observation, copy_irfs=True)
-    # the temporary name keeps the ending, which tells whether to compress
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        hdu_list.writeto(temporary, overwrite=True)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replace_file(path, overwrite) as temporary:
+        hdu_list, _ = _make_hdu_list(observation, copy_irfs=True)
+        hdu_list.writeto(temporary)
 
 
 @contextlib.contextmanager

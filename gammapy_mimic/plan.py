@@ -10,6 +10,7 @@ from gammapy.utils.scripts import make_path
 from scipy.optimize import linear_sum_assignment
 
 from .criteria import Conditions, MatchCriteria, describe_rejections
+from .files import replace_file
 from .random import random_generator
 
 __all__ = ["MimicPlan", "assign_partners"]
@@ -205,7 +206,8 @@ class MimicPlan:
         overwrite : bool, optional
             Whether to replace an existing file. Default is False.
         """
-        self.table.write(make_path(path), overwrite=overwrite)
+        with replace_file(path, overwrite) as temporary:
+            self.table.write(temporary)
 
     def __len__(self):
         return len(self.table)

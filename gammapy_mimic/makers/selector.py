@@ -11,6 +11,7 @@ from gammapy.datasets import MapDatasetOnOff
 from gammapy.utils.scripts import make_path
 
 from ..criteria import MatchCriteria, describe_rejections
+from ..files import replace_file
 from ..index import OffIndex
 from ..observation import IRF_NAMES, get_hdu
 from ..plan import NO_PARTNER, MimicPlan
@@ -379,7 +380,8 @@ class KLBackgroundSelector(ObservationMaker):
         table.meta.update(OBS_ID=int(target.obs_ids[0]), CHECKSUM=checksum)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            table.write(path, overwrite=True)
+            with replace_file(path, overwrite=True) as temporary:
+                table.write(temporary)
         return table
 
     def _find_skipped(self, targets):
