@@ -253,6 +253,12 @@ class TestKLBackgroundSelector(ObservationMakerContract):
         with pytest.raises(ValueError, match=match):
             KLBackgroundSelector(stores["off"], **options)
 
+    def test_no_pool(self, targets):
+        with pytest.raises(TypeError, match="DataStore or Observations, got list"):
+            KLBackgroundSelector([])
+        with pytest.raises(ValueError, match="no observations"):
+            KLBackgroundSelector(Observations([])).rank(targets[0])
+
     def test_index_with_other_bins(self, stores, index):
         axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=3)
         with pytest.raises(ValueError, match="energy_axis differs"):

@@ -14,7 +14,7 @@ from gammapy.makers.core import Maker
 from ..observation import get_hdu
 from ..parallel import run_parallel
 
-__all__ = ["ObservationMaker", "check_option", "get_off_observation"]
+__all__ = ["ObservationMaker", "check_option", "check_pool", "get_off_observation"]
 
 log = logging.getLogger(__name__)
 
@@ -255,6 +255,15 @@ def check_option(name, value, options):
     """Raise an error that lists the valid options of a parameter."""
     if value not in options:
         raise ValueError(f"Invalid {name}: {value!r}. Choose from {options}.")
+
+
+def check_pool(off_observations):
+    """Raise an error if this is not a pool of observations."""
+    if not isinstance(off_observations, DataStore | Observations):
+        raise TypeError(
+            "off_observations must be a DataStore or Observations, "
+            f"got {type(off_observations).__name__}"
+        )
 
 
 def get_off_observation(off_observations, obs_id):

@@ -9,11 +9,9 @@ from astropy.table import Column
 from astropy.time import Time
 from gammapy.data import (
     GTI,
-    DataStore,
     EventList,
     Observation,
     ObservationFilter,
-    Observations,
 )
 from gammapy.utils.metadata import (
     ObsInfoMetaData,
@@ -31,7 +29,12 @@ from ..observation import (
 )
 from ..plan import NO_PARTNER, MimicPlan
 from ..version import __version__
-from .core import ObservationMaker, check_option, get_off_observation
+from .core import (
+    ObservationMaker,
+    check_option,
+    check_pool,
+    get_off_observation,
+)
 from .selector import KLBackgroundSelector, replace_background
 
 __all__ = ["MimicMaker"]
@@ -104,11 +107,7 @@ class MimicMaker(ObservationMaker):
         background="off",
         scramble=None,
     ):
-        if not isinstance(off_observations, DataStore | Observations):
-            raise TypeError(
-                "off_observations must be a DataStore or Observations, "
-                f"got {type(off_observations).__name__}"
-            )
+        check_pool(off_observations)
         if scramble is not None:
             raise NotImplementedError("scramble is not available yet, pass None.")
         check_option("alignment", alignment, self.available_alignments)

@@ -25,7 +25,12 @@ from ..ranking import (
 from ..sky_regions import check_regions, regions_to_text
 from ..template import make_template, select_livetime
 from ..version import __version__
-from .core import ObservationMaker, check_option, get_off_observation
+from .core import (
+    ObservationMaker,
+    check_option,
+    check_pool,
+    get_off_observation,
+)
 
 __all__ = ["KLBackgroundSelector"]
 
@@ -97,6 +102,7 @@ class KLBackgroundSelector(ObservationMaker):
         smooth=None,
         index=None,
     ):
+        check_pool(off_observations)
         check_option("distribution", distribution, self.available_distributions)
         check_option("background", background, self.available_backgrounds)
         check_option("smooth", smooth, self.available_smooth)
