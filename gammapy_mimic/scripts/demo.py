@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from astropy.coordinates import SkyCoord
 
-from ..plan import MimicPlan
+from ..makers import KLBackgroundSelector
 from ..simulate import simulate_datastore
 from .make import make_mimic_sets, reduce_mimic_sets
 from .options import n_jobs_option, random_state_option
@@ -49,11 +49,11 @@ def demo(outdir, n_targets, n_off, n_sets, random_state, n_jobs):
         random_state=random_state,
         overwrite=True,
     )
-    plan = MimicPlan.from_obs_tables(
-        targets.obs_table, off.obs_table, n_sets=n_sets, random_state=random_state
+    observations = targets.get_observations()
+    selector = KLBackgroundSelector(off)
+    plan = selector.make_plan(
+        observations, n_sets=n_sets, random_state=random_state, n_jobs=n_jobs
     )
-    make_mimic_sets(
-        targets.get_observations(), off, plan, outdir, overwrite=True, n_jobs=n_jobs
-    )
+    make_mimic_sets(observations, off, plan, outdir, overwrite=True, n_jobs=n_jobs)
     reduce_mimic_sets(plan, outdir, n_jobs=n_jobs)
     click.echo(f"Open {outdir / 'significance.png'}")
