@@ -126,8 +126,11 @@ def load_events_file(observation, with_events=True):
         if isinstance(gti, HDULocation) and gti.path() == events.path():
             observation._gti = GTI.from_table_hdu(hdu_list[gti.hdu_name])
 
-    observation._pointing = FixedPointingInfo.from_fits_header(header)
-    observation._meta = ObservationMetaData.from_header(header)
+    # what is in memory may be other than what is on disk
+    if "_pointing" not in observation.__dict__:
+        observation._pointing = FixedPointingInfo.from_fits_header(header)
+    if "_meta" not in observation.__dict__:
+        observation._meta = ObservationMetaData.from_header(header)
     return header
 
 

@@ -581,6 +581,16 @@ def test_target_without_events(stores):
     assert mimic.meta.obs_info.obs_id == 1
 
 
+def test_what_is_in_memory_goes_before_what_is_on_disk(stores, targets):
+    target = stores["targets"].obs(1)
+    pointing = SkyCoord(10, 20, unit="deg")
+    target._pointing = FixedPointingInfo(fixed_icrs=pointing)
+    mimic = MimicMaker(stores["off"], {1: 101}).make_observation(target)
+    assert mimic.pointing.fixed_icrs == pointing
+    assert mimic.events.table.meta["RA_PNT"] == 10
+    assert target.pointing.fixed_icrs == pointing
+
+
 def test_obs_filter(stores, targets):
     off = stores["off"].obs(101)
     middle = off.tstart + 10 * u.min

@@ -13,7 +13,7 @@ from gammapy.utils.scripts import make_path
 from ..criteria import MatchCriteria, describe_rejections
 from ..files import replace_file
 from ..index import OffIndex
-from ..observation import IRF_NAMES, get_hdu
+from ..observation import IRF_NAMES, get_hdu, load_events_file
 from ..plan import NO_PARTNER, MimicPlan
 from ..ranking import (
     KL_MAX,
@@ -306,8 +306,8 @@ class KLBackgroundSelector(ObservationMaker):
         """
         if obs_ids is None:
             obs_ids = self.select(observation, exclude)["OFF_OBS_ID"].tolist()
-        used = _get_mimic_obs_id(observation)
-        _check_overlap(observation.obs_id, obs_ids, used)
+        header = load_events_file(observation, with_events=False)
+        _check_overlap(observation.obs_id, obs_ids, [header.get("MIM_OBS", NO_PARTNER)])
         return make_template(
             [get_off_observation(self.off_observations, _) for _ in obs_ids],
             dimension=self.background,
@@ -507,14 +507,6 @@ def replace_background(observation, bkg):
         obs_filter=copy.deepcopy(observation.obs_filter),
         **{**parts, "bkg": bkg},
     )
-
-
-def _get_mimic_obs_id(observation):
-    """OFF observation that a mimic is made of, in a list, empty for another one."""
-    if get_hdu(observation, "events") is None:
-        return []
-    obs_id = observation.events.table.meta.get("MIM_OBS")
-    return [] if obs_id is None else [obs_id]
 
 
 def _check_overlap(obs_id, selected, used):
