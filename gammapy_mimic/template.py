@@ -21,6 +21,13 @@ from gammapy.utils.fits import HDULocation
 from scipy.interpolate import BSpline
 
 from .binning import make_ring
+from .fov import altaz_to_radec
+from .observation import (
+    get_fixed_pointing,
+    get_fov_alignment,
+    get_hdu,
+    load_events_file,
+)
 from .sky_regions import (
     check_regions,
     find_excluded,
@@ -28,13 +35,6 @@ from .sky_regions import (
     local_axes,
     make_exclusion,
     to_vectors,
-)
-from .fov import altaz_to_radec
-from .observation import (
-    get_fixed_pointing,
-    get_fov_alignment,
-    get_hdu,
-    load_events_file,
 )
 from .version import __version__
 
@@ -57,9 +57,10 @@ TIME_STEP = 60.0  # s, of the rotation of the FoV
 # precise, and its few counts would be scaled up.
 MIN_FRACTION = 0.05
 SAFE_TOLERANCE = 1e-5  # of energies: bin edges may be in float32
+MIN_SHAPE, MAX_CHANGE = 0.01, 0.3  # where the slope inside a bin is not precise
 EMPTY_COUNTS = 0.5  # a bin without counts has at most the rate of so many
 SPECTRAL_INDEX = 2.7  # of cosmic rays, where the counts do not tell
-MAX_LOG_SCALE = np.log(2)  # of the correction along an axis
+MAX_LOG_CHANGE = 0.1  # in a step of a correction that may not converge
 
 DIMENSIONS = {"2d": Background2D, "3d": Background3D}
 DEFAULT_AXES = {
@@ -91,17 +92,21 @@ def make_template(
     """Make a background IRF from the events of observations.
 
     Each observation counts in the energy bins that lie in its safe energy range, if the
-    effective area has one (LO_THRES, HI_THRES). Energy bins at either end that are in
-    the safe range of none, or without counts, are left out of the template, so that
-    Gammapy does not interpolate from zero.
+    effective area has one (LO_THRES, HI_THRES). The template ends one bin beyond the
+    bins that are in the safe range of any observation: there the spectrum is continued,
+    because Gammapy interpolates up to the limit of the safe range.
 
     The values are not the mean rates of the bins, but those from which Gammapy, which
-    interpolates the log of the rate between bin centres, predicts the counts: in each
-    energy bin over the FoV, and in each bin of offset, or of longitude and of latitude,
-    over all energies. Interpolating in that way makes a hole, as wide as a bin, around
-    each bin without counts. Such a bin gets the rate expected from the spectrum and
-    the mean shape of the FoV, at most that of half a count. If many bins are empty then
-    make them wider, or smooth.
+    interpolates the log of the rate between bin centres, predicts the counts, see
+    `make_nodes`. That interpolation makes a hole, as wide as a bin, around each bin
+    without counts. Such a bin gets the rate expected from the spectrum and the mean
+    shape of the FoV, at most that of half a count. If many bins are empty then make
+    them wider, or smooth. Where all observations are masked the rate is interpolated in
+    offset, with a warning.
+
+    Gammapy takes a power law between the edges of the energy bins of a dataset. If
+    those are much wider than the bins of the template then use
+    ``MapDatasetMaker(background_oversampling=...)``.
 
     Parameters
     ----------
@@ -435,20 +440,27 @@ class TemplateBins:
 
     @functools.cached_property
     def cells(self):
-        """Fine cells of the FoV: vectors, bins, and fractions of the bin.
+        """Fine cells of the FoV: vectors, bins, and weights.
 
-        Shapes (3, n_cells), (n_cells,) and (n_cells,). The fractions in a bin add up
-        to 1.
+        Shapes (3, n_cells), (n_cells,) and (1 + n_axes, n_cells). The weights are the
+        fraction of the solid angle of the bin, and this times the distance in position
+        from the mean of the bin, in deg: their sums in a bin are 1 and 0.
         """
         if self.is_3d:
             edges = [_refine(_) for _ in self.position_edges]
-            vectors = _to_fov_vectors(*_get_grid([_get_center(_) for _ in edges]))
+            position = _get_grid([_get_center(_) for _ in edges])
+            vectors = _to_fov_vectors(*position)
             bins = self.find(vectors)
-            return vectors, bins, _get_solid_angle(*edges) / self.solid_angle[bins]
-        rings = [make_ring(*_) for _ in itertools.pairwise(self.position_edges[0])]
-        n_points = rings[0].shape[1]
-        bins = np.repeat(np.arange(len(rings)), n_points)
-        return np.concatenate(rings, axis=1), bins, np.full(len(bins), 1 / n_points)
+            fraction = _get_solid_angle(*edges) / self.solid_angle[bins]
+        else:
+            rings = [make_ring(*_) for _ in itertools.pairwise(self.position_edges[0])]
+            vectors = np.concatenate(rings, axis=1)
+            position = get_offset(vectors)[np.newaxis]
+            n_points = rings[0].shape[1]
+            bins = np.repeat(np.arange(len(rings)), n_points)
+            fraction = np.full(len(bins), 1 / n_points)
+        mean = [np.bincount(bins, fraction * _)[bins] for _ in position]
+        return vectors, bins, np.concatenate([[fraction], fraction * (position - mean)])
 
     def find(self, vectors):
         """Find the position bins of directions in the FoV, -1 outside. Shape (n,)."""
@@ -499,17 +511,21 @@ class TemplateCounts:
         Counts outside the exclusion regions. Shape (n_energy, n_position).
     exposure : `~numpy.ndarray`
         Observation time times unmasked solid angle, in s sr. Same shape.
+    moment : `~numpy.ndarray`
+        Exposure times distance in position from the mean of the bin, in s sr deg. 0 in
+        a bin that is not masked. Shape (n_axes, n_energy, n_position).
     ontime : `~numpy.ndarray`
         Observation time in whose safe range an energy bin is, in s. Shape (n_energy,).
     meta : dict
         OBS_IDS (list of int), ONTIME and LIVETIME, in s.
     """
 
-    def __init__(self, bins, fov_alignment, counts, exposure, ontime, meta):
+    def __init__(self, bins, fov_alignment, counts, exposure, moment, ontime, meta):
         self.bins = bins
         self.fov_alignment = fov_alignment
         self.counts = counts
         self.exposure = exposure
+        self.moment = moment
         self.ontime = ontime
         self.meta = meta
 
@@ -555,12 +571,14 @@ class TemplateCounts:
         fraction = observation.obs_filter.livetime_fraction
         ontime = float(observation.gti.time_sum.to_value("s") * fraction)
         livetime = float(observation.observation_live_time_duration.to_value("s"))
-        unmasked = _get_unmasked_fraction(bins, exclusions, frames)
+        masked = _get_masked(bins, exclusions, frames)
+        time = np.multiply.outer(ontime * covered, bins.solid_angle)
         return cls(
             bins,
             fov_alignment,
             counts,
-            np.multiply.outer(ontime * covered, unmasked * bins.solid_angle),
+            time * (1 - masked[0]).clip(0),
+            -time * masked[1:, np.newaxis],
             ontime * covered,
             {
                 "OBS_IDS": [int(observation.obs_id)],
@@ -586,6 +604,7 @@ class TemplateCounts:
             self.fov_alignment,
             self.counts + other.counts,
             self.exposure + other.exposure,
+            self.moment + other.moment,
             self.ontime + other.ontime,
             {key: value + other.meta[key] for key, value in self.meta.items()},
         )
@@ -613,15 +632,23 @@ class TemplateCounts:
         start, stop = self._find_energy_range(valid)
         bins = self.bins.slice_energy(start, stop)
         valid = valid[start:stop]
-        counts = np.where(valid, self.counts[start:stop], 0)
-        exposure = np.where(valid, self.exposure[start:stop], 0) * bins.energy_width
+        counts, exposure, *moment = (
+            np.where(valid, _[start:stop], 0)
+            for _ in (self.counts, self.exposure, *self.moment)
+        )
         if not counts.any():
             raise ValueError(
                 f"There are no events {self._describe()} outside the exclusion regions."
             )
         self._warn(bins, valid)
 
-        rate = fill_unexposed(counts, exposure, bins.offset, bins.ring_edges)
+        rings = bins.offset, bins.ring_edges
+        exposure = exposure * bins.energy_width
+        rate = fill_unexposed(counts, exposure, *rings)
+        exposure = weight_exposure(
+            exposure, np.array(moment) * bins.energy_width, rate, bins.position_edges
+        )
+        rate = fill_unexposed(counts, exposure, *rings)
         if smooth is not None:
             rate = smooth_rate(
                 rate,
@@ -676,13 +703,10 @@ class TemplateCounts:
             )
         masked = ~valid & exposed[:, np.newaxis]
         if masked.any():
-            where = [
-                f"{axis.name} {low:.3g} to {high:.3g}"
-                for axis, (low, high) in _find_ranges(masked, bins.axes)
-            ]
+            where = ", ".join(_describe_ranges(masked, bins.axes))
             parts.append(
                 f"{masked.sum()} of {masked.size} bins, {1 - MIN_FRACTION:.0%} or more "
-                f"masked ({', '.join(where)}; the rate is interpolated in offset)"
+                f"masked ({where}; the rate is interpolated in offset)"
             )
         if parts:
             log.warning(f"Bins without exposure: {'; '.join(parts)}.")
@@ -739,6 +763,40 @@ def fill_unexposed(counts, exposure, offset, ring_edges):
             offset[missing], moment / ring_exposure, ring_counts / ring_exposure
         )
     return rate
+
+
+def weight_exposure(exposure, moment, rate, position_edges):
+    """Weight the exposure by the slope of the rate inside the bins.
+
+    The mean rate of a bin that is partly masked is not that of the part which is left.
+
+    Parameters
+    ----------
+    exposure : `~numpy.ndarray`
+        Exposure. Shape (n_energy, n_position).
+    moment : `~numpy.ndarray`
+        Exposure times distance from the mean of the bin, in deg. Shape (n_axes,
+        n_energy, n_position).
+    rate : `~numpy.ndarray`
+        First estimate of the rate. Its slope is taken from the sum over energies.
+        Shape (n_energy, n_position).
+    position_edges : list of `~numpy.ndarray`
+        Edges of the bins of each axis, in deg.
+
+    Returns
+    -------
+    exposure : `~numpy.ndarray`
+        Exposure that gives, with the counts, the mean rate of the bin.
+    """
+    centers = [_get_center(_) for _ in position_edges]
+    shape = np.reshape(exposure.sum(axis=1) @ rate, [len(_) for _ in centers])
+    log_shape = np.log(np.maximum(shape, MIN_SHAPE * shape.max()))
+    change = np.zeros(exposure.shape)
+    for idx, (center, distance) in enumerate(zip(centers, moment, strict=True)):
+        if len(center) > 1:
+            change += distance * np.gradient(log_shape, center, axis=idx).ravel()
+    limit = MAX_CHANGE * exposure
+    return exposure + change.clip(-limit, limit)
 
 
 def fill_empty(rate, exposure, energy_edges, solid_angle):
@@ -917,18 +975,19 @@ def _fit_factor(counts, expected, basis, n_steps=50):
     return np.exp(basis @ coefficients)
 
 
-def make_nodes(rate, exposure, axes, degree=3, n_steps=10):
+def make_nodes(rate, exposure, axes, degree=4, n_steps=10):
     """Make the values to interpolate between, from the mean rates in bins.
 
     Gammapy interpolates the log of the rate between the centres of the bins, log in
     energy. The integral of that over a bin is not the value at its centre: by the slope
     of the spectrum, the growth of the solid angle with offset, the curvature, and also
-    because noise makes the mean of the log smaller than the log of the mean. Hence the
-    rate is scaled along each axis, until the integrals in its bins, over all other
-    axes, are on average those of the mean rate, and the total exactly.
+    because noise makes the mean of the log smaller than the log of the mean.
 
-    The scale is a polynomial in the bin number: one that makes the integrals in each
-    bin exact would undo the averaging of neighbours, and amplify the noise.
+    First the rate is scaled, along each axis, by the ratio of centre and mean of a
+    smooth function. Then by a smooth function of the bin, such that the integrals in
+    the bins along each axis are on average those of the mean rate, and the total
+    exactly. To make them exact in each bin would undo the averaging of neighbours, and
+    amplify the noise. Smooth is the exponential of a polynomial.
 
     Parameters
     ----------
@@ -938,52 +997,79 @@ def make_nodes(rate, exposure, axes, degree=3, n_steps=10):
     axes : `~gammapy.maps.MapAxes`
         Axes of a background IRF.
     degree : int, optional
-        Degree of the polynomials. Default is 3.
+        Degree of the polynomials. Default is 4.
     n_steps : int, optional
         Number of steps to solve for them. Default is 10.
 
     Returns
     -------
     rate : `~numpy.ndarray`
-        Rate at the centres. Same shape. Each axis changes it by a factor of 2 at most.
+        Rate at the centres. Same shape.
     """
-    log_rate = np.log(rate)
-    interpolate, integrate = zip(*(_make_rule(axis) for axis in axes), strict=True)
+    rules = [_make_rule(axis) for axis in axes]
+    _, interpolate, integrate = zip(*rules, strict=True)
     target = rate * _apply(integrate, np.ones([_.shape[1] for _ in integrate]))
     counts = rate * exposure
 
-    log_norm, log_scale = 0.0, [np.zeros(1)] * rate.ndim
+    def sum_others(values, idx):
+        return values.sum(axis=tuple(_ for _ in range(rate.ndim) if _ != idx))
+
+    def expand(values, idx):
+        return values.reshape([-1 if _ == idx else 1 for _ in range(rate.ndim)])
+
+    log_rate = np.log(rate)
+    for idx, rule in enumerate(rules):
+        margins = sum_others(target, idx), sum_others(counts, idx)
+        log_rate += expand(_get_log_factor(*margins, rule, degree, n_steps), idx)
     for _ in range(n_steps):
-        fine = np.exp(_apply(interpolate, log_norm + log_rate + sum(log_scale)))
-        predicted = _apply(integrate, fine)
-        norm = target.sum() / predicted.sum()
-        log_norm += np.log(norm)
-        for idx in range(rate.ndim):
-            others = tuple(_ for _ in range(rate.ndim) if _ != idx)
-            wanted, found, weights = (
-                _.sum(axis=others) for _ in (target, norm * predicted, counts)
+        predicted = _apply(integrate, np.exp(_apply(interpolate, log_rate)))
+        log_norm = np.log(target.sum() / predicted.sum())
+        changes = [
+            _fit_polynomial(
+                np.arange(n_bins),
+                np.log(sum_others(target, idx) / sum_others(predicted, idx)) - log_norm,
+                sum_others(counts, idx),
+                degree - 1,
             )
-            change = _fit_polynomial(np.log(wanted / found), weights, degree)
-            change = np.expand_dims(change, others)
-            log_scale[idx] = (log_scale[idx] + change).clip(
-                -MAX_LOG_SCALE, MAX_LOG_SCALE
-            )
-    return rate * np.exp(log_norm + sum(log_scale))
+            for idx, n_bins in enumerate(rate.shape)
+        ]
+        for idx, change in enumerate(changes):
+            log_rate += expand(change.clip(-MAX_LOG_CHANGE, MAX_LOG_CHANGE), idx)
+        log_rate += log_norm
+    return np.exp(log_rate)
 
 
-def _fit_polynomial(values, counts, degree):
+def _get_log_factor(target, counts, rule, degree, n_steps):
+    """Log of the ratio of centre and mean, of a smooth function with the integrals.
+
+    Shape (n,), as the integrals in the bins of an axis, and their counts.
+    """
+    nodes, interpolate, integrate = rule
+    width = integrate.sum(axis=1)
+    log_value = np.log(target / width)
+    for _ in range(n_steps):
+        log_integral = np.log(integrate @ np.exp(interpolate @ log_value))
+        log_value += np.log(target) - log_integral
+        log_value = _fit_polynomial(nodes, log_value, counts, degree)
+    log_integral = np.log(integrate @ np.exp(interpolate @ log_value))
+    return log_value - log_integral + np.log(width)
+
+
+def _fit_polynomial(x, values, counts, degree):
     """Smooth values that have the errors of counts. Shape (n,)."""
-    x = np.arange(len(values))
     # a bin without counts has a weight, for there to be a solution
     weights = np.sqrt(counts + 0.01)
     degree = min(degree, len(values) - 1)
+    if degree == 0:
+        return np.full(len(values), np.average(values, weights=weights**2))
     return np.polynomial.Polynomial.fit(x, values, degree, w=weights)(x)
 
 
 def _make_rule(axis):
     """Matrices to interpolate to points in the bins, and to integrate over bins.
 
-    In each half of a bin two points of Gauss-Legendre. Shapes (4 n, n) and (n, 4 n).
+    After the nodes, of shape (n,), log in energy, in rad else. In each half of a bin
+    there are two points of Gauss-Legendre: shapes (4 n, n) and (n, 4 n).
     """
     is_energy = axis.name == "energy"
     edges = axis.edges.to_value("TeV" if is_energy else "rad")
@@ -1003,14 +1089,14 @@ def _make_rule(axis):
 
     interpolate = np.zeros((len(points), len(nodes)))
     if len(nodes) == 1:
-        return interpolate + 1, integrate
+        return nodes, interpolate + 1, integrate
     idx = (np.searchsorted(nodes, points) - 1).clip(0, len(nodes) - 2)
     share = (points - nodes[idx]) / (nodes[idx + 1] - nodes[idx])
     if axis.name == "offset":  # MapDatasetMaker pads it towards the pointing
         share = share.clip(0)
     rows = np.arange(len(points))
     interpolate[rows, idx], interpolate[rows, idx + 1] = 1 - share, share
-    return interpolate, integrate
+    return nodes, interpolate, integrate
 
 
 def _divide(values, divisor, fallback):
@@ -1083,8 +1169,8 @@ def _get_up(observation, pointing):
             "fov_alignment='ALTAZ' needs."
         )
     start, stop = _get_good_time(observation.gti)
-    n_nodes = int(np.ceil((stop[-1] - start[0]) / TIME_STEP)) + 1
-    nodes = np.linspace(start[0], stop[-1], n_nodes)
+    start, stop = start.min(), stop.max()
+    nodes = np.linspace(start, stop, int(np.ceil((stop - start) / TIME_STEP)) + 1)
     times = observation.gti.time_ref + nodes * u.s
     frame = AltAz(obstime=times, location=location)
     return nodes, to_vectors(*altaz_to_radec(0, 1, pointing, frame))
@@ -1117,19 +1203,24 @@ def _count_events(observation, bins, exclusions, frames):
     return np.bincount(idx, minlength=np.prod(shape)).reshape(shape)
 
 
-def _get_unmasked_fraction(bins, exclusions, frames):
-    """Fraction of each bin outside the regions, mean over the good time."""
-    unmasked = np.ones(bins.solid_angle.size)
+def _get_masked(bins, exclusions, frames):
+    """Sum the weights of the cells in the regions, in the mean over the good time.
+
+    See `TemplateBins.cells`. Shape (1 + n_axes, n_position).
+    """
+    masked = np.zeros((len(bins.axes), bins.solid_angle.size))
     if not exclusions:
-        return unmasked
-    vectors, idx, fraction = bins.cells
-    for frame, weight in zip(*frames.make_mean(), strict=True):
+        return masked
+    vectors, idx, weights = bins.cells
+    for frame, duration in zip(*frames.make_mean(), strict=True):
         # the regions are turned into the FoV
         turned = [_._replace(axes=_.axes @ frame.T) for _ in exclusions]
-        masked = find_excluded(vectors, turned)
-        masked = np.bincount(idx[masked], fraction[masked], minlength=unmasked.size)
-        unmasked -= weight * masked
-    return unmasked.clip(0)
+        inside = np.flatnonzero(find_excluded(vectors, turned))
+        for result, weight in zip(masked, weights, strict=True):
+            result += np.bincount(
+                idx[inside], duration * weight[inside], minlength=len(result)
+            )
+    return masked
 
 
 def _rotate(frames, vectors):
@@ -1247,13 +1338,14 @@ def _check_smooth(method, options):
         )
 
 
-def _find_ranges(mask, axes):
-    """Range of each axis in which a mask has any True, with the axis."""
+def _describe_ranges(mask, axes):
+    """Describe the range of each axis in which a mask has any True."""
     mask = mask.reshape(axes.shape)
     for idx, axis in enumerate(axes):
         others = tuple(_ for _ in range(mask.ndim) if _ != idx)
         found = np.flatnonzero(mask.any(axis=others))
-        yield axis, axis.edges[[found[0], found[-1] + 1]]
+        low, high = axis.edges.value[[found[0], found[-1] + 1]]
+        yield f"{axis.name} {low:.3g} to {high:.3g} {axis.unit}"
 
 
 def _read_group(table, name, edges):
