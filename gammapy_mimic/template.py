@@ -52,6 +52,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 CELL_SIZE = 0.02  # deg, of the cells that tell how much of a bin is masked
+RING_STEP = 4  # of the points of rings: fractions are true to 1e-3
 TIME_STEP = 60.0  # s, of the rotation of the FoV
 # A bin of which less is unmasked has no exposure: in it the area of the cells is not
 # precise, and its few counts would be scaled up.
@@ -453,7 +454,8 @@ class TemplateBins:
             bins = self.find(vectors)
             fraction = _get_solid_angle(*edges) / self.solid_angle[bins]
         else:
-            rings = [make_ring(*_) for _ in itertools.pairwise(self.position_edges[0])]
+            edges = itertools.pairwise(self.position_edges[0])
+            rings = [make_ring(*_)[:, ::RING_STEP] for _ in edges]
             vectors = np.concatenate(rings, axis=1)
             position = get_offset(vectors)[np.newaxis]
             n_points = rings[0].shape[1]
