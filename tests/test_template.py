@@ -36,13 +36,12 @@ from gammapy_mimic.template import (
     TemplateCounts,
     describe_group,
     make_group_labels,
-    make_nodes,
     make_template,
     make_templates,
     select_livetime,
     smooth_rate,
-    weight_exposure,
 )
+from gammapy_mimic.template.rates import make_nodes, weight_exposure
 
 UNIT = "s-1 TeV-1 sr-1"
 RADIUS = 0.4 * u.deg

@@ -1,7 +1,6 @@
 """``gammapy-mimic make``: from a DL3 datastore to mimic datastores."""
 
 import contextlib
-import logging
 from pathlib import Path
 
 import click
@@ -29,8 +28,6 @@ from .options import (
 )
 
 __all__ = ["make", "make_mimic_sets", "reduce_mimic_sets", "save_figure"]
-
-log = logging.getLogger(__name__)
 
 
 @click.command()

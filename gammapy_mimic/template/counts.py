@@ -1,0 +1,412 @@
+"""Counts and exposure of observations in the bins of a template."""
+
+import copy
+import logging
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import AltAz
+from astropy.io import fits
+from gammapy.irf import Background2D, Background3D
+from gammapy.utils.fits import HDULocation
+
+from ..fov import altaz_to_radec
+from ..observation import (
+    get_fixed_pointing,
+    get_hdu,
+    load_events_file,
+)
+from ..sky_regions import (
+    find_excluded,
+    local_axes,
+    to_vectors,
+)
+from ..version import __version__
+from .bins import get_center
+from .groups import shorten
+from .rates import (
+    check_smooth,
+    fill_empty,
+    fill_unexposed,
+    make_nodes,
+    smooth_rate,
+    weight_exposure,
+)
+
+__all__ = ["TemplateCounts"]
+
+log = logging.getLogger(__name__)
+
+TIME_STEP = 60.0  # s, of the rotation of the FoV
+# A bin of which less is unmasked has no exposure: in it the area of the cells is not
+# precise, and its few counts would be scaled up.
+MIN_FRACTION = 0.05
+
+
+class TemplateCounts:
+    """Counts and exposure of observations, in the bins of a template.
+
+    Those of disjoint sets of observations can be added, so that templates without
+    some of the observations can be made without reading them again.
+
+    Parameters
+    ----------
+    bins : `TemplateBins`
+        Bins.
+    fov_alignment : {"RADEC", "ALTAZ"}
+        What the FoV is aligned with.
+    counts : `~numpy.ndarray`
+        Counts outside the exclusion regions. Shape (n_energy, n_position).
+    exposure : `~numpy.ndarray`
+        Observation time times unmasked solid angle, in s sr. Same shape.
+    moment : `~numpy.ndarray`
+        Exposure times distance in position from the mean of the bin, in s sr deg. 0 in
+        a bin that is not masked. Shape (n_axes, n_energy, n_position).
+    ontime : `~numpy.ndarray`
+        Observation time in whose safe range an energy bin is, in s. Shape (n_energy,).
+    meta : dict
+        OBS_IDS (list of int), ONTIME and LIVETIME, in s.
+    """
+
+    def __init__(self, bins, fov_alignment, counts, exposure, moment, ontime, meta):
+        self.bins = bins
+        self.fov_alignment = fov_alignment
+        self.counts = counts
+        self.exposure = exposure
+        self.moment = moment
+        self.ontime = ontime
+        self.meta = meta
+
+    @classmethod
+    def from_observation(cls, observation, bins, fov_alignment="RADEC"):
+        """Count the events of an observation.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Observation. It is not changed, and does not keep what is read.
+        bins : `TemplateBins`
+            Bins and exclusion regions.
+        fov_alignment : {"RADEC", "ALTAZ"}, optional
+            What the FoV is aligned with. Default is "RADEC".
+
+        Returns
+        -------
+        counts : `TemplateCounts`
+            Counts and exposure.
+
+        Raises
+        ------
+        ValueError
+            If the observation was taken in DRIFT mode, or has no location ("ALTAZ").
+        """
+        observation = copy.copy(observation)
+        load_events_file(observation)
+        pointing = get_fixed_pointing(observation)
+        exclusions = bins.find_near_exclusions(
+            to_vectors(pointing.ra.deg, pointing.dec.deg)
+        )
+        frames = _Frames(observation, pointing, fov_alignment)
+        covered = bins.find_covered(*_get_safe_range(observation))
+        counts = _count_events(observation, bins, exclusions, frames)
+        counts *= covered[:, np.newaxis]
+        if not counts.any():
+            log.warning(
+                f"OBS_ID {observation.obs_id} has no events in the bins of the "
+                "template, only exposure."
+            )
+
+        fraction = observation.obs_filter.livetime_fraction
+        ontime = float(observation.gti.time_sum.to_value("s") * fraction)
+        livetime = float(observation.observation_live_time_duration.to_value("s"))
+        masked = _get_masked(bins, exclusions, frames)
+        time = np.multiply.outer(ontime * covered, bins.solid_angle)
+        return cls(
+            bins,
+            fov_alignment,
+            counts,
+            time * (1 - masked[0]).clip(0),
+            -time * masked[1:, np.newaxis],
+            ontime * covered,
+            {
+                "OBS_IDS": [int(observation.obs_id)],
+                "ONTIME": ontime,
+                "LIVETIME": livetime,
+            },
+        )
+
+    def __add__(self, other):
+        shared = set(self.meta["OBS_IDS"]) & set(other.meta["OBS_IDS"])
+        if shared:
+            raise ValueError(f"OBS_ID {sorted(shared)} would be counted twice.")
+        if (
+            self.fov_alignment != other.fov_alignment
+            or self.bins.axes != other.bins.axes
+        ):
+            raise ValueError(
+                "Only counts in the same bins and with the same FoV alignment can be "
+                "added."
+            )
+        return TemplateCounts(
+            self.bins,
+            self.fov_alignment,
+            self.counts + other.counts,
+            self.exposure + other.exposure,
+            self.moment + other.moment,
+            self.ontime + other.ontime,
+            {key: value + other.meta[key] for key, value in self.meta.items()},
+        )
+
+    def to_irf(self, smooth=None, smooth_options=None):
+        """Make the background IRF.
+
+        Parameters
+        ----------
+        smooth, smooth_options
+            As for `make_template`.
+
+        Returns
+        -------
+        bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
+            Background rate, in s-1 TeV-1 sr-1.
+
+        Raises
+        ------
+        ValueError
+            If no bin has exposure, or there are no counts.
+        """
+        check_smooth(smooth, smooth_options)
+        valid = self._find_exposed()
+        start, stop = self._find_energy_range(valid)
+        bins = self.bins.slice_energy(start, stop)
+        valid = valid[start:stop]
+        counts, exposure, *moment = (
+            np.where(valid, _[start:stop], 0)
+            for _ in (self.counts, self.exposure, *self.moment)
+        )
+        if not counts.any():
+            raise ValueError(
+                f"There are no events {self._describe()} outside the exclusion regions."
+            )
+        self._warn(bins, valid)
+
+        rings = bins.offset, bins.ring_edges
+        exposure = exposure * bins.energy_width
+        rate = fill_unexposed(counts, exposure, *rings)
+        exposure = weight_exposure(
+            exposure, np.array(moment) * bins.energy_width, rate, bins.position_edges
+        )
+        rate = fill_unexposed(counts, exposure, *rings)
+        if smooth is not None:
+            rate = smooth_rate(
+                rate,
+                exposure,
+                bins.solid_angle,
+                bins.position,
+                smooth,
+                **(smooth_options or {}),
+            )
+        rate = fill_empty(rate, exposure, bins.energy_edges, bins.solid_angle)
+        shape = bins.axes.shape
+        rate = make_nodes(rate.reshape(shape), exposure.reshape(shape), bins.axes)
+        return self._make_irf(bins, rate)
+
+    def _describe(self):
+        low, high = self.bins.energy_edges[[0, -1]]
+        obs_ids = shorten(self.meta["OBS_IDS"])
+        return f"between {low:.3g} and {high:.3g} TeV in OBS_ID {obs_ids}"
+
+    def _find_exposed(self):
+        """Bins of which enough is unmasked. Shape (n_energy, n_position)."""
+        full = np.multiply.outer(self.ontime, self.bins.solid_angle)
+        valid = self.exposure > MIN_FRACTION * full
+        if not valid.any():
+            raise ValueError(
+                f"No bin has exposure {self._describe()}: none is in the safe energy "
+                "range, or the exclusion regions cover the field of view."
+            )
+        return valid
+
+    def _find_energy_range(self, valid):
+        """First, and one after the last, energy bin of the template.
+
+        With one bin on either side of the exposed ones, because the limit of the safe
+        range may lie in it, and Gammapy interpolates up to there.
+        """
+        exposed = np.flatnonzero(valid.any(axis=1))
+        return max(exposed[0] - 1, 0), min(exposed[-1] + 2, len(valid))
+
+    def _warn(self, bins, valid):
+        """Say which bins have no exposure, once."""
+        exposed = valid.any(axis=1)
+        n_unexposed = len(self.ontime) - exposed.sum()
+        parts = []
+        # a default axis is wide, to be cut
+        if n_unexposed and not self.bins.has_default_energy:
+            low, high = bins.energy_edges[[0, -1]]
+            parts.append(
+                f"{n_unexposed} of {len(self.ontime)} energy bins, in the safe range "
+                "of no observation (those next to it are extrapolated, the others "
+                f"left out: the template is from {low:.3g} to {high:.3g} TeV)"
+            )
+        masked = ~valid & exposed[:, np.newaxis]
+        if masked.any():
+            where = ", ".join(_describe_ranges(masked, bins.axes))
+            parts.append(
+                f"{masked.sum()} of {masked.size} bins, {1 - MIN_FRACTION:.0%} or more "
+                f"masked ({where}; the rate is interpolated in offset)"
+            )
+        if parts:
+            log.warning(f"Bins without exposure: {'; '.join(parts)}.")
+
+    def _make_irf(self, bins, rate):
+        obs_ids = self.meta["OBS_IDS"]
+        meta = {
+            "CREATOR": f"gammapy-mimic {__version__}",
+            "N_OBS": len(obs_ids),
+            "OBS_IDS": ",".join(map(str, obs_ids)),
+            "ONTIME": self.meta["ONTIME"],
+            "LIVETIME": self.meta["LIVETIME"],
+        }
+        if not bins.is_3d:
+            return Background2D(bins.axes, rate, unit="s-1 TeV-1 sr-1", meta=meta)
+        return Background3D(
+            bins.axes,
+            rate,
+            unit="s-1 TeV-1 sr-1",
+            fov_alignment=self.fov_alignment,
+            meta=meta | {"FOVALIGN": self.fov_alignment},
+        )
+
+
+class _Frames:
+    """The FoV of an observation, fixed to the sky or turning.
+
+    That it turns rigidly is true to about an arcsecond, the change of aberration over
+    the FoV.
+    """
+
+    def __init__(self, observation, pointing, alignment):
+        self.axes = local_axes(pointing.ra.deg, pointing.dec.deg)
+        self.gti = observation.gti
+        self.is_fixed = alignment == "RADEC"
+        if not self.is_fixed:
+            self._nodes, self._up = _get_up(observation, pointing)
+
+    def make(self, time):
+        """Matrices from ICRS to FoV vectors, at times in s after ``gti.time_ref``.
+
+        Shape (n, 3, 3), or (1, 3, 3) if it is fixed.
+        """
+        if self.is_fixed:
+            return self.axes[np.newaxis]
+        pointing = self.axes[2]
+        up = np.stack([np.interp(time, self._nodes, _) for _ in self._up], axis=-1)
+        up -= (up @ pointing)[:, np.newaxis] * pointing
+        up /= np.linalg.norm(up, axis=1, keepdims=True)
+        # azimuth turns the other way round than right ascension
+        right = np.cross(pointing, up)
+        return np.stack([right, up, np.full_like(up, pointing)], axis=1)
+
+    def make_mean(self):
+        """Matrices for steps of the good time, and their weights. Shape (n,)."""
+        if self.is_fixed:
+            return self.axes[np.newaxis], np.ones(1)
+        edges = [
+            np.linspace(start, stop, int(np.ceil((stop - start) / TIME_STEP)) + 1)
+            for start, stop in zip(*_get_good_time(self.gti), strict=True)
+        ]
+        weights = np.concatenate([np.diff(_) for _ in edges])
+        time = np.concatenate([get_center(_) for _ in edges])
+        return self.make(time), weights / weights.sum()
+
+
+def _get_up(observation, pointing):
+    """Get times, and vectors (ICRS) to 1 deg above the pointing: (n,), (3, n)."""
+    location = observation.observatory_earth_location
+    if location is None:
+        raise ValueError(
+            f"OBS_ID {observation.obs_id} has no observatory location, which "
+            "fov_alignment='ALTAZ' needs."
+        )
+    start, stop = _get_good_time(observation.gti)
+    start, stop = start.min(), stop.max()
+    nodes = np.linspace(start, stop, int(np.ceil((stop - start) / TIME_STEP)) + 1)
+    times = observation.gti.time_ref + nodes * u.s
+    frame = AltAz(obstime=times, location=location)
+    return nodes, to_vectors(*altaz_to_radec(0, 1, pointing, frame))
+
+
+def _get_good_time(gti):
+    """Start and stop, in s after ``gti.time_ref``."""
+    return gti.met_start.to_value("s"), gti.met_stop.to_value("s")
+
+
+def _count_events(observation, bins, exclusions, frames):
+    """Count the events in the good time, outside the regions.
+
+    Shape (n_energy, n_position).
+    """
+    events, gti = observation.events, observation.gti
+    time = (events.time - gti.time_ref).to_value("s")
+    start, stop = (_[:, np.newaxis] for _ in _get_good_time(gti))
+    good = np.any((time >= start) & (time <= stop), axis=0)
+    radec = events.radec
+    vectors = to_vectors(radec.ra.deg, radec.dec.deg)
+    good &= ~find_excluded(vectors, exclusions)
+
+    idx_position = bins.find(_rotate(frames.make(time), vectors))
+    energy = events.energy.to_value("TeV")
+    idx_energy = np.searchsorted(bins.energy_edges, energy, side="right") - 1
+    shape = len(bins.energy_edges) - 1, bins.solid_angle.size
+    good &= (idx_position >= 0) & (idx_energy >= 0) & (idx_energy < shape[0])
+    idx = np.ravel_multi_index([idx_energy[good], idx_position[good]], shape)
+    return np.bincount(idx, minlength=np.prod(shape)).reshape(shape)
+
+
+def _get_masked(bins, exclusions, frames):
+    """Sum the weights of the cells in the regions, in the mean over the good time.
+
+    See `TemplateBins.cells`. Shape (1 + n_axes, n_position).
+    """
+    masked = np.zeros((len(bins.axes), bins.solid_angle.size))
+    if not exclusions:
+        return masked
+    vectors, idx, weights = bins.cells
+    for frame, duration in zip(*frames.make_mean(), strict=True):
+        # the regions are turned into the FoV
+        turned = [_._replace(axes=_.axes @ frame.T) for _ in exclusions]
+        inside = np.flatnonzero(find_excluded(vectors, turned))
+        for result, weight in zip(masked, weights, strict=True):
+            result += np.bincount(
+                idx[inside], duration * weight[inside], minlength=len(result)
+            )
+    return masked
+
+
+def _rotate(frames, vectors):
+    """Multiply vectors of shape (3, n) by one matrix, or by one each."""
+    if len(frames) == 1:
+        return frames[0] @ vectors
+    return np.einsum("nij,jn->in", frames, vectors)
+
+
+def _get_safe_range(observation):
+    """Safe energy range of an observation in TeV, reading no more than a header."""
+    aeff = get_hdu(observation, "aeff")
+    if isinstance(aeff, HDULocation):
+        header = fits.getheader(aeff.path(), aeff.hdu_name)
+    else:
+        header = {} if aeff is None else aeff.meta
+    # 0 is none, as in Gammapy
+    return header.get("LO_THRES") or 0, header.get("HI_THRES") or np.inf
+
+
+def _describe_ranges(mask, axes):
+    """Describe the range of each axis in which a mask has any True."""
+    mask = mask.reshape(axes.shape)
+    for idx, axis in enumerate(axes):
+        others = tuple(_ for _ in range(mask.ndim) if _ != idx)
+        found = np.flatnonzero(mask.any(axis=others))
+        low, high = axis.edges.value[[found[0], found[-1] + 1]]
+        yield f"{axis.name} {low:.3g} to {high:.3g} {axis.unit}"

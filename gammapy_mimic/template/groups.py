@@ -1,0 +1,150 @@
+"""Which observations make up a template."""
+
+import logging
+
+import astropy.units as u
+import numpy as np
+
+__all__ = ["describe_group", "make_group_labels", "select_livetime", "shorten"]
+
+log = logging.getLogger(__name__)
+
+WRAPPED_COLUMNS = ("AZ_PNT", "RA_PNT", "GLON_PNT", "RA_OBJ")
+
+
+def make_group_labels(obs_table, groups):
+    """Make the label of the group that each observation belongs to.
+
+    Parameters
+    ----------
+    obs_table : `~astropy.table.Table`
+        Observation table.
+    groups : dict of list
+        Bin edges by column, such as ``{"ZEN_PNT": [0, 30, 49, 90]}``, in the unit of
+        the column or as `~astropy.units.Quantity`. The lower edge belongs to a bin.
+        With several columns there is a group for each combination. Azimuths and
+        right ascensions are wrapped at 360 deg: ``{"AZ_PNT": [-90, 90, 270]}`` is
+        north and south.
+
+    Returns
+    -------
+    labels : `~numpy.ndarray` of int
+        From 0, the last column changing first. -1 for a row outside all groups, which
+        gives a warning. Shape (n_rows,).
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or has no numbers, or the edges do not increase.
+    """
+    if not groups:
+        raise ValueError("groups is empty, give bin edges by column.")
+    indices, shape = [], []
+    for name, edges in groups.items():
+        values, edges = _read_group(obs_table, name, edges)
+        if name in WRAPPED_COLUMNS:
+            values = edges[0] + (values - edges[0]) % 360
+        idx = np.searchsorted(edges, values, side="right") - 1
+        inside = (values >= edges[0]) & (values < edges[-1])  # not NaN
+        indices.append(np.where(inside, idx, -1))
+        shape.append(len(edges) - 1)
+
+    outside = np.min(indices, axis=0) < 0
+    labels = np.ravel_multi_index(np.maximum(indices, 0), shape)
+    if outside.any():
+        rows = obs_table["OBS_ID"][outside] if "OBS_ID" in obs_table.colnames else []
+        log.warning(
+            f"{outside.sum()} of {len(outside)} observations are in no group of "
+            f"{groups}: OBS_ID {shorten(rows)}."
+        )
+    return np.where(outside, -1, labels)
+
+
+def describe_group(groups, label):
+    """Describe the group that a label stands for.
+
+    Parameters
+    ----------
+    groups : dict of list
+        Groups, as for `make_group_labels`.
+    label : int
+        Label, not -1.
+
+    Returns
+    -------
+    description : str
+        Such as "ZEN_PNT 30 to 49".
+    """
+    shape = [len(edges) - 1 for edges in groups.values()]
+    indices = np.unravel_index(label, shape)
+    parts = [
+        f"{name} {edges[idx]} to {edges[idx + 1]}"
+        for (name, edges), idx in zip(groups.items(), indices, strict=True)
+    ]
+    return ", ".join(parts)
+
+
+def select_livetime(livetimes, time_request):
+    """Find how many observations, best first, have the livetime asked for.
+
+    Parameters
+    ----------
+    livetimes : `~astropy.units.Quantity`
+        Livetimes, best observation first. Shape (n,).
+    time_request : `~astropy.units.Quantity` or str or None
+        Livetime asked for. None is all.
+
+    Returns
+    -------
+    n_obs : int
+        Number of observations, the last of which reaches the livetime asked for. All,
+        with a warning, if they do not reach it.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or the livetime asked for is not positive.
+    """
+    livetimes = u.Quantity(livetimes).to("h")
+    if livetimes.size == 0:
+        raise ValueError("There are no observations to select from.")
+    if time_request is None:
+        return livetimes.size
+    request = u.Quantity(time_request).to("h")
+    if not request > 0:
+        raise ValueError(f"time_request must be positive, got {time_request}.")
+
+    total = np.cumsum(livetimes)
+    # the sum of the livetimes may miss the request by rounding
+    enough = total >= request * (1 - 1e-9)
+    if not enough.any():
+        log.warning(
+            f"time_request is {request:.2f}, but there are {total[-1]:.2f} in "
+            f"{livetimes.size} observations. Using all."
+        )
+        return livetimes.size
+    return int(np.argmax(enough)) + 1
+
+
+def _read_group(table, name, edges):
+    """Values of a column and edges, as floats in the unit of the column."""
+    if name not in table.colnames:
+        raise ValueError(f"There is no column {name!r}, choose from {table.colnames}.")
+    column = table[name]
+    if column.dtype.kind not in "iuf":
+        raise ValueError(f"Column {name!r} has no numbers, but {column.dtype}.")
+    if isinstance(edges, u.Quantity):
+        edges = edges.to_value(column.unit)
+    edges = np.asarray(edges, dtype=float)
+    if len(edges) < 2 or not np.all(np.diff(edges) > 0):
+        raise ValueError(
+            f"The edges of {name!r} must be 2 or more that increase, got {edges}."
+        )
+    return np.asarray(column, dtype=float), edges
+
+
+def shorten(obs_ids, n_max=10):
+    """OBS_IDs as text, no more than n_max of them."""
+    text = ", ".join(str(_) for _ in obs_ids[:n_max])
+    more = len(obs_ids) - n_max
+    return f"{text} and {more} more" if more > 0 else text
