@@ -1,6 +1,6 @@
 """Background systematics from data without a source, as a Gammapy plugin."""
 
-from .makers import KLBackgroundSelector, MimicMaker
+from .makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
 from .version import __version__
 
-__all__ = ["KLBackgroundSelector", "MimicMaker", "__version__"]
+__all__ = ["KLBackgroundSelector", "MimicMaker", "ScrambleMaker", "__version__"]

@@ -36,7 +36,7 @@ from gammapy.modeling.models import FoVBackgroundModel
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion
 
-from gammapy_mimic import MimicMaker
+from gammapy_mimic import MimicMaker, ScrambleMaker
 from gammapy_mimic.observation import IRF_NAMES, get_hdu
 from gammapy_mimic.plan import MimicPlan
 
@@ -503,9 +503,9 @@ class TestBadInput:
         with pytest.raises(ValueError, match=f"Invalid {name}: 'up'. Choose from"):
             MimicMaker(stores["off"], {1: 101}, **{name: "up"})
 
-    def test_not_available_yet(self, stores):
-        with pytest.raises(NotImplementedError, match="scramble"):
-            MimicMaker(stores["off"], {1: 101}, scramble=object())
+    def test_invalid_scramble(self, stores):
+        with pytest.raises(TypeError, match="must be a ScrambleMaker, got str"):
+            MimicMaker(stores["off"], {1: 101}, scramble="fill")
 
     def test_not_a_pool(self):
         with pytest.raises(TypeError, match="DataStore or Observations, got list"):
@@ -622,6 +622,28 @@ def test_datastore_is_read_once(stores, targets, monkeypatch):
     monkeypatch.setattr(fits, "open", count)
     maker.make_observation(target)
     assert len([_ for _ in opened if "000401" in _]) == 1
+
+
+def test_scrambled_before_it_is_moved(stores, targets):
+    """The mimic has the events of the scrambled OFF observation."""
+    off = stores["off"].obs(101)
+    region = CircleSkyRegion(off.target_radec, 0.3 * u.deg)
+    scrambler = ScrambleMaker([region], method="fill", random_state=5)
+    scrambled = scrambler.make_observation(off)
+    maker = MimicMaker(stores["off"], {1: 101}, scramble=scrambler)
+    mimic = maker.make_observation(targets[0])
+
+    assert len(mimic.events.table) == len(scrambled.events.table)
+    offset, _ = get_offset_and_angle(mimic)
+    assert_allclose(offset, get_offset_and_angle(scrambled)[0], atol=1e-9)
+    plain = MimicMaker(stores["off"], {1: 101}).make_observation(targets[0])
+    assert not np.array_equal(plain.events.table["RA"], mimic.events.table["RA"])
+    header = mimic.events.table.meta
+    assert header["SCR_METH"] == "fill"
+    assert header["SCR_SEED"] == 5
+    assert header["MIM_OBS"] == 101
+    again = maker.make_observation(targets[0])
+    assert_array_equal(again.events.table["RA"], mimic.events.table["RA"])
 
 
 def test_ray_is_an_extra(stores, targets, monkeypatch):

@@ -2,6 +2,7 @@
 
 from .core import ObservationMaker
 from .mimic import MimicMaker
+from .scramble import ScrambleMaker
 from .selector import KLBackgroundSelector
 
-__all__ = ["KLBackgroundSelector", "MimicMaker", "ObservationMaker"]
+__all__ = ["KLBackgroundSelector", "MimicMaker", "ObservationMaker", "ScrambleMaker"]

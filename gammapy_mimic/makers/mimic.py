@@ -35,6 +35,7 @@ from .core import (
     check_pool,
     get_off_observation,
 )
+from .scramble import ScrambleMaker
 from .selector import KLBackgroundSelector, replace_background
 
 __all__ = ["MimicMaker"]
@@ -77,14 +78,14 @@ class MimicMaker(ObservationMaker):
         Whose background IRF the result has. A selector makes a template for each
         mimic, without all OFF observations of the mimic set. Default is "off".
     scramble : `ScrambleMaker`, optional
-        Applied to the OFF observation before it is moved. Not available yet.
+        Applied to the OFF observation before it is moved. Default is None.
 
     Raises
     ------
     ValueError
         If an option is not valid, or the plan is not.
-    NotImplementedError
-        If a scramble maker is given.
+    TypeError
+        If the OFF observations or the scramble maker are something else.
 
     Examples
     --------
@@ -108,8 +109,10 @@ class MimicMaker(ObservationMaker):
         scramble=None,
     ):
         check_pool(off_observations)
-        if scramble is not None:
-            raise NotImplementedError("scramble is not available yet, pass None.")
+        if not isinstance(scramble, ScrambleMaker | None):
+            raise TypeError(
+                f"scramble must be a ScrambleMaker, got {type(scramble).__name__}"
+            )
         check_option("alignment", alignment, self.available_alignments)
         check_option("time", time, self.available_times)
         if not isinstance(background, KLBackgroundSelector):
@@ -190,6 +193,8 @@ class MimicMaker(ObservationMaker):
         """
         off = self.get_off_observation(observation)
         load_events_file(off)
+        if self.scramble is not None:
+            off = self.scramble.make_observation(off)
         target_header = load_events_file(observation, with_events=False)
         events = _get_events(off)
         shift = self._get_time_shift(observation, off)

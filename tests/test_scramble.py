@@ -1,0 +1,733 @@
+"""ScrambleMaker, and the numeric kernels below it."""
+
+import copy
+import itertools
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.time import Time
+from gammapy.data import EventList, FixedPointingInfo
+from gammapy.irf import FoVAlignment
+from gammapy.makers import MapDatasetMaker
+from gammapy.maps import MapAxis
+from gammapy.modeling.models import (
+    PointSpatialModel,
+    PowerLawSpectralModel,
+    SkyModel,
+)
+from gammapy.utils.coordinates import FoVICRSFrame
+from numpy.testing import assert_allclose, assert_array_equal
+from regions import (
+    CircleAnnulusSkyRegion,
+    CircleSkyRegion,
+    EllipseSkyRegion,
+    PolygonSkyRegion,
+    RectangleSkyRegion,
+)
+from scipy.stats import chi2, kstest
+
+from gammapy_mimic import MimicMaker
+from gammapy_mimic.fov import move_radec
+from gammapy_mimic.makers.scramble import ScrambleMaker
+from gammapy_mimic.observation import get_hdu
+from gammapy_mimic.scramble import (
+    draw_annulus,
+    draw_fill,
+    find_annulus,
+    get_fov_radius,
+    make_bands,
+    measure_coverage,
+    merge_intervals,
+    turn_fov_columns,
+)
+from gammapy_mimic.simulate import simulate_observation
+from gammapy_mimic.sky_regions import (
+    find_excluded,
+    local_axes,
+    make_exclusion,
+    to_vectors,
+)
+
+from .helpers import make_reference
+from .test_mimic import ObservationMakerContract
+
+EDGES = np.geomspace(0.5, 50, 9)
+BANDS = np.array([0.5, 0.8, 1.5, 100])
+FOV_RADIUS = 3.0
+ORIGIN = SkyCoord(0, 0, unit="deg")
+
+
+def make_fov_exclusion(offset, radius, angle=0):
+    """Circle at an offset and a position angle, all in deg, in the frame of the FoV."""
+    center = ORIGIN.directional_offset_by(angle * u.deg, offset * u.deg)
+    exclusion = make_exclusion(CircleSkyRegion(center, radius * u.deg))
+    return exclusion._replace(axes=exclusion.axes @ local_axes(0, 0).T)
+
+
+def make_coverage(*circles):
+    return measure_coverage([make_fov_exclusion(*_) for _ in circles], FOV_RADIUS)
+
+
+def draw_field(rng, mean=8000):
+    """Offset, azimuth and energy of a background that is wider at high energy."""
+    n = rng.poisson(mean)
+    energy = 0.5 * rng.uniform(size=n) ** (-1 / 1.7)
+    variance = 1.3**2 / (1 - 0.1 * np.log(energy))
+    offset = np.sqrt(rng.exponential(2 * variance))
+    seen = offset < FOV_RADIUS
+    azimuth = rng.uniform(-np.pi, np.pi, n)
+    return offset[seen], azimuth[seen], energy[seen]
+
+
+def expected_in(coverage, band, mean=8000, n_steps=400):
+    """Expected events of `draw_field` in all regions and in a band, by integration."""
+    quantiles = 1 - (np.array(band) / 0.5) ** -1.7
+    steps = quantiles[0] + np.diff(quantiles) * (np.arange(n_steps) + 0.5) / n_steps
+    energy = 0.5 * (1 - steps) ** (-1 / 1.7)
+    variance = 1.3**2 / (1 - 0.1 * np.log(energy))
+    cumulative = 1 - np.exp(-(coverage.edges[:, None] ** 2) / 2 / variance)
+    in_bins = np.diff(cumulative, axis=0).mean(axis=1) * np.diff(quantiles)
+    return mean * np.sum(in_bins * coverage.fraction)
+
+
+def add_source(field, coverage, n_source, rng):
+    """Add events that are uniform in the regions, and say which events are inside."""
+    offset, azimuth, energy = field
+    points = rng.integers(coverage.points.shape[1], size=n_source)
+    offset = np.append(offset, coverage.points[0, points])
+    azimuth = np.append(azimuth, coverage.points[1, points])
+    energy = np.append(energy, rng.uniform(1, 5, n_source))
+    return offset, energy, coverage.is_inside(offset, azimuth)
+
+
+class TestCoverage:
+    @pytest.mark.parametrize("circle", [(0.5, 0.3), (0, 0.3), (1.5, 0.05), (0.2, 0.3)])
+    def test_solid_angle_of_a_circle(self, circle):
+        coverage = make_coverage(circle)
+        rings = 2 * np.pi * np.diff(-np.cos(np.radians(coverage.edges)))
+        expected = 2 * np.pi * (1 - np.cos(np.radians(circle[1])))
+        assert_allclose(np.sum(rings * coverage.fraction), expected, rtol=2e-3)
+
+    def test_fraction_is_that_of_the_circle_at_each_offset(self):
+        coverage = make_coverage((0.5, 0.3))
+        r = (coverage.edges[1:] + coverage.edges[:-1]) / 2
+        cos = (r**2 + 0.5**2 - 0.3**2) / (2 * r * 0.5)
+        expected = np.arccos(cos.clip(-1, 1)) / np.pi
+        inner = (r > 0.25) & (r < 0.75)
+        assert_allclose(coverage.fraction[inner], expected[inner], atol=0.005)
+        assert_array_equal(coverage.fraction[(r < 0.19) | (r > 0.81)], 0)
+
+    def test_overlapping_regions_count_once(self):
+        one, two = make_coverage((0.5, 0.3)), make_coverage((0.5, 0.3), (0.5, 0.3))
+        assert_allclose(two.fraction, one.fraction)
+        assert_allclose(two.region_fraction.sum(axis=0), 2 * one.fraction)
+
+
+class TestFill:
+    @pytest.mark.parametrize(
+        ("circles", "strength"),
+        [
+            ([(0.2, 0.3)], 0),
+            ([(0.2, 0.3)], 5),
+            ([(0.5, 0.3)], 0),
+            ([(0.5, 0.3)], 0.5),
+            ([(0.5, 0.3)], 1),
+            ([(0.5, 0.3)], 5),
+            ([(1.5, 0.3)], 0.5),
+            ([(1.5, 0.3)], 5),
+            ([(0, 0.3)], 1),
+            ([(0.5, 0.3), (0.5, 0.2, 180)], 1),
+            ([(0.5, 0.3), (0.7, 0.3, 30)], 1),
+            ([(2.9, 0.3)], 1),
+        ],
+    )
+    def test_unbiased_with_poisson_variance(self, circles, strength):
+        coverage = make_coverage(*circles)
+        expected = np.array(
+            [expected_in(coverage, _) for _ in itertools.pairwise(BANDS)]
+        )
+        rng = np.random.default_rng(1)
+        counts = []
+        for _ in range(200):
+            source = rng.poisson(strength * expected.sum())
+            offset, energy, is_inside = add_source(
+                draw_field(rng), coverage, source, rng
+            )
+            result = draw_fill(offset, energy, is_inside, coverage, EDGES, rng)
+            idx, new_offset, azimuth = result
+            assert not is_inside[idx].any()
+            assert coverage.is_inside(new_offset, azimuth).all()
+            counts.append(np.histogram(energy[idx], BANDS)[0])
+
+        counts = np.array(counts)
+        error = counts.std(axis=0, ddof=1) / np.sqrt(len(counts))
+        assert np.all(abs(counts.mean(axis=0) - expected) < 3 * error)
+        total, mu = counts.sum(axis=1), expected.sum()
+        error = total.std() / np.sqrt(len(counts)) / mu
+        assert abs(total.mean() / mu - 1) < max(0.01, 3 * error)
+        significance = (total - mu) / np.sqrt(mu)
+        assert abs(significance.mean()) < 0.1 + 2 / np.sqrt(len(counts))
+        assert abs(significance.std() - 1) < 0.1 + 1 / np.sqrt(len(counts))
+
+    def test_offsets_and_energies_are_those_of_the_field_without_source(self):
+        coverage = make_coverage((0.5, 0.3))
+        rng = np.random.default_rng(2)
+        before, after = [], []
+        for _ in range(60):
+            offset, azimuth, energy = draw_field(rng)
+            is_inside = coverage.is_inside(offset, azimuth)
+            before.append([offset[is_inside], energy[is_inside]])
+            idx, new_offset, _ = draw_fill(
+                offset, energy, is_inside, coverage, EDGES, rng
+            )
+            after.append([new_offset, energy[idx]])
+        edges = [[0.2, 0.4, 0.6, 0.8], BANDS]
+        before, after = (
+            np.histogram2d(*np.concatenate(_, axis=1), edges)[0]
+            for _ in (before, after)
+        )
+        assert np.sum((before - after) ** 2 / (before + after)) < chi2.isf(0.001, 9)
+
+    def test_copies_fill_the_region_evenly(self):
+        coverage = make_coverage((0.5, 0.3))
+        rng = np.random.default_rng(3)
+        distance = []
+        for _ in range(50):
+            offset, azimuth, energy = draw_field(rng)
+            is_inside = coverage.is_inside(offset, azimuth)
+            _, r, phi = draw_fill(offset, energy, is_inside, coverage, EDGES, rng)
+            distance.append(np.hypot(r * np.sin(phi), r * np.cos(phi) - 0.5))
+        distance = np.concatenate(distance)
+        assert distance.max() < 0.3001
+        # the gradient of the acceptance is odd in the region, to first order
+        assert kstest((distance / 0.3) ** 2, "uniform").pvalue > 1e-3
+
+    def test_crowded_offsets_borrow_with_a_warning(self, caplog):
+        """Twelve regions leave next to nothing between 0.8 and 1.2 deg."""
+        circles = [(1, 0.3, angle) for angle in range(0, 360, 30)]
+        coverage = make_coverage(*circles)
+        assert coverage.fraction.max() > 0.99
+        rng = np.random.default_rng(4)
+        totals = []
+        for _ in range(40):
+            field = draw_field(rng)
+            offset, energy, is_inside = add_source(field, coverage, 5000, rng)
+            totals.append(
+                len(draw_fill(offset, energy, is_inside, coverage, EDGES, rng)[0])
+            )
+        expected = expected_in(coverage, [0.5, np.inf])
+        error = np.std(totals) / np.sqrt(len(totals))
+        assert abs(np.mean(totals) - expected) < max(3 * error, 0.01 * expected)
+        assert "wider annulus" in caplog.text
+
+    def test_nothing_is_left(self):
+        coverage = make_coverage((0, 3.5))
+        offset, azimuth, energy = draw_field(np.random.default_rng(0), 100)
+        is_inside = coverage.is_inside(offset, azimuth)
+        with pytest.raises(ValueError, match="nothing is left"):
+            draw_fill(
+                offset, energy, is_inside, coverage, EDGES, np.random.default_rng(0)
+            )
+
+
+class TestAnnulus:
+    def draw(self, annuli, circles, n_source=0, seed=0):
+        coverage = make_coverage(*circles)
+        rng = np.random.default_rng(seed)
+        offset, energy, is_inside = add_source(draw_field(rng), coverage, n_source, rng)
+        result = draw_annulus(offset, energy, is_inside, annuli, coverage, EDGES, rng)
+        return (offset, energy, is_inside, coverage), result
+
+    def test_annulus_is_not_a_difference_of_squares(self):
+        """|r^2 - d^2| < w^2 would be 0.4 to 0.583 deg, not 0.2 to 0.8 deg."""
+        offset = np.array([0.19, 0.21, 0.3, 0.6, 0.79, 0.81])
+        assert_array_equal(find_annulus(offset, 0.5, 0.3), [0, 1, 1, 1, 1, 0])
+        (offset, *_), (idx, *_) = self.draw([(0.5, 0.3)], [(0.5, 0.3)])
+        assert_array_equal(idx, np.nonzero((offset > 0.2) & (offset < 0.8))[0])
+
+    def test_radii_are_drawn_over_all_of_the_annulus(self):
+        """Not over half of it."""
+        _, (_, offset, _) = self.draw([(0.5, 0.3)], [(0.5, 0.3)])
+        assert np.all(find_annulus(offset, 0.5, 0.3))
+        counts = np.histogram(offset, [0.2, 0.35, 0.5, 0.65, 0.8])[0]
+        assert np.all(counts > 0.1 * len(offset))
+        assert offset.min() < 0.22
+        assert offset.max() > 0.78
+
+    def test_each_source_has_its_own_region_left_out(self):
+        """Not one source's mask for all: a second source leaves no bump."""
+        circles = [(0.5, 0.3), (0.5, 0.1, 180)]
+        rng = np.random.default_rng(0)
+        coverage = make_coverage(*circles)
+        bright, dark = [], []
+        for n_source, result in ((0, dark), (1000, bright)):
+            for _ in range(20):
+                field = draw_field(rng)
+                offset, energy, is_inside = add_source(field, coverage, n_source, rng)
+                _, new, _ = draw_annulus(
+                    offset, energy, is_inside, [(0.5, 0.3)], coverage, EDGES, rng
+                )
+                result.append(np.histogram(new, [0.2, 0.4, 0.6, 0.8])[0] / len(new))
+        difference = np.mean(bright, axis=0) - np.mean(dark, axis=0)
+        error = np.hypot(np.std(bright, axis=0), np.std(dark, axis=0)) / np.sqrt(20)
+        assert np.all(abs(difference) < 3.5 * error)
+
+    def test_azimuth_is_uniform(self):
+        p_values = []
+        for seed in range(100):
+            _, (_, _, azimuth) = self.draw([(0.5, 0.3)], [(0.5, 0.3)], 100, seed)
+            cumulative = azimuth / (2 * np.pi) + 0.5
+            p_values.append(kstest(cumulative, "uniform").pvalue)
+        assert kstest(p_values, "uniform").pvalue > 1e-3
+
+    @pytest.mark.parametrize("circle", [(0.2, 0.3), (0.5, 0.3), (1.5, 0.3), (0, 0.3)])
+    def test_joint_distribution_of_offset_and_energy(self, circle):
+        d, width = circle[0], 0.3
+        edges = [np.linspace(max(d - width, 0), d + width, 5), BANDS]
+        before, after = [], []
+        for seed in range(100):
+            data, (idx, new, _) = self.draw([(d, width)], [circle], 0, seed)
+            before.append(np.histogram2d(data[0][idx], data[1][idx], edges)[0])
+            after.append(np.histogram2d(new, data[1][idx], edges)[0])
+        difference = np.mean(after, axis=0) - np.mean(before, axis=0)
+        error = np.std(np.subtract(after, before), axis=0) / 10
+        assert np.all(abs(difference) < 4 * error)
+        # the energy of each event stays
+        assert_allclose(difference.sum(axis=0), 0, atol=1e-9)
+
+    def test_excess_falls_to_the_share_of_the_area(self):
+        excess, n_source = [], 300
+        for seed in range(60):
+            totals = []
+            for n in (0, n_source):
+                data, (_, offset, azimuth) = self.draw(
+                    [(0.5, 0.3)], [(0.5, 0.3)], n, seed
+                )
+                totals.append(data[-1].is_inside(offset, azimuth).sum())
+            excess.append(totals[1] - totals[0])
+        # 0.3^2 / (0.8^2 - 0.2^2), with a little more acceptance at the centre
+        share = 0.15 * n_source
+        error = np.std(excess) / np.sqrt(len(excess))
+        assert abs(np.mean(excess) - share) < 4 * error
+        assert error < 0.05 * n_source
+
+    def test_overlapping_annuli_are_one(self):
+        assert_allclose(
+            merge_intervals([(0.6, 1.2), (0.2, 0.8), (2, 3)]), [(0.2, 1.2), (2, 3)]
+        )
+        annuli = [(0.5, 0.3), (0.9, 0.3)]
+        data, (idx, new, _) = self.draw(annuli, [(0.5, 0.3), (0.9, 0.3, 90)])
+        assert_array_equal(idx, np.nonzero((data[0] > 0.2) & (data[0] < 1.2))[0])
+        assert len(np.unique(idx)) == len(idx)
+        assert new.max() > 1.15
+
+    def test_nothing_is_left(self):
+        with pytest.raises(ValueError, match="nothing is left"):
+            self.draw([(0, 3.5)], [(0, 3.5)])
+
+
+class TestKernels:
+    def test_bands_hold_enough_events(self):
+        energy = np.geomspace(0.1, 100, 500)
+        edges = make_bands(energy, EDGES)
+        assert set(edges) <= set(EDGES)
+        assert np.bincount(np.digitize(energy, edges)).min() >= 50
+        assert len(make_bands(energy[:20], EDGES)) == 0
+
+    def test_fov_radius_without_stray_events(self):
+        offset = draw_field(np.random.default_rng(0))[0]
+        stray = np.append(offset, [25, 58])
+        assert get_fov_radius(offset) == offset.max()
+        assert 2.9 < get_fov_radius(stray) < 4.5
+
+    @pytest.mark.parametrize("sign", [1, -1])
+    @pytest.mark.parametrize("projection", [np.positive, np.tan])
+    def test_fov_columns_in_a_turning_frame(self, sign, projection):
+        rng = np.random.default_rng(0)
+        offset, azimuth, _ = draw_field(rng, 2000)
+        turn = np.linspace(0, 0.3, len(offset))
+
+        def camera(offset, azimuth, turn):
+            r = np.degrees(projection(np.radians(offset)))
+            return sign * r * np.sin(azimuth + turn), r * np.cos(azimuth + turn)
+
+        x, y = camera(offset, azimuth, turn)
+        idx = rng.permutation(len(offset))[:500]
+        new = offset[idx][::-1], rng.uniform(-np.pi, np.pi, 500)
+        result = turn_fov_columns(x, y, (offset, azimuth), new, idx)
+        assert_allclose(result, camera(*new, turn[idx]), atol=2e-3)
+        times = np.arange(len(offset)), idx + 0.2
+        result = turn_fov_columns(x, y, (offset, azimuth), new, idx, *times)
+        assert_allclose(result, camera(*new, turn[idx]), atol=2e-3)
+
+    def test_fov_columns_that_do_not_fit(self):
+        offset, azimuth, _ = draw_field(np.random.default_rng(0), 2000)
+        x, y = np.random.default_rng(1).normal(size=(2, len(offset)))
+        new = offset, azimuth
+        args = x, y, new, new, np.arange(len(offset))
+        assert turn_fov_columns(*args) is None
+
+
+def simulate(pointing, sources=(), **kwargs):
+    tstart = Time("2015-03-01T22:00:00")
+    return simulate_observation(1, pointing, tstart, sources=sources, **kwargs)
+
+
+def make_source(position, flux="1e-11 cm-2 s-1 TeV-1"):
+    return SkyModel(
+        PowerLawSpectralModel(amplitude=flux, index=2.5),
+        PointSpatialModel(lon_0=position.ra, lat_0=position.dec, frame="icrs"),
+    )
+
+
+POINTING = SkyCoord(150, -30, unit="deg")
+POSITION = POINTING.directional_offset_by(40 * u.deg, 0.5 * u.deg)
+REGION = CircleSkyRegion(POSITION, 0.3 * u.deg)
+
+
+@pytest.fixture(scope="module")
+def observation():
+    return simulate(POINTING, [make_source(POSITION)])
+
+
+@pytest.fixture(scope="module")
+def targets(stores):
+    return stores["targets"].get_observations()
+
+
+def get_fov(observation):
+    pointing = observation.pointing.fixed_icrs
+    radec = observation.events.radec
+    return radec.separation(pointing).deg, radec
+
+
+def count_in(observation, region):
+    _, radec = get_fov(observation)
+    return np.sum(radec.separation(region.center) < region.radius)
+
+
+class ScrambleContract(ObservationMakerContract):
+    method = None
+
+    @pytest.fixture
+    def maker(self, targets):
+        regions = [CircleSkyRegion(targets[0].target_radec, 0.3 * u.deg)]
+        return ScrambleMaker(regions, self.method, random_state=3)
+
+    def test_irfs_stay_unread(self, maker, stores):
+        target = stores["targets"].obs(1)
+        made = maker.make_observation(target)
+        assert made is not target
+        for observation in (made, target):
+            for name in ("aeff", "edisp", "psf", "bkg"):
+                assert "000001" in get_hdu(observation, name).file_name
+
+    def test_same_seed_same_bits(self, observation):
+        tables = [
+            ScrambleMaker([REGION], self.method, random_state=seed)
+            .make_observation(observation)
+            .events.table
+            for seed in (5, 5, 6)
+        ]
+        assert_array_equal(tables[0]["RA"], tables[1]["RA"])
+        assert_array_equal(tables[0]["TIME"].mjd, tables[1]["TIME"].mjd)
+        assert not np.array_equal(tables[0]["RA"], tables[2]["RA"])
+
+    def test_seed_is_drawn_once_and_recorded(self, observation):
+        """Unseeded random numbers."""
+        maker = ScrambleMaker([REGION], self.method)
+        other = ScrambleMaker([REGION], self.method)
+        assert maker.random_state != other.random_state
+        made = maker.make_observation(observation).events.table
+        seed = made.meta["SCR_SEED"]
+        again = ScrambleMaker([REGION], self.method, random_state=seed)
+        again = again.make_observation(observation).events.table
+        assert_array_equal(again["RA"], made["RA"])
+
+    def test_no_region_in_the_fov(self, observation):
+        far = [
+            CircleSkyRegion(POINTING.directional_offset_by(0 * u.deg, _), 0.3 * u.deg)
+            for _ in (5 * u.deg, 60 * u.deg, 180 * u.deg)
+        ]
+        for regions in (far, []):
+            maker = ScrambleMaker(regions, self.method)
+            assert maker.make_observation(observation) is observation
+            table = maker.make_meta_table(observation)
+            assert table["SCR_NREG"][0] == table["SCR_NEVT"][0] == 0
+
+    def test_header_and_meta(self, observation):
+        maker = ScrambleMaker([REGION], self.method, random_state=4)
+        made = maker.make_observation(observation)
+        expected = {"SCR_METH": self.method, "SCR_NREG": 1, "SCR_SEED": 4}
+        for key, value in expected.items():
+            assert made.events.table.meta[key] == value
+            assert made.meta.optional[key] == value
+        before, after = (np.asarray(_.events.table["RA"]) for _ in (observation, made))
+        n_moved = np.sum(~np.isin(after, before))
+        assert made.events.table.meta["SCR_NEVT"] == n_moved > 0
+        assert "circle(150.3" in made.events.table.meta["SCR_R001"]
+        assert made.obs_id == observation.obs_id
+        assert "SCR_METH" not in observation.events.table.meta
+
+        dataset = maker.run(make_reference(observation), observation)
+        assert dataset.meta_table["SCR_METH"][0] == self.method
+        assert dataset.meta_table["SCR_NEVT"][0] == n_moved
+
+    def test_columns(self, observation):
+        observation = copy.deepcopy(observation)
+        table = observation.events.table
+        frame = FoVICRSFrame(origin=observation.pointing.fixed_icrs)
+        fov = observation.events.radec.transform_to(frame)
+        # GADF: DETX has the opposite sign of fov_lon
+        table["DETX"], table["DETY"] = -fov.fov_lon, fov.fov_lat
+        table["THETA"] = observation.events.radec.separation(
+            observation.pointing.fixed_icrs
+        )
+        for name in ("GLON", "GLAT", "ALT", "AZ"):
+            table[name] = np.zeros(len(table)) * u.deg
+        table["RA"] = table["RA"].astype("f4")
+        maker = ScrambleMaker([REGION], self.method, random_state=1)
+        made = maker.make_observation(observation)
+        result = made.events.table
+        assert not {"GLON", "GLAT", "ALT", "AZ"} & set(result.colnames)
+        assert result["RA"].dtype == result["DEC"].dtype == np.dtype("f8")
+        fov = made.events.radec.transform_to(frame)
+        # an event 0.1 deg from the centre, with RA in float32
+        assert_allclose(result["DETX"], -fov.fov_lon.deg, atol=5e-4)
+        assert_allclose(result["DETY"], fov.fov_lat.deg, atol=5e-4)
+        assert_allclose(result["THETA"], get_fov(made)[0], atol=1e-4)
+        assert np.all(np.diff(result["TIME"].mjd) >= 0)
+        assert len(np.unique(result["EVENT_ID"])) == len(result)
+
+    def test_write_and_read(self, observation, tmp_path):
+        maker = ScrambleMaker([REGION], self.method, random_state=1)
+        made = maker.make_observation(observation)
+        made.write(tmp_path / "events.fits")
+        table = EventList.read(tmp_path / "events.fits").table
+        assert table.meta["SCR_SEED"] == 1
+        assert_array_equal(table["RA"], made.events.table["RA"])
+
+    def test_after_mimic_maker_in_a_chain(self, maker, stores, targets):
+        mimic = MimicMaker(stores["off"], {1: 101, 2: 106, 3: 103})
+        dataset = MapDatasetMaker().run(make_reference(targets[0]), targets[0])
+        dataset = mimic.run(dataset, targets[0])
+        with pytest.raises(ValueError, match=r"MimicMaker\(scramble=...\)"):
+            maker.run(dataset, targets[0])
+
+    @pytest.mark.parametrize(
+        "pointing", [SkyCoord(359.99, -20, unit="deg"), SkyCoord(20, -89.5, unit="deg")]
+    )
+    def test_ra_wrap_and_pole(self, pointing):
+        """Declination -89.5, where the H.E.S.S. site can see it."""
+        position = pointing.directional_offset_by(120 * u.deg, 0.6 * u.deg)
+        field = simulate(SkyCoord(150, -30, unit="deg"))
+        origin = POINTING
+        table = field.events.table
+        table["RA"], table["DEC"] = (
+            _ * u.deg for _ in move_radec(table["RA"], table["DEC"], origin, pointing)
+        )
+        field._pointing = FixedPointingInfo(fixed_icrs=pointing)
+        region = CircleSkyRegion(position, 0.3 * u.deg)
+        made = ScrambleMaker([region], self.method, random_state=1).make_observation(
+            field
+        )
+        n_before, n_after = count_in(field, region), count_in(made, region)
+        assert abs(n_after - n_before) < 5 * np.sqrt(n_before)
+        ra = made.events.table["RA"]
+        assert np.all((ra >= 0) & (ra < 360))
+        offset = get_fov(made)[0]
+        assert abs(offset.max() - get_fov(field)[0].max()) < 1e-9
+
+    def test_invalid_events(self, observation):
+        observation = copy.deepcopy(observation)
+        observation.events.table["RA"][7] = np.nan
+        maker = ScrambleMaker([REGION], self.method)
+        with pytest.raises(
+            ValueError, match="OBS_ID 1 has 1 events without a valid RA"
+        ):
+            maker.make_observation(observation)
+
+    def test_no_events(self, observation):
+        observation = copy.deepcopy(observation)
+        observation._events = None
+        maker = ScrambleMaker([REGION], self.method)
+        with pytest.raises(ValueError, match="OBS_ID 1 has no events"):
+            maker.make_observation(observation)
+
+
+class TestMakerAnnulus(ScrambleContract):
+    method = "annulus"
+
+    def test_events_outside_stay_to_the_bit(self, observation):
+        made = ScrambleMaker([REGION], random_state=1).make_observation(observation)
+        before, after = observation.events.table, made.events.table
+        offset = get_fov(observation)[0]
+        outside = (offset < 0.2) | (offset > 0.8)
+        for name in before.colnames:
+            assert_array_equal(after[name][outside], before[name][outside])
+        for name in ("ENERGY", "TIME", "EVENT_ID", "MC_ID"):
+            assert_array_equal(after[name], before[name])
+        assert np.all(after["RA"][~outside] != before["RA"][~outside])
+        new = get_fov(made)[0][~outside]
+        assert 0.2 < new.min() < new.max() < 0.8
+
+    def test_width(self, observation):
+        maker = ScrambleMaker([REGION], width="0.4 deg", random_state=1)
+        made = maker.make_observation(observation)
+        offset = get_fov(observation)[0]
+        n_moved = np.sum((offset > 0.1) & (offset < 0.9))
+        assert made.events.table.meta["SCR_NEVT"] == n_moved
+        assert made.events.table.meta["SCR_WID"] == 0.4
+
+    def test_width_smaller_than_the_region(self, observation, caplog):
+        ScrambleMaker([REGION], width=0.1 * u.deg).make_observation(observation)
+        assert "outside of the annuli of half width 0.1 deg" in caplog.text
+
+    def test_warning_of_a_bright_source(self, observation, caplog):
+        ScrambleMaker([REGION]).make_observation(observation)
+        assert "sigma above" in caplog.text
+        caplog.clear()
+        ScrambleMaker([REGION]).make_observation(simulate(POINTING))
+        assert not caplog.records
+
+
+class TestMakerFill(ScrambleContract):
+    method = "fill"
+
+    def test_source_is_replaced(self, observation):
+        made = ScrambleMaker([REGION], "fill", random_state=1).make_observation(
+            observation
+        )
+        free = simulate(POINTING)
+        n_source, n_free = count_in(observation, REGION), count_in(free, REGION)
+        assert n_source > n_free + 10 * np.sqrt(n_free)
+        assert abs(count_in(made, REGION) - n_free) < 5 * np.sqrt(n_free)
+        header = made.events.table.meta
+        assert header["SCR_NREM"] == n_source
+        assert header["SCR_NEVT"] == count_in(made, REGION)
+
+    def test_events_outside_stay_to_the_bit(self, observation):
+        made = ScrambleMaker([REGION], "fill", random_state=1).make_observation(
+            observation
+        )
+        before, after = observation.events.table, made.events.table
+        outside = get_fov(observation)[1].separation(POSITION).deg > 0.3
+        old = np.isin(after["EVENT_ID"], before["EVENT_ID"])
+        for name in before.colnames:
+            assert_array_equal(after[name][old], before[name][outside])
+
+    def test_times_are_uniform_in_the_gti(self, observation):
+        made = ScrambleMaker([REGION], "fill", random_state=1).make_observation(
+            observation
+        )
+        table = made.events.table
+        new = table["EVENT_ID"] > observation.events.table["EVENT_ID"].max()
+        gti = made.gti
+        seconds = (table["TIME"][new] - gti.time_start[0]).to_value("s")
+        assert kstest(seconds / gti.time_sum.to_value("s"), "uniform").pvalue > 1e-3
+
+    def test_no_gti(self, observation):
+        observation = copy.deepcopy(observation)
+        observation._gti = None
+        with pytest.raises(ValueError, match="OBS_ID 1 has no GTI"):
+            ScrambleMaker([REGION], "fill").make_observation(observation)
+
+    @pytest.mark.parametrize(
+        "region",
+        [
+            EllipseSkyRegion(POSITION, 0.6 * u.deg, 0.3 * u.deg, 30 * u.deg),
+            RectangleSkyRegion(POSITION, 0.6 * u.deg, 0.3 * u.deg, 30 * u.deg),
+            CircleAnnulusSkyRegion(POSITION, 0.1 * u.deg, 0.3 * u.deg),
+            PolygonSkyRegion(
+                SkyCoord([150.1, 150.6, 150.3], [-29.9, -29.8, -29.2], unit="deg")
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("method", ["fill", "annulus"])
+    def test_any_region(self, region, method):
+        field = simulate(POINTING)
+        maker = ScrambleMaker([region], method, random_state=1)
+        made = maker.make_observation(field)
+        counts = []
+        for observation in (field, made):
+            table = observation.events.table
+            vectors = to_vectors(table["RA"].value, table["DEC"].value)
+            counts.append(find_excluded(vectors, [make_exclusion(region)]).sum())
+        assert counts[0] > 20
+        assert abs(counts[1] - counts[0]) < 5 * np.sqrt(counts[0])
+
+    def test_everything_is_covered(self, observation):
+        region = CircleSkyRegion(POINTING, 8 * u.deg)
+        with pytest.raises(ValueError, match="OBS_ID 1: .*nothing is left"):
+            ScrambleMaker([region], "fill").make_observation(observation)
+
+
+class TestMakerAzimuth(ScrambleContract):
+    method = "azimuth"
+
+    def test_radial_profile_is_the_same(self, observation):
+        made = ScrambleMaker(None, "azimuth", random_state=1).make_observation(
+            observation
+        )
+        edges = np.linspace(0, 4, 41)
+        profiles = [np.histogram(get_fov(_)[0], edges)[0] for _ in (observation, made)]
+        assert_array_equal(*profiles)
+        assert_allclose(get_fov(made)[0], get_fov(observation)[0], atol=1e-9)
+        for name in ("ENERGY", "TIME", "EVENT_ID"):
+            assert_array_equal(made.events.table[name], observation.events.table[name])
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("kwargs", "match"),
+        [
+            ({"method": "anulus"}, "Invalid method: 'anulus'. Choose from"),
+            ({"regions": None}, "list of SkyRegion for method='annulus', got None"),
+            ({"regions": REGION}, "list of SkyRegion"),
+            ({"regions": ["x"]}, "'x'"),
+            ({"width": 0.3}, "width must be an angle such as '0.3 deg', got 0.3"),
+            ({"width": "3 m"}, "width must be an angle such as '0.3 deg', got '3 m'"),
+            ({"width": "-0.3 deg"}, "width must be a positive angle, got -0.3 deg"),
+            ({"width": [1, 2] * u.deg}, "width must be a positive angle"),
+            ({"random_state": -1}, "not negative, or None, got -1"),
+            ({"random_state": 1.5}, "not negative, or None, got 1.5"),
+            ({"energy_axis": [1, 2]}, r"energy_axis must be a MapAxis, got \[1, 2\]"),
+            (
+                {"energy_axis": MapAxis.from_bounds(1, 2, 1, unit="deg", name="rad")},
+                "energy_axis must have the name 'energy', got 'rad'",
+            ),
+        ],
+    )
+    def test_init(self, kwargs, match):
+        with pytest.raises((ValueError, TypeError), match=match):
+            ScrambleMaker(**{"regions": [REGION], **kwargs})
+
+
+class TestRealData:
+    def test_hess_crab(self, hess_store):
+        observation = hess_store.obs(23523)
+        crab = SkyCoord(83.6333, 22.0145, unit="deg")
+        region = CircleSkyRegion(crab, 0.3 * u.deg)
+        made = ScrambleMaker([region], "fill", random_state=0).make_observation(
+            observation
+        )
+        opposite = CircleSkyRegion(SkyCoord(83.6333, 21.0144, unit="deg"), 0.3 * u.deg)
+        n_off = count_in(observation, opposite)
+        assert count_in(observation, region) > 1.4 * n_off
+        assert abs(count_in(made, region) - n_off) < 5 * np.sqrt(n_off)
+
+    @pytest.mark.parametrize("method", ["annulus", "fill", "azimuth"])
+    def test_veritas_camera_columns(self, veritas_store, method):
+        """Xoff and Yoff are ALTAZ coordinates, in a tangential projection."""
+        observation = veritas_store.obs(64080, required_irf="all-optional")
+        crab = SkyCoord(83.6333, 22.0145, unit="deg")
+        maker = ScrambleMaker([CircleSkyRegion(crab, 0.3 * u.deg)], method)
+        made = maker.make_observation(observation)
+        frame = made.get_fov_frame(made.events.time, FoVAlignment.ALTAZ)
+        fov = made.events.radec.transform_to(frame)
+        table = made.events.table
+        # ALTAZ of astropy and of the VERITAS software differ by 0.16 deg in angle
+        assert_allclose(table["Xoff"], fov.fov_lon.deg, atol=0.01)
+        assert_allclose(table["Yoff"], fov.fov_lat.deg, atol=0.01)
