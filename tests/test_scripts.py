@@ -360,7 +360,7 @@ class TestConvert:
         path.write_bytes(Path(files[1]).read_bytes())
         truncate(path, 0.3)
         out = tmp_path / "out.fits"
-        assert_fails(capsys, out, "", "convert", files[0], path, out)
+        assert_fails(capsys, out, "broken.fits.gz", "convert", files[0], path, out)
 
     def test_missing_file(self, tmp_path, files, capsys):
         args = ("convert", files[0], tmp_path / "no.fits", tmp_path / "out.fits")

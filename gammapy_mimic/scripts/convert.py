@@ -23,7 +23,7 @@ def convert(target, off, out, background, alignment, time, overwrite):
 
     TARGET and OFF are DL3 files with events and GTI, as a rule with IRFs.
     """
-    target_observation, off_observation = map(Observation.read, (target, off))
+    target_observation, off_observation = map(_read, (target, off))
     maker = MimicMaker(
         Observations([off_observation]),
         {target_observation.obs_id: off_observation.obs_id},
@@ -37,3 +37,11 @@ def convert(target, off, out, background, alignment, time, overwrite):
         f"Wrote {out}: {len(mimic.events.table)} events of OBS_ID "
         f"{off_observation.obs_id} at the pointing of {target_observation.obs_id}."
     )
+
+
+def _read(path):
+    try:
+        return Observation.read(path)
+    # a damaged file makes astropy raise nearly anything
+    except Exception as error:
+        raise OSError(f"Cannot read an observation from {path}: {error}") from error
