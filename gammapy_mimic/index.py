@@ -27,7 +27,13 @@ from regions import (
 from .binning import FoVBinning
 from .criteria import Conditions
 from .files import replace_file
-from .observation import OBS_TABLE_COLUMNS, get_fixed_pointing, get_hdu, make_obs_table
+from .observation import (
+    OBS_TABLE_COLUMNS,
+    get_fixed_pointing,
+    get_hdu,
+    make_obs_table,
+    read_column,
+)
 from .parallel import run_parallel
 from .sky_regions import regions_to_text
 from .version import __version__
@@ -703,8 +709,7 @@ def _read_events(data, units):
         raise ValueError("no events")
     events = []
     for name, unit in EVENT_COLUMNS.items():
-        values = np.ma.filled(np.ma.asarray(data[name], dtype=float), np.nan)
-        n_invalid = np.sum(~np.isfinite(values))
+        values, n_invalid = read_column(data[name])
         if n_invalid:
             raise ValueError(f"{n_invalid} events without a valid {name}")
         if units[name] is None:

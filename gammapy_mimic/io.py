@@ -21,7 +21,13 @@ from gammapy.utils.scripts import make_path
 from gammapy.utils.time import time_ref_from_dict
 
 from .files import replace_file
-from .observation import INDEX_HEADER, IRF_NAMES, get_hdu, make_obs_table
+from .observation import (
+    INDEX_HEADER,
+    IRF_NAMES,
+    get_hdu,
+    make_obs_table,
+    read_column,
+)
 from .parallel import run_parallel
 from .version import __version__
 
@@ -491,6 +497,6 @@ def _check_rows(name, data):
     if len(data) == 0:
         raise ValueError(f"{name} has no rows")
     for column in {"RA", "DEC", "ENERGY"} & set(data.names):
-        n_invalid = np.sum(~np.isfinite(data[column]))
+        _, n_invalid = read_column(data[column])
         if n_invalid:
             raise ValueError(f"{name} has {n_invalid} rows without a valid {column}")

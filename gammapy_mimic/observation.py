@@ -6,11 +6,13 @@ This is the only place that knows how `~gammapy.data.Observation` keeps its lazy
 import functools
 
 import astropy.units as u
+import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from gammapy.data import (
     GTI,
     FixedPointingInfo,
+    Observation,
     ObservationMetaData,
     ObservationTable,
     PointingMode,
@@ -27,6 +29,8 @@ __all__ = [
     "get_hdu",
     "load_events_file",
     "make_obs_table",
+    "read_column",
+    "replace_parts",
 ]
 
 IRF_NAMES = ("aeff", "edisp", "psf", "bkg", "rad_max")
@@ -132,6 +136,54 @@ def load_events_file(observation, with_events=True):
     if "_meta" not in observation.__dict__:
         observation._meta = ObservationMetaData.from_header(header)
     return header
+
+
+def replace_parts(observation, optional, **parts):
+    """Make an observation with some other parts, without reading the rest.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation. Not changed.
+    optional : dict
+        Keywords to add to ``observation.meta.optional``.
+    **parts : dict
+        "events", "gti" or IRFs, instead of those of the observation.
+
+    Returns
+    -------
+    observation : `~gammapy.data.Observation`
+        New observation.
+    """
+    names = ("events", "gti", *IRF_NAMES)
+    optional = {**(observation.meta.optional or {}), **optional}
+    return Observation(
+        obs_id=observation.obs_id,
+        meta=observation.meta.model_copy(update={"optional": optional}),
+        pointing=observation.pointing,
+        location=observation.observatory_earth_location,
+        obs_filter=observation.obs_filter.copy(),
+        **{name: get_hdu(observation, name) for name in names} | parts,
+    )
+
+
+def read_column(column):
+    """Read a column of an event list as floats.
+
+    Parameters
+    ----------
+    column : `~astropy.table.Column` or `~numpy.ndarray`
+        Column, maybe masked.
+
+    Returns
+    -------
+    values : `~numpy.ndarray`
+        Values, NaN where masked.
+    n_invalid : int
+        Number of values that are not finite.
+    """
+    values = np.ma.filled(np.ma.asarray(column, dtype=float), np.nan)
+    return values, int(np.sum(~np.isfinite(values)))
 
 
 def get_fixed_pointing(observation):

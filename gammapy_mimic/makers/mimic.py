@@ -26,6 +26,7 @@ from ..observation import (
     get_fov_alignment,
     get_hdu,
     load_events_file,
+    read_column,
 )
 from ..plan import NO_PARTNER, MimicPlan
 from ..version import __version__
@@ -367,8 +368,7 @@ def _get_events(off):
     if events is None or len(events.table) == 0:
         raise ValueError(f"OFF observation {off.obs_id} has no events.")
     for name in ("RA", "DEC", "ENERGY"):
-        values = np.ma.filled(np.ma.asarray(events.table[name], dtype=float), np.nan)
-        n_invalid = np.sum(~np.isfinite(values))
+        _, n_invalid = read_column(events.table[name])
         if n_invalid:
             raise ValueError(
                 f"OFF observation {off.obs_id} has {n_invalid} events without a valid "

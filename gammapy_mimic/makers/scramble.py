@@ -7,13 +7,19 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import Angle
 from astropy.table import Column, vstack
-from gammapy.data import EventList, Observation
+from gammapy.data import EventList
 from gammapy.stats import WStatCountsStatistic
 from gammapy.utils.fits import HDULocation
 from regions import PolygonSkyRegion
 
 from ..binning import ENERGY_AXIS, FoVBinning
-from ..observation import IRF_NAMES, get_fixed_pointing, get_hdu, load_events_file
+from ..observation import (
+    get_fixed_pointing,
+    get_hdu,
+    load_events_file,
+    read_column,
+    replace_parts,
+)
 from ..random import random_generator
 from ..scramble import (
     draw_annulus,
@@ -211,7 +217,7 @@ class ScrambleMaker(ObservationMaker):
             table = _move_events(*args)
         table.remove_columns([_ for _ in SKY_COLUMNS if _ in table.colnames])
         meta = copy.deepcopy(events.meta)
-        return _replace_events(observation, EventList(table, meta), keys)
+        return replace_parts(observation, keys, events=EventList(table, meta))
 
     def make_meta_table(self, observation):
         """Make the meta table of a dataset, with ``SCR_METH`` and so on.
@@ -374,8 +380,7 @@ def _get_events(observation):
 
 def _get_values(observation, events, name):
     column = events.table[name]
-    values = np.ma.filled(np.ma.asarray(column, dtype=float), np.nan)
-    n_invalid = np.sum(~np.isfinite(values))
+    values, n_invalid = read_column(column)
     if n_invalid:
         raise ValueError(
             f"OBS_ID {observation.obs_id} has {n_invalid} events without a valid "
@@ -486,18 +491,3 @@ def _draw_times(gti, time, size, rng):
     times = getattr(times, time.scale)
     times.format = time.format
     return times
-
-
-def _replace_events(observation, events, keys):
-    """Make an observation with other events, without reading its other parts."""
-    optional = {**(observation.meta.optional or {}), **keys}
-    return Observation(
-        obs_id=observation.obs_id,
-        meta=observation.meta.model_copy(update={"optional": optional}),
-        gti=get_hdu(observation, "gti"),
-        events=events,
-        pointing=observation.pointing,
-        location=observation.observatory_earth_location,
-        obs_filter=copy.deepcopy(observation.obs_filter),
-        **{name: get_hdu(observation, name) for name in IRF_NAMES},
-    )

@@ -1,19 +1,18 @@
 """Select OFF observations by their background, and make templates from them."""
 
-import copy
 import logging
 from collections import Counter
 
 import numpy as np
 from astropy.table import Table
-from gammapy.data import Observation, Observations
+from gammapy.data import Observations
 from gammapy.datasets import MapDatasetOnOff
 from gammapy.utils.scripts import make_path
 
 from ..criteria import MatchCriteria, describe_rejections
 from ..files import replace_file
 from ..index import OffIndex
-from ..observation import IRF_NAMES, get_hdu, load_events_file
+from ..observation import get_hdu, load_events_file, replace_parts
 from ..plan import NO_PARTNER, MimicPlan
 from ..ranking import (
     KL_MAX,
@@ -495,18 +494,7 @@ def replace_background(observation, bkg):
         Observation with the background. Its metadata say HDUVERS 0.3, as Gammapy would
         reverse the background of an old H.E.S.S. file.
     """
-    optional = {**(observation.meta.optional or {}), "HDUVERS": "0.3"}
-    parts = {name: get_hdu(observation, name) for name in IRF_NAMES}
-    return Observation(
-        obs_id=observation.obs_id,
-        meta=observation.meta.model_copy(update={"optional": optional}),
-        gti=get_hdu(observation, "gti"),
-        events=get_hdu(observation, "events"),
-        pointing=observation.pointing,
-        location=observation.observatory_earth_location,
-        obs_filter=copy.deepcopy(observation.obs_filter),
-        **{**parts, "bkg": bkg},
-    )
+    return replace_parts(observation, {"HDUVERS": "0.3"}, bkg=bkg)
 
 
 def _check_overlap(obs_id, selected, used):
