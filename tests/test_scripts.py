@@ -8,6 +8,7 @@ import pytest
 from astropy.table import Table
 from gammapy.data import DataStore, Observation
 
+from gammapy_mimic.index import OffIndex
 from gammapy_mimic.io import write_datastore, write_observation
 from gammapy_mimic.plan import MimicPlan
 from gammapy_mimic.scripts.main import main
@@ -264,7 +265,12 @@ class TestRank:
     def test_region_file(self, tmp_path, store, capsys):
         path = tmp_path / "my.reg"
         path.write_text("icrs\ncircle(329.7d, -30.2d, 0.3d)\n")
-        assert run("rank", *make_selection(store), "--exclude", path) == 0
+        index = tmp_path / "index.fits"
+        args = ("--exclude", path, "--index", index)
+        assert run("rank", *make_selection(store), *args) == 0
+        (region,) = OffIndex.read(index).exclusion_regions
+        assert abs(region.center.icrs.ra.deg - 329.7) < 1e-9
+        assert abs(region.radius.to_value("deg") - 0.3) < 1e-9
 
     @pytest.mark.parametrize(
         ("args", "match"),
