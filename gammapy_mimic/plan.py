@@ -310,7 +310,9 @@ class MimicPlan:
             label = str(row["OFF_OBS_ID"]) if has_partner else "none"
             ax.text(column, idx, label, ha="center", va="center", fontsize="small")
         limit = max(np.max(np.abs(delta), initial=0, where=np.isfinite(delta)), 1)
-        image = ax.imshow(delta, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+        limits = {"vmin": -limit, "vmax": limit}
+        # pale, so that the text can be read
+        image = ax.imshow(delta, cmap="RdBu", alpha=0.6, aspect="auto", **limits)
         ax.figure.colorbar(image, ax=ax, label="Zenith angle, OFF - target [deg]")
         ax.set_xticks(range(len(self.sets)), self.sets)
         ax.set_yticks(range(len(obs_ids)), obs_ids)
