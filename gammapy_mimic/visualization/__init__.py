@@ -1,0 +1,28 @@
+"""Plots. Every function draws what it is given on the axes it is given."""
+
+from .background import (
+    plot_background,
+    plot_background_image,
+    plot_background_ratio,
+    plot_background_spectrum,
+)
+from .ranking import plot_kl_matrix, plot_ranking
+from .significance import (
+    plot_significance,
+    plot_significance_distribution,
+    plot_significance_distributions,
+    plot_significance_map,
+)
+
+__all__ = [
+    "plot_background",
+    "plot_background_image",
+    "plot_background_ratio",
+    "plot_background_spectrum",
+    "plot_kl_matrix",
+    "plot_ranking",
+    "plot_significance",
+    "plot_significance_distribution",
+    "plot_significance_distributions",
+    "plot_significance_map",
+]

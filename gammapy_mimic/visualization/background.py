@@ -1,0 +1,184 @@
+"""Plots of background IRFs."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import LogNorm
+
+__all__ = [
+    "plot_background",
+    "plot_background_image",
+    "plot_background_ratio",
+    "plot_background_spectrum",
+]
+
+
+RATE_UNIT = "s-1 TeV-1 sr-1"
+
+
+def plot_background(bkg, ax=None, energies=None, label="", **kwargs):
+    """Plot background rates against offset, one line for each energy.
+
+    Parameters
+    ----------
+    bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
+        Background. Of a 3D one, along ``fov_lon``.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes. Default is the current one.
+    energies : `~astropy.units.Quantity`, optional
+        Energies. Default is four of the axis.
+    label : str, optional
+        Text before the energy in the legend. Default is none.
+    **kwargs : dict
+        Options of `~matplotlib.axes.Axes.plot`.
+
+    Returns
+    -------
+    ax : `~matplotlib.axes.Axes`
+        Axes.
+    """
+    ax = plt.gca() if ax is None else ax
+    axis = _get_position_axis(bkg)
+    if energies is None:
+        energies = _pick(bkg.axes["energy"].center, 4)
+    for idx, energy in enumerate(energies):
+        rate = _evaluate(bkg, energy, axis.center)
+        name = f"{label} {energy.to_value('TeV'):.2g} TeV".strip()
+        kwargs_line = {"color": f"C{idx}", "marker": ".", "label": name, **kwargs}
+        ax.plot(axis.center.value, rate, **kwargs_line)
+    ax.set_yscale("log")
+    ax.set_xlabel(f"{axis.name} [{axis.unit}]")
+    ax.set_ylabel(f"Background rate [{RATE_UNIT}]")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def plot_background_spectrum(bkg, ax=None, offsets=None, label="", **kwargs):
+    """Plot background rates against energy, one line for each offset.
+
+    Parameters
+    ----------
+    bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
+        Background. Of a 3D one, along ``fov_lon``.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes. Default is the current one.
+    offsets : `~astropy.units.Quantity`, optional
+        Offsets. Default is four of the axis.
+    label : str, optional
+        Text before the offset in the legend. Default is none.
+    **kwargs : dict
+        Options of `~matplotlib.axes.Axes.plot`.
+
+    Returns
+    -------
+    ax : `~matplotlib.axes.Axes`
+        Axes.
+    """
+    ax = plt.gca() if ax is None else ax
+    axis = _get_position_axis(bkg)
+    if offsets is None:
+        offsets = _pick(axis.center[axis.center.value >= 0], 4)
+    energy = bkg.axes["energy"].center
+    for idx, offset in enumerate(offsets):
+        name = f"{label} {offset.to_value('deg'):.2g} deg".strip()
+        kwargs_line = {"color": f"C{idx}", "marker": ".", "label": name, **kwargs}
+        ax.plot(energy.to_value("TeV"), _evaluate(bkg, energy, offset), **kwargs_line)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("Energy [TeV]")
+    ax.set_ylabel(f"Background rate [{RATE_UNIT}]")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def plot_background_image(bkg, ax=None, energy=None):
+    """Plot a background as an image.
+
+    Parameters
+    ----------
+    bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
+        Background.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes. Default is the current one.
+    energy : `~astropy.units.Quantity`, optional
+        Energy of the image of a 3D background, in FoV longitude and latitude. A 2D
+        background is drawn in energy and offset. Default is the middle of the axis.
+
+    Returns
+    -------
+    ax : `~matplotlib.axes.Axes`
+        Axes.
+    """
+    ax = plt.gca() if ax is None else ax
+    quantity = bkg.quantity.to_value(RATE_UNIT)
+    if bkg.has_offset_axis:
+        x_axis, y_axis, data = bkg.axes["energy"], bkg.axes["offset"], quantity.T
+        ax.set_xscale("log")
+    else:
+        axis = bkg.axes["energy"]
+        idx = axis.nbin // 2 if energy is None else int(axis.coord_to_idx(energy)[0])
+        x_axis, y_axis, data = bkg.axes["fov_lon"], bkg.axes["fov_lat"], quantity[idx].T
+        ax.set_title(f"{axis.center[idx].to_value('TeV'):.2g} TeV")
+        ax.set_aspect("equal")
+    limits = data[data > 0].min(), data.max()
+    image = ax.pcolormesh(
+        x_axis.edges.value, y_axis.edges.value, data, norm=LogNorm(*limits)
+    )
+    ax.figure.colorbar(image, ax=ax, label=f"Background rate [{RATE_UNIT}]")
+    ax.set_xlabel(f"{x_axis.name} [{x_axis.unit}]")
+    ax.set_ylabel(f"{y_axis.name} [{y_axis.unit}]")
+    return ax
+
+
+def plot_background_ratio(bkg, reference, ax=None, energies=None):
+    """Plot a background over another one against offset, one line for each energy.
+
+    Parameters
+    ----------
+    bkg, reference : `~gammapy.irf.BackgroundIRF`
+        Backgrounds, such as a template and the truth.
+    ax : `~matplotlib.axes.Axes`, optional
+        Axes. Default is the current one.
+    energies : `~astropy.units.Quantity`, optional
+        Energies. Default is four of the axis of ``bkg``.
+
+    Returns
+    -------
+    ax : `~matplotlib.axes.Axes`
+        Axes.
+    """
+    ax = plt.gca() if ax is None else ax
+    axis = _get_position_axis(bkg)
+    if energies is None:
+        energies = _pick(bkg.axes["energy"].center, 4)
+    for energy in energies:
+        ratio = _evaluate(bkg, energy, axis.center)
+        expected = _evaluate(reference, energy, axis.center)
+        ratio = np.divide(
+            ratio, expected, out=np.full_like(ratio, np.nan), where=expected > 0
+        )
+        label = f"{energy.to_value('TeV'):.2g} TeV"
+        ax.plot(axis.center.value, ratio, marker=".", label=label)
+    ax.axhline(1, color="black", lw=0.5)
+    ax.set_xlabel(f"{axis.name} [{axis.unit}]")
+    ax.set_ylabel("Ratio of background rates")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def _pick(values, number):
+    """Pick values that are spread over an array."""
+    idx = np.linspace(0, len(values) - 1, number + 2)[1:-1]
+    return values[np.unique(np.rint(idx).astype(int))]
+
+
+def _get_position_axis(bkg):
+    return bkg.axes["offset" if bkg.has_offset_axis else "fov_lon"]
+
+
+def _evaluate(bkg, energy, position):
+    """Background rate at an offset, or along the FoV longitude."""
+    if bkg.has_offset_axis:
+        coords = {"offset": np.abs(position)}
+    else:
+        coords = {"fov_lon": position, "fov_lat": np.zeros_like(position)}
+    return np.nan_to_num(bkg.evaluate(energy=energy, **coords).to_value(RATE_UNIT))
