@@ -125,13 +125,15 @@ def find_excluded(vectors, exclusions):
     return excluded
 
 
-def check_regions(regions):
+def check_regions(regions, name="exclusion_regions"):
     """Check regions, and leave out what does not matter for the part of the sky.
 
     Parameters
     ----------
     regions : list of `~regions.SkyRegion` or None
         Regions. Unions are divided into their parts.
+    name : str, optional
+        Name of the parameter, for errors. Default is "exclusion_regions".
 
     Returns
     -------
@@ -146,42 +148,40 @@ def check_regions(regions):
     if regions is None:
         return []
     if isinstance(regions, SkyRegion | str):
-        raise TypeError(
-            f"exclusion_regions must be a list of SkyRegion, got {regions!r}"
-        )
-    return [_to_plain_region(part) for region in regions for part in _get_parts(region)]
+        raise TypeError(f"{name} must be a list of SkyRegion, got {regions!r}")
+    name = name.removesuffix("s").replace("_", " ")
+    parts = [part for region in regions for part in _get_parts(region, name)]
+    return [_to_plain_region(part, name) for part in parts]
 
 
-def _get_parts(region):
+def _get_parts(region, name):
     if not isinstance(region, CompoundSkyRegion):
         return [region]
     if region.operator is not operator.or_:
         raise ValueError(
-            f"The exclusion region {region!r} is not a union. Pass a list of regions."
+            f"The {name} {region!r} is not a union. Pass a list of regions."
         )
-    return _get_parts(region.region1) + _get_parts(region.region2)
+    return _get_parts(region.region1, name) + _get_parts(region.region2, name)
 
 
-def _to_plain_region(region):
+def _to_plain_region(region, name):
     """Check a region, and leave out what does not matter for the part of the sky."""
     for cls in REGION_CLASSES:
         if isinstance(region, cls):
             break
     else:
         names = [_.__name__ for _ in REGION_CLASSES]
-        raise ValueError(
-            f"Invalid exclusion region: {region!r}. Choose from {names}, or unions."
-        )
+        raise ValueError(f"Invalid {name}: {region!r}. Choose from {names}, or unions.")
     if not region.meta.get("include", True):
         raise ValueError(
-            f"The exclusion region {region!r} has include=False, which stands for "
+            f"The {name} {region!r} has include=False, which stands for "
             "the sky around it. Pass the regions to be left out."
         )
     position = region.vertices if cls is PolygonSkyRegion else region.center
     if not any(position.frame.is_equivalent_frame(_) for _ in REGION_FRAMES):
         names = [_.name for _ in REGION_FRAMES]
         raise ValueError(
-            f"The exclusion region {region!r} has the frame {position.frame.name!r}. "
+            f"The {name} {region!r} has the frame {position.frame.name!r}. "
             f"Choose from {names} (J2000)."
         )
     return cls(**{name: getattr(region, name) for name in cls._params})

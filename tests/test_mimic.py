@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import EarthLocation, SkyCoord
 from astropy.io import fits
+from astropy.table import Table
 from astropy.time import Time
 from gammapy.data import (
     GTI,
@@ -629,7 +630,7 @@ def test_scrambled_before_it_is_moved(stores, targets):
     off = stores["off"].obs(101)
     region = CircleSkyRegion(off.target_radec, 0.3 * u.deg)
     scrambler = ScrambleMaker([region], method="fill", random_state=5)
-    scrambled = scrambler.make_observation(off)
+    scrambled = scrambler.make_observation(off, mimic_set=1)
     maker = MimicMaker(stores["off"], {1: 101}, scramble=scrambler)
     mimic = maker.make_observation(targets[0])
 
@@ -644,6 +645,43 @@ def test_scrambled_before_it_is_moved(stores, targets):
     assert header["MIM_OBS"] == 101
     again = maker.make_observation(targets[0])
     assert_array_equal(again.events.table["RA"], mimic.events.table["RA"])
+
+
+def test_scrambled_anew_in_each_mimic_set(stores, targets):
+    """An OFF observation that two sets share is not the same field twice."""
+    rows = [[1, 1, 101], [1, 2, 101]]
+    table = Table(rows=rows, names=["OBS_ID", "MIMIC_SET", "OFF_OBS_ID"])
+    region = CircleSkyRegion(stores["off"].obs(101).target_radec, 0.3 * u.deg)
+    scrambler = ScrambleMaker([region], random_state=5)
+    first, second = (
+        MimicMaker(stores["off"], table, _, scramble=scrambler)
+        .make_observation(targets[0])
+        .events.table
+        for _ in (1, 2)
+    )
+    assert len(first) == len(second)
+    assert not np.array_equal(first["RA"], second["RA"])
+    assert first.meta["SCR_SEED"] == second.meta["SCR_SEED"] == 5
+    assert [_.meta["MIM_SET"] for _ in (first, second)] == [1, 2]
+
+
+def test_scrambling_is_in_the_meta_table(stores, targets):
+    region = CircleSkyRegion(stores["off"].obs(101).target_radec, 0.3 * u.deg)
+    scrambler = ScrambleMaker([region], method="fill", random_state=5)
+    maker = MimicMaker(stores["off"], {1: 101, 2: 106}, scramble=scrambler)
+    header = maker.make_observation(targets[0]).events.table.meta
+    rows = [maker.run(make_reference(_), _).meta_table[0] for _ in targets]
+
+    names = ["SCR_METH", "SCR_NREG", "SCR_NEVT", "SCR_NREM", "SCR_SEED"]
+    assert [rows[0][_] for _ in names] == [header[_] for _ in names]
+    assert rows[0]["SCR_NREM"] > 0
+    # no region in the FoV, and no partner
+    for row in rows[1:]:
+        assert [row[_] for _ in names] == ["none", 0, 0, 0, 5]
+    assert [row["OFF_OBS_ID"] for row in rows] == [101, 106, -1]
+    plain = MimicMaker(stores["off"], {1: 101})
+    table = plain.run(make_reference(targets[0]), targets[0]).meta_table
+    assert not set(names) & set(table.colnames)
 
 
 def test_ray_is_an_extra(stores, targets, monkeypatch):

@@ -7,16 +7,19 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
+from astropy.table import vstack
 from astropy.time import Time
 from gammapy.data import EventList, FixedPointingInfo
+from gammapy.datasets import MapDataset
 from gammapy.irf import FoVAlignment
 from gammapy.makers import MapDatasetMaker
-from gammapy.maps import MapAxis
+from gammapy.maps import MapAxis, WcsGeom
 from gammapy.modeling.models import (
     PointSpatialModel,
     PowerLawSpectralModel,
     SkyModel,
 )
+from gammapy.stats import CashCountsStatistic
 from gammapy.utils.coordinates import FoVICRSFrame
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import (
@@ -28,7 +31,7 @@ from regions import (
 )
 from scipy.stats import chi2, kstest
 
-from gammapy_mimic import MimicMaker
+from gammapy_mimic import KLBackgroundSelector, MimicMaker
 from gammapy_mimic.fov import move_radec
 from gammapy_mimic.makers.scramble import ScrambleMaker
 from gammapy_mimic.observation import get_hdu
@@ -42,7 +45,7 @@ from gammapy_mimic.scramble import (
     merge_intervals,
     turn_fov_columns,
 )
-from gammapy_mimic.simulate import simulate_observation
+from gammapy_mimic.simulate import make_irfs, simulate_observation
 from gammapy_mimic.sky_regions import (
     find_excluded,
     local_axes,
@@ -54,7 +57,7 @@ from .helpers import make_reference
 from .test_mimic import ObservationMakerContract
 
 EDGES = np.geomspace(0.5, 50, 9)
-BANDS = np.array([0.5, 0.8, 1.5, 100])
+BANDS = np.array([0.5, 0.64, 0.95, np.inf])  # with about the same number of events
 FOV_RADIUS = 3.0
 ORIGIN = SkyCoord(0, 0, unit="deg")
 
@@ -70,26 +73,31 @@ def make_coverage(*circles):
     return measure_coverage([make_fov_exclusion(*_) for _ in circles], FOV_RADIUS)
 
 
+def get_variance(energy):
+    """Mean square of the acceptance in each direction, wider at high energy."""
+    return 1.3**2 * (1 + 0.3 * np.log(energy))
+
+
 def draw_field(rng, mean=8000):
-    """Offset, azimuth and energy of a background that is wider at high energy."""
+    """Offset, azimuth and energy of the events of a field without source."""
     n = rng.poisson(mean)
     energy = 0.5 * rng.uniform(size=n) ** (-1 / 1.7)
-    variance = 1.3**2 / (1 - 0.1 * np.log(energy))
-    offset = np.sqrt(rng.exponential(2 * variance))
+    offset = np.sqrt(rng.exponential(2 * get_variance(energy)))
     seen = offset < FOV_RADIUS
     azimuth = rng.uniform(-np.pi, np.pi, n)
     return offset[seen], azimuth[seen], energy[seen]
 
 
-def expected_in(coverage, band, mean=8000, n_steps=400):
-    """Expected events of `draw_field` in all regions and in a band, by integration."""
-    quantiles = 1 - (np.array(band) / 0.5) ** -1.7
-    steps = quantiles[0] + np.diff(quantiles) * (np.arange(n_steps) + 0.5) / n_steps
-    energy = 0.5 * (1 - steps) ** (-1 / 1.7)
-    variance = 1.3**2 / (1 - 0.1 * np.log(energy))
-    cumulative = 1 - np.exp(-(coverage.edges[:, None] ** 2) / 2 / variance)
-    in_bins = np.diff(cumulative, axis=0).mean(axis=1) * np.diff(quantiles)
-    return mean * np.sum(in_bins * coverage.fraction)
+def expected_in(coverage, mean=8000, n_steps=400):
+    """Expected events of `draw_field` in all regions, in each of BANDS."""
+    expected = []
+    for band in itertools.pairwise(1 - (BANDS / 0.5) ** -1.7):
+        steps = band[0] + np.diff(band) * (np.arange(n_steps) + 0.5) / n_steps
+        variance = get_variance(0.5 * (1 - steps) ** (-1 / 1.7))
+        cumulative = 1 - np.exp(-(coverage.edges[:, None] ** 2) / 2 / variance)
+        in_bins = np.diff(cumulative, axis=0).mean(axis=1) * np.diff(band)
+        expected.append(mean * np.sum(in_bins * coverage.fraction))
+    return np.array(expected)
 
 
 def add_source(field, coverage, n_source, rng):
@@ -125,51 +133,96 @@ class TestCoverage:
         assert_allclose(two.region_fraction.sum(axis=0), 2 * one.fraction)
 
 
-class TestFill:
-    @pytest.mark.parametrize(
-        ("circles", "strength"),
-        [
-            ([(0.2, 0.3)], 0),
-            ([(0.2, 0.3)], 5),
-            ([(0.5, 0.3)], 0),
-            ([(0.5, 0.3)], 0.5),
-            ([(0.5, 0.3)], 1),
-            ([(0.5, 0.3)], 5),
-            ([(1.5, 0.3)], 0.5),
-            ([(1.5, 0.3)], 5),
-            ([(0, 0.3)], 1),
-            ([(0.5, 0.3), (0.5, 0.2, 180)], 1),
-            ([(0.5, 0.3), (0.7, 0.3, 30)], 1),
-            ([(2.9, 0.3)], 1),
-        ],
-    )
-    def test_unbiased_with_poisson_variance(self, circles, strength):
-        coverage = make_coverage(*circles)
-        expected = np.array(
-            [expected_in(coverage, _) for _ in itertools.pairwise(BANDS)]
-        )
-        rng = np.random.default_rng(1)
-        counts = []
-        for _ in range(200):
-            source = rng.poisson(strength * expected.sum())
-            offset, energy, is_inside = add_source(
-                draw_field(rng), coverage, source, rng
-            )
-            result = draw_fill(offset, energy, is_inside, coverage, EDGES, rng)
-            idx, new_offset, azimuth = result
-            assert not is_inside[idx].any()
-            assert coverage.is_inside(new_offset, azimuth).all()
-            counts.append(np.histogram(energy[idx], BANDS)[0])
+def fill_fields(coverage, strength, n_fields, mean, seed):
+    """Counts after "fill" in all regions. Shape (n_fields, n_bands)."""
+    rng = np.random.default_rng(seed)
+    n_source = strength * expected_in(coverage, mean).sum()
+    counts = []
+    for _ in range(n_fields):
+        field = draw_field(rng, mean)
+        field = add_source(field, coverage, rng.poisson(n_source), rng)
+        idx, offset, azimuth = draw_fill(*field, coverage, EDGES, rng)
+        assert not field[2][idx].any()
+        assert coverage.is_inside(offset, azimuth).all()
+        counts.append(np.histogram(field[1][idx], BANDS)[0])
+    return np.array(counts)
 
-        counts = np.array(counts)
-        error = counts.std(axis=0, ddof=1) / np.sqrt(len(counts))
-        assert np.all(abs(counts.mean(axis=0) - expected) < 3 * error)
-        total, mu = counts.sum(axis=1), expected.sum()
-        error = total.std() / np.sqrt(len(counts)) / mu
-        assert abs(total.mean() / mu - 1) < max(0.01, 3 * error)
-        significance = (total - mu) / np.sqrt(mu)
-        assert abs(significance.mean()) < 0.1 + 2 / np.sqrt(len(counts))
-        assert abs(significance.std() - 1) < 0.1 + 1 / np.sqrt(len(counts))
+
+def assert_mean(counts, expected):
+    """The mean is the expected one within 1% and three standard errors."""
+    error = counts.std(axis=0, ddof=1) / np.sqrt(len(counts))
+    difference = abs(counts.mean(axis=0) - expected)
+    assert np.all(difference < 3 * error)
+    assert np.all(difference < 0.01 * expected)
+
+
+def assert_poisson_variance(counts):
+    dof = len(counts) - 1
+    distribution = chi2(dof)
+    stat = dof * counts.var(axis=0, ddof=1) / counts.mean(axis=0)
+    assert np.all(distribution.cdf(stat) > 1e-3)
+    assert np.all(distribution.sf(stat) > 1e-3)
+
+
+def assert_no_significance(counts, expected):
+    """Against the true background.
+
+    A background from the same offsets alone is correlated with the copies, see
+    `gammapy_mimic.scramble`.
+    """
+    sqrt_ts = CashCountsStatistic(counts, expected).sqrt_ts
+    assert abs(sqrt_ts.mean()) < 0.1
+    assert abs(sqrt_ts.std() - 1) < 0.1
+
+
+class TestFill:
+    @pytest.mark.parametrize("strength", [0, 0.5, 1, 5])
+    @pytest.mark.parametrize(
+        ("offset", "mean"), [(0.2, 14e3), (0.5, 14e3), (1.5, 23e3)]
+    )
+    def test_as_a_field_without_source(self, offset, mean, strength):
+        """In each band 100,000 counts, three standard errors are 1%."""
+        coverage = make_coverage((offset, 0.3))
+        expected = expected_in(coverage, mean)
+        seed = int(10 * (offset + strength))
+        counts = fill_fields(coverage, strength, 1000, mean, seed)
+        assert counts.sum(axis=0).min() > 9e4
+        assert_mean(counts, expected)
+        assert_poisson_variance(counts)
+        assert_poisson_variance(counts.sum(axis=1))
+        assert_no_significance(counts.sum(axis=1), expected.sum())
+
+    @pytest.mark.parametrize(
+        ("circles", "mean"),
+        [
+            ([(0, 0.3)], 2e4),  # at the camera centre
+            ([(0.2, 0.5)], 8e3),  # that holds the camera centre
+            ([(0.5, 0.3), (0.5, 0.2, 180)], 1.2e4),  # two in one annulus
+            ([(0.5, 0.3), (0.7, 0.3, 30)], 1.2e4),  # that overlap
+            ([(2.7, 0.5)], 4e4),  # over the edge of the FoV
+        ],
+        ids=str,
+    )
+    def test_other_regions(self, circles, mean):
+        coverage = make_coverage(*circles)
+        counts = fill_fields(coverage, 1, 800, mean, seed=0)
+        assert_mean(counts, expected_in(coverage, mean))
+        total = counts.sum(axis=1)
+        assert abs(total.var() / total.mean() - 1) < 0.25
+
+    @pytest.mark.parametrize(
+        "circles", [[(0, 0.3)], [(0.2, 0.3)], [(0.5, 0.3)], [(1.5, 0.3), (1, 0.3, 90)]]
+    )
+    def test_what_is_inside_plays_no_part(self, circles):
+        """The same to the bit, whatever the strength of the source."""
+        coverage = make_coverage(*circles)
+        field = draw_field(np.random.default_rng(0))
+        results = []
+        for n_source in (0, 100, 2000):
+            data = add_source(field, coverage, n_source, np.random.default_rng(1))
+            results.append(draw_fill(*data, coverage, EDGES, np.random.default_rng(2)))
+        for result in results[1:]:
+            assert_array_equal(result, results[0])
 
     def test_offsets_and_energies_are_those_of_the_field_without_source(self):
         coverage = make_coverage((0.5, 0.3))
@@ -206,20 +259,13 @@ class TestFill:
 
     def test_crowded_offsets_borrow_with_a_warning(self, caplog):
         """Twelve regions leave next to nothing between 0.8 and 1.2 deg."""
-        circles = [(1, 0.3, angle) for angle in range(0, 360, 30)]
-        coverage = make_coverage(*circles)
+        coverage = make_coverage(*[(1, 0.3, angle) for angle in range(0, 360, 30)])
         assert coverage.fraction.max() > 0.99
-        rng = np.random.default_rng(4)
-        totals = []
-        for _ in range(40):
-            field = draw_field(rng)
-            offset, energy, is_inside = add_source(field, coverage, 5000, rng)
-            totals.append(
-                len(draw_fill(offset, energy, is_inside, coverage, EDGES, rng)[0])
-            )
-        expected = expected_in(coverage, [0.5, np.inf])
-        error = np.std(totals) / np.sqrt(len(totals))
-        assert abs(np.mean(totals) - expected) < max(3 * error, 0.01 * expected)
+        counts = fill_fields(coverage, 2, 400, 8000, seed=4)
+        assert_mean(counts, expected_in(coverage))
+        total = counts.sum(axis=1)
+        # more than Poisson, as the acceptance is extrapolated
+        assert total.var() / total.mean() < 1.5
         assert "wider annulus" in caplog.text
 
     def test_nothing_is_left(self):
@@ -403,9 +449,15 @@ def get_fov(observation):
     return radec.separation(pointing).deg, radec
 
 
+def region_contains(observation, region):
+    """Whether events are in a circle."""
+    radec = [observation.events.table[name].value for name in ("RA", "DEC")]
+    center = to_vectors(region.center.ra.deg, region.center.dec.deg)
+    return center @ to_vectors(*radec) > np.cos(region.radius.to_value("rad"))
+
+
 def count_in(observation, region):
-    _, radec = get_fov(observation)
-    return np.sum(radec.separation(region.center) < region.radius)
+    return np.sum(region_contains(observation, region))
 
 
 class ScrambleContract(ObservationMakerContract):
@@ -516,11 +568,9 @@ class ScrambleContract(ObservationMakerContract):
         with pytest.raises(ValueError, match=r"MimicMaker\(scramble=...\)"):
             maker.run(dataset, targets[0])
 
-    @pytest.mark.parametrize(
-        "pointing", [SkyCoord(359.99, -20, unit="deg"), SkyCoord(20, -89.5, unit="deg")]
-    )
-    def test_ra_wrap_and_pole(self, pointing):
-        """Declination -89.5, where the H.E.S.S. site can see it."""
+    @pytest.mark.parametrize("radec", [(359.99, -20), (20, -89.5), (20, 89.5)])
+    def test_ra_wrap_and_pole(self, radec):
+        pointing = SkyCoord(*radec, unit="deg")
         position = pointing.directional_offset_by(120 * u.deg, 0.6 * u.deg)
         field = simulate(SkyCoord(150, -30, unit="deg"))
         origin = POINTING
@@ -539,6 +589,68 @@ class ScrambleContract(ObservationMakerContract):
         assert np.all((ra >= 0) & (ra < 360))
         offset = get_fov(made)[0]
         assert abs(offset.max() - get_fov(field)[0].max()) < 1e-9
+
+    @pytest.mark.parametrize(
+        "circles",
+        [
+            [(0, 0.3)],  # at the camera centre
+            [(0.2, 0.5)],  # that holds the camera centre
+            [(0.5, 0.3), (0.5, 0.3, 180)],  # two in one annulus
+            [(2.6, 0.5)],  # over the edge of the FoV
+        ],
+        ids=str,
+    )
+    def test_regions_of_all_kinds(self, circles):
+        regions = [
+            CircleSkyRegion(
+                POINTING.directional_offset_by(angle * u.deg, offset * u.deg),
+                radius * u.deg,
+            )
+            for offset, radius, angle in [(*_, 0)[:3] for _ in circles]
+        ]
+        field = simulate(POINTING)
+        maker = ScrambleMaker(regions, self.method, random_state=2)
+        made = maker.make_observation(field)
+        assert made.events.table.meta["SCR_NREG"] == len(maker.find_regions(field))
+        for region in regions:
+            n_before, n_after = count_in(field, region), count_in(made, region)
+            assert n_before > 10
+            assert abs(n_after - n_before) < 4 * np.sqrt(2 * n_before)
+        if self.method != "fill":
+            assert len(made.events.table) == len(field.events.table)
+
+    def test_find_regions_and_annuli(self, observation):
+        far = CircleSkyRegion(SkyCoord(0, 0, unit="deg"), 1 * u.deg)
+        maker = ScrambleMaker([far, REGION], self.method)
+        for _ in (observation, maker.make_observation(observation)):
+            (region,) = maker.find_regions(_)
+            assert region is maker.regions[1]
+            annuli = maker.find_annuli(_)
+            if self.method == "annulus":
+                (annulus,) = annuli
+                assert_allclose([_.deg for _ in annulus], [0.5, 0.3])
+            else:
+                assert annuli == []
+        maker = ScrambleMaker([far], self.method)
+        assert maker.find_regions(observation) == maker.find_annuli(observation) == []
+
+    def test_mimic_sets_have_random_numbers_of_their_own(self, observation):
+        maker = ScrambleMaker([REGION], self.method, random_state=5)
+        tables = [
+            maker.make_observation(observation, mimic_set).events.table
+            for mimic_set in (0, 1, 2, 1)
+        ]
+        assert_array_equal(tables[1]["RA"], tables[3]["RA"])
+        for first, second in itertools.combinations(tables[:3], 2):
+            assert not np.array_equal(first["RA"], second["RA"])
+
+    def test_selector_takes_the_same_regions(self, stores, targets):
+        regions = [CircleSkyRegion(targets[0].target_radec, 0.3 * u.deg)]
+        selector = KLBackgroundSelector(stores["off"], exclusion_regions=regions)
+        maker = ScrambleMaker(regions, self.method)
+        assert selector.exclusion_regions[0] is regions[0]
+        assert len(maker.find_regions(targets[0])) == 1
+        assert len(selector.rank(targets[0])) == 8
 
     def test_invalid_events(self, observation):
         observation = copy.deepcopy(observation)
@@ -584,6 +696,11 @@ class TestMakerAnnulus(ScrambleContract):
     def test_width_smaller_than_the_region(self, observation, caplog):
         ScrambleMaker([REGION], width=0.1 * u.deg).make_observation(observation)
         assert "outside of the annuli of half width 0.1 deg" in caplog.text
+
+    def test_one_warning_of_a_wider_annulus(self, caplog):
+        region = CircleSkyRegion(POINTING, 0.3 * u.deg)
+        ScrambleMaker([region], random_state=0).make_observation(simulate(POINTING))
+        assert [_.message.count("wider annulus") for _ in caplog.records] == [1]
 
     def test_warning_of_a_bright_source(self, observation, caplog):
         ScrambleMaker([REGION]).make_observation(observation)
@@ -664,6 +781,80 @@ class TestMakerFill(ScrambleContract):
             ScrambleMaker([region], "fill").make_observation(observation)
 
 
+ENERGY_EDGES = np.geomspace(0.3, 30, 21)  # TeV, of bins in which the IRF is integrated
+ENERGY_BANDS = ENERGY_EDGES[[0, 2, 5, 20]]
+
+
+@pytest.fixture(scope="module")
+def fields():
+    """Two hundred observations without source, with three times the background."""
+
+    def make_bright_irfs(zenith):
+        irfs = make_irfs(zenith)
+        irfs["bkg"].quantity = 3 * irfs["bkg"].quantity
+        return irfs
+
+    tstart = Time("2015-03-01T22:00:00")
+    return [
+        simulate_observation(obs_id, POINTING, tstart, irfs=make_bright_irfs)
+        for obs_id in range(1, 201)
+    ]
+
+
+def integrate_background(observation, region):
+    """Expected background of an observation in a region. Shape (n_bands,)."""
+    axis = MapAxis.from_energy_edges(ENERGY_EDGES * u.TeV)
+    geom = WcsGeom.create(skydir=region.center, width=0.8, binsz=0.01, axes=[axis])
+    dataset = MapDatasetMaker(selection=["background"]).run(
+        MapDataset.create(geom), observation
+    )
+    weights = geom.to_image().region_weights([region], oversampling_factor=5).data
+    expected = (dataset.background.data * weights).sum(axis=(1, 2))
+    return np.histogram(ENERGY_EDGES[:-1], ENERGY_BANDS, weights=expected)[0]
+
+
+def add_uniform_source(observation, region, n_source, rng):
+    """Add events in a region, with energies and times of others."""
+    events = observation.events
+    copies = events.table[rng.integers(len(events.table), size=n_source)]
+    radius = region.radius * np.sqrt(rng.uniform(size=n_source))
+    angle = rng.uniform(0, 360, n_source) * u.deg
+    radec = region.center.directional_offset_by(angle, radius)
+    copies["RA"], copies["DEC"] = radec.ra, radec.dec
+    table = vstack([events.table, copies], metadata_conflicts="silent")
+    observation = copy.copy(observation)
+    observation._events = EventList(table, events.meta)
+    return observation
+
+
+@pytest.mark.parametrize("offset", [0.2, 0.5, 1.5])
+def test_fill_of_200_observations(fields, offset):
+    """Sources of 0 to 5 times the background, against the background of the IRF."""
+    center = POINTING.directional_offset_by(40 * u.deg, offset * u.deg)
+    region = CircleSkyRegion(center, 0.3 * u.deg)
+    expected = integrate_background(fields[0], region)
+    maker = ScrambleMaker([region], method="fill", random_state=0)
+    rng = np.random.default_rng(0)
+    counts = []
+    for field, strength in zip(fields, itertools.cycle([0, 0.5, 1, 5]), strict=False):
+        n_source = rng.poisson(strength * expected.sum())
+        made = maker.make_observation(add_uniform_source(field, region, n_source, rng))
+        energy = made.events.energy[region_contains(made, region)]
+        counts.append(np.histogram(energy, ENERGY_BANDS * u.TeV)[0])
+        before, after = field.events.table, made.events.table
+        stays = ~region_contains(field, region)
+        old = after["EVENT_ID"] <= before["EVENT_ID"].max()
+        assert_array_equal(after["RA"][old], before["RA"][stays])
+
+    counts = np.array(counts)
+    difference = abs(counts.mean(axis=0) - expected)
+    assert np.all(difference < 3 * np.sqrt(expected / len(counts)))
+    total = counts.sum(axis=1, keepdims=True)
+    assert_mean(total, expected.sum())
+    assert_poisson_variance(counts)
+    assert_no_significance(total, expected.sum())
+
+
 class TestMakerAzimuth(ScrambleContract):
     method = "azimuth"
 
@@ -685,8 +876,8 @@ class TestBadInput:
         [
             ({"method": "anulus"}, "Invalid method: 'anulus'. Choose from"),
             ({"regions": None}, "list of SkyRegion for method='annulus', got None"),
-            ({"regions": REGION}, "list of SkyRegion"),
-            ({"regions": ["x"]}, "'x'"),
+            ({"regions": REGION}, "^regions must be a list of SkyRegion"),
+            ({"regions": ["x"]}, "Invalid region: 'x'"),
             ({"width": 0.3}, "width must be an angle such as '0.3 deg', got 0.3"),
             ({"width": "3 m"}, "width must be an angle such as '0.3 deg', got '3 m'"),
             ({"width": "-0.3 deg"}, "width must be a positive angle, got -0.3 deg"),
@@ -731,3 +922,58 @@ class TestRealData:
         # ALTAZ of astropy and of the VERITAS software differ by 0.16 deg in angle
         assert_allclose(table["Xoff"], fov.fov_lon.deg, atol=0.01)
         assert_allclose(table["Yoff"], fov.fov_lat.deg, atol=0.01)
+
+    @pytest.mark.parametrize("method", ["annulus", "fill"])
+    @pytest.mark.parametrize(
+        ("off_id", "position", "radius"),
+        [
+            (29556, (64.22, 1.09), 0.2),  # 1ES 0414+009
+            (20734, (225.6, -41.9), 0.3),  # SN 1006
+        ],
+    )
+    def test_hess_source_found_later(
+        self, hess_store, off_id, position, radius, method
+    ):
+        """Hidden in an OFF run that stands in for PKS 2155-304."""
+        target, off = hess_store.obs(33787), hess_store.obs(off_id)
+        position = SkyCoord(*position, unit="deg")
+        region = CircleSkyRegion(position, radius * u.deg)
+        scrambler = ScrambleMaker([region], method, random_state=0)
+        options = [hess_store, {33787: off_id}]
+        plain = MimicMaker(*options).make_observation(target)
+        made = MimicMaker(*options, scramble=scrambler).make_observation(target)
+
+        pointings = [_.pointing.fixed_icrs for _ in (off, target)]
+        ra, dec = move_radec(position.ra.deg, position.dec.deg, *pointings)
+        center = SkyCoord(ra, dec, unit="deg")
+        moved_region = CircleSkyRegion(center, region.radius)
+        header = made.events.table.meta
+        assert header["SCR_METH"] == method
+        assert header["SCR_NREG"] == 1
+        assert header["MIM_OBS"] == off_id
+
+        # same offset, other azimuths that do not overlap with the region
+        offset = center.separation(pointings[1])
+        angle = pointings[1].position_angle(center)
+        others = [
+            CircleSkyRegion(
+                pointings[1].directional_offset_by(_, offset), region.radius
+            )
+            for _ in angle + [110, 180, 250] * u.deg
+        ]
+        mean = np.mean([count_in(plain, _) for _ in others])
+        error = np.sqrt(mean * 4 / 3)
+        assert mean > 20
+        assert abs(count_in(made, moved_region) - mean) < 4 * error
+
+        kept = np.isin(made.events.table["EVENT_ID"], plain.events.table["EVENT_ID"])
+        offset_plain = get_fov(plain)[0]
+        if method == "fill":
+            stays = ~region_contains(plain, moved_region)
+            after = made.events.table[kept]
+            before = plain.events.table[stays]
+        else:
+            stays = abs(offset_plain - offset.deg) > radius + 1e-6
+            before, after = (_.events.table[stays] for _ in (plain, made))
+        for name in ("EVENT_ID", "RA", "DEC", "ENERGY"):
+            assert_array_equal(after[name], before[name])

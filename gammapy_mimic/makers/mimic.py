@@ -79,7 +79,8 @@ class MimicMaker(ObservationMaker):
         Whose background IRF the result has. A selector makes a template for each
         mimic, without all OFF observations of the mimic set. Default is "off".
     scramble : `ScrambleMaker`, optional
-        Applied to the OFF observation before it is moved. Default is None.
+        Applied to the OFF observation before it is moved, with other random numbers in
+        each mimic set. Default is None.
 
     Raises
     ------
@@ -195,7 +196,7 @@ class MimicMaker(ObservationMaker):
         off = self.get_off_observation(observation)
         load_events_file(off)
         if self.scramble is not None:
-            off = self.scramble.make_observation(off)
+            off = self.scramble.make_observation(off, self.mimic_set)
         target_header = load_events_file(observation, with_events=False)
         events = _get_events(off)
         shift = self._get_time_shift(observation, off)
@@ -229,7 +230,8 @@ class MimicMaker(ObservationMaker):
     def make_meta_table(self, observation):
         """Make the meta table of a dataset, with ``OFF_OBS_ID`` and ``MIMIC_SET``.
 
-        ``OFF_OBS_ID`` is -1 for an observation without partner.
+        ``OFF_OBS_ID`` is -1 for an observation without partner. With ``scramble``, it
+        has the columns of `ScrambleMaker.make_meta_table` as well.
 
         Parameters
         ----------
@@ -241,7 +243,8 @@ class MimicMaker(ObservationMaker):
         meta_table : `~astropy.table.Table`
             Table with one row.
         """
-        table = super().make_meta_table(observation)
+        maker = super() if self.scramble is None else self.scramble
+        table = maker.make_meta_table(observation)
         table["OFF_OBS_ID"] = self._partners.get(observation.obs_id, NO_PARTNER)
         table["MIMIC_SET"] = self.mimic_set
         return table

@@ -2,15 +2,14 @@
 
 import copy
 import logging
+from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import Angle
-from astropy.table import Column, vstack
 from gammapy.data import EventList
 from gammapy.stats import WStatCountsStatistic
 from gammapy.utils.fits import HDULocation
-from regions import PolygonSkyRegion
 
 from ..binning import ENERGY_AXIS, FoVBinning
 from ..observation import (
@@ -22,16 +21,18 @@ from ..observation import (
 )
 from ..random import random_generator
 from ..scramble import (
+    Coverage,
+    FoVEvents,
     draw_annulus,
     draw_azimuth,
     draw_fill,
     estimate_background,
+    fill_table,
     find_annulus,
-    get_azimuth,
     get_fov_radius,
+    get_region_radius,
     measure_coverage,
-    to_fov_vectors,
-    turn_fov_columns,
+    move_events,
 )
 from ..sky_regions import (
     check_regions,
@@ -39,7 +40,6 @@ from ..sky_regions import (
     get_offset,
     local_axes,
     make_exclusion,
-    to_vectors,
 )
 from .core import ObservationMaker, check_option
 
@@ -47,12 +47,25 @@ __all__ = ["ScrambleMaker"]
 
 log = logging.getLogger(__name__)
 
-SKY_COLUMNS = ("GLON", "GLAT", "ALT", "AZ")
-FOV_COLUMNS = (("DETX", "DETY"), ("Xoff", "Yoff"))
-HEADER_KEYS = ("SCR_METH", "SCR_NREG", "SCR_NEVT", "SCR_NREM", "SCR_SEED", "SCR_WID")
+HEADER_KEYS = ("SCR_METH", "SCR_NREG", "SCR_NEVT", "SCR_NREM", "SCR_SEED")
 FOV_RADIUS_MAX = np.radians(10)  # of any IACT
 SIGNIFICANCE_MAX = 3
 OUTSIDE_MAX = 1e-3  # part of the regions, beyond rounding
+
+
+class _Field(NamedTuple):
+    """Field of view of an observation, with regions in it."""
+
+    events: EventList
+    """Events, before the filters of the observation."""
+    fov: FoVEvents
+    """The same events, in the field of view."""
+    near: np.ndarray
+    """Indices of the regions in the field of view. Shape (n_regions,)."""
+    coverage: Coverage
+    """The part of the field of view that these regions cover."""
+    is_inside: np.ndarray
+    """Whether events are inside any region. Shape (n,)."""
 
 
 class ScrambleMaker(ObservationMaker):
@@ -71,7 +84,8 @@ class ScrambleMaker(ObservationMaker):
     - "azimuth": all events of the observation get a new azimuth.
 
     Where the regions cover more than half of an offset, as at the camera centre, the
-    background is measured in a wider annulus.
+    background is measured in a wider annulus. Its variance is then larger than that of
+    Poisson numbers, by 10% for a region of 0.3 deg at the centre.
 
     Approximations: the acceptance depends on offset and energy alone, a gradient over
     the field of view is not kept. Copies have the energy of other events of the same
@@ -124,27 +138,31 @@ class ScrambleMaker(ObservationMaker):
             raise TypeError(
                 f"regions must be a list of SkyRegion for method={method!r}, got None"
             )
-        self.regions = None if regions is None else check_regions(regions)
+        self.regions = None if regions is None else check_regions(regions, "regions")
         self.method = method
         self.width = _check_width(width)
         axis = ENERGY_AXIS if energy_axis is None else energy_axis
         # checks the axis
         self.energy_axis = FoVBinning.create(energy_axis=axis).energy_axis
         self.random_state = _check_seed(random_state)
+        self._energy_edges = self.energy_axis.edges.to_value("TeV")
 
         regions = self.regions or []
         self._exclusions = [make_exclusion(_) for _ in regions]
         self._centers = np.reshape([_.axes[2] for _ in self._exclusions], (-1, 3))
         self._bounds = np.array([_.radius for _ in self._exclusions])
-        self._radii = np.array([_get_radius(_) for _ in regions])
+        self._radii = np.array([get_region_radius(_) for _ in regions])
 
-    def make_observation(self, observation):
+    def make_observation(self, observation, mimic_set=0):
         """Make an observation without sources in the regions.
 
         Parameters
         ----------
         observation : `~gammapy.data.Observation`
             Observation. IRFs that are on disk are not read.
+        mimic_set : int, optional
+            Mimic set that the observation is scrambled for, with random numbers of its
+            own. Default is 0, for none.
 
         Returns
         -------
@@ -162,62 +180,64 @@ class ScrambleMaker(ObservationMaker):
             or was taken in DRIFT mode, or if the regions leave nothing of the field of
             view to measure the background.
         """
-        pointing = get_fixed_pointing(observation).icrs
-        frame = local_axes(pointing.ra.deg, pointing.dec.deg)
-        near = self._find_near(frame, FOV_RADIUS_MAX)
-        if not len(near) and self.regions is not None:
+        field = self._find_field(observation)
+        if field is None:
             return observation
-
-        # events before the filters of the observation, which stay
-        load_events_file(observation)
-        events = _get_events(observation)
-        if not len(events.table):
-            return observation
-        ra, dec, energy = (
-            _get_values(observation, events, name) for name in ("RA", "DEC", "ENERGY")
-        )
-        vectors = frame @ to_vectors(ra, dec)
-        offset, azimuth = get_offset(vectors), get_azimuth(vectors)
-
-        fov_radius = get_fov_radius(offset)
-        near = self._find_near(frame, np.radians(fov_radius))
-        exclusions = [self._turn(idx, frame) for idx in near]
-        coverage = measure_coverage(exclusions, fov_radius)
-        seen = coverage.region_fraction.any(axis=1)
-        if not seen.all():
-            near = near[seen]
-            exclusions = [
-                _ for _, is_seen in zip(exclusions, seen, strict=True) if is_seen
-            ]
-            coverage = measure_coverage(exclusions, fov_radius)
-        if not len(near) and self.regions is not None:
-            return observation
-
-        is_inside = find_excluded(vectors, exclusions)
-        edges = self.energy_axis.edges.to_value("TeV")
-        rng = random_generator(self.random_state, self.tag, observation.obs_id)
-        data = offset, energy, is_inside
+        obs_id = observation.obs_id
+        rng = random_generator(self.random_state, self.tag, obs_id, mimic_set)
         try:
-            moved = self._draw(
-                observation, frame, near, data, vectors, coverage, edges, rng
-            )
+            moved = self._draw(field, rng)
+            if self.method == "annulus":
+                self._check_annuli(field, obs_id)
         except ValueError as error:
-            raise ValueError(f"OBS_ID {observation.obs_id}: {error}") from None
+            raise ValueError(f"OBS_ID {obs_id}: {error}") from None
 
-        table = events.table.copy()
-        table.meta = copy.deepcopy(events.table.meta)
-        n_removed = int(is_inside.sum()) if self.method == "fill" else 0
-        keys = self._make_keys(near, len(moved[0]), n_removed)
-        table.meta.update(keys)
-        args = table, (ra, dec), (offset, azimuth), moved, frame
+        args = field.events.table, field.fov, moved
         if self.method == "fill":
-            gti = _get_gti(observation)
-            table = _fill_table(*args, ~is_inside, gti, rng)
+            table = fill_table(*args, field.is_inside, _get_gti(observation), rng)
         else:
-            table = _move_events(*args)
-        table.remove_columns([_ for _ in SKY_COLUMNS if _ in table.colnames])
-        meta = copy.deepcopy(events.meta)
-        return replace_parts(observation, keys, events=EventList(table, meta))
+            table = move_events(*args)
+        keys = self._make_keys(field, n_moved=len(moved[0]))
+        table.meta = copy.deepcopy(field.events.table.meta) | keys
+        events = EventList(table, copy.deepcopy(field.events.meta))
+        return replace_parts(observation, keys, events=events)
+
+    def find_regions(self, observation):
+        """Find the regions that are in the field of view of an observation.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Observation, scrambled or not.
+
+        Returns
+        -------
+        regions : list of `~regions.SkyRegion`
+            Those of ``regions`` that are at least in part in the field of view.
+        """
+        field = self._find_field(observation)
+        return [] if field is None else [self.regions[idx] for idx in field.near]
+
+    def find_annuli(self, observation):
+        """Find the annuli whose events get new positions.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Observation, scrambled or not.
+
+        Returns
+        -------
+        annuli : list of tuple of `~astropy.coordinates.Angle`
+            Mean offset and half width of the annulus of each region of `find_regions`.
+            Empty for the methods "fill" and "azimuth". Annuli that overlap are
+            scrambled as one.
+        """
+        field = self._find_field(observation)
+        if field is None or self.method != "annulus":
+            return []
+        annuli = self._get_annuli(field)
+        return [tuple(Angle(value, "deg") for value in annulus) for annulus in annuli]
 
     def make_meta_table(self, observation):
         """Make the meta table of a dataset, with ``SCR_METH`` and so on.
@@ -225,19 +245,19 @@ class ScrambleMaker(ObservationMaker):
         Parameters
         ----------
         observation : `~gammapy.data.Observation`
-            Observation made by this maker.
+            Observation made by this maker, or mimic observation made with it.
 
         Returns
         -------
         meta_table : `~astropy.table.Table`
-            Table with one row. ``SCR_NREG`` and ``SCR_NEVT`` are 0 for an observation
-            without region in its field of view.
+            Table with one row. ``SCR_METH`` is "none", and the numbers are 0, for an
+            observation without region in its field of view.
         """
         table = super().make_meta_table(observation)
         header = load_events_file(observation, with_events=False)
-        for key, default in {"SCR_METH": "none", "SCR_NREG": 0, "SCR_NEVT": 0}.items():
+        defaults = "none", 0, 0, 0, self.random_state
+        for key, default in zip(HEADER_KEYS, defaults, strict=True):
             table[key] = [header.get(key, default)]
-        table["SCR_SEED"] = [self.random_state]
         return table
 
     def _check_dataset(self, dataset):
@@ -250,73 +270,105 @@ class ScrambleMaker(ObservationMaker):
                 "MimicMaker(scramble=...)."
             )
 
+    def _find_field(self, observation):
+        """Look for regions in a field of view. None if there is nothing to scramble."""
+        pointing = get_fixed_pointing(observation).icrs
+        frame = local_axes(pointing.ra.deg, pointing.dec.deg)
+        if not self._has_work(self._find_near(frame, FOV_RADIUS_MAX)):
+            return None
+        load_events_file(observation)
+        events = _get_events(observation)
+        if not len(events.table):
+            return None
+
+        columns = [_get_values(observation, events, _) for _ in ("RA", "DEC", "ENERGY")]
+        fov = FoVEvents.create(*columns, frame)
+        near, coverage = self._measure_coverage(frame, get_fov_radius(fov.offset))
+        if not self._has_work(near):
+            return None
+        is_inside = find_excluded(fov.vectors, coverage.exclusions)
+        return _Field(events, fov, near, coverage, is_inside)
+
+    def _has_work(self, near):
+        return len(near) > 0 or self.regions is None
+
     def _find_near(self, frame, radius):
         """Find regions that may reach into a radius, in rad, around a pointing."""
-        separation = np.arctan2(
-            np.linalg.norm(np.cross(self._centers, frame[2]), axis=1),
-            self._centers @ frame[2],
-        )
+        separation = np.radians(get_offset(frame @ self._centers.T))
         return np.nonzero(separation < self._bounds + radius)[0]
 
-    def _turn(self, idx, frame):
-        exclusion = self._exclusions[idx]
-        return exclusion._replace(axes=exclusion.axes @ frame.T)
+    def _measure_coverage(self, frame, fov_radius):
+        """Find the regions in a FoV of a radius, in deg, and what they cover."""
+        near = self._find_near(frame, np.radians(fov_radius))
+        while True:
+            exclusions = [self._exclusions[_] for _ in near]
+            exclusions = [_._replace(axes=_.axes @ frame.T) for _ in exclusions]
+            coverage = measure_coverage(exclusions, fov_radius)
+            is_seen = coverage.region_fraction.any(axis=1)
+            if is_seen.all():
+                return near, coverage
+            near = near[is_seen]
 
-    def _draw(self, observation, frame, near, data, vectors, coverage, edges, rng):
+    def _draw(self, field, rng):
         """Draw new positions: indices of events, offsets (deg) and azimuths (rad)."""
-        offset = data[0]
+        offset = field.fov.offset
         if self.method == "azimuth":
             return np.arange(len(offset)), offset, draw_azimuth(len(offset), rng)
+        args = offset, field.fov.energy, field.is_inside
+        parts = field.coverage, self._energy_edges, rng
         if self.method == "fill":
-            return draw_fill(*data, coverage, edges, rng)
+            return draw_fill(*args, *parts)
+        return draw_annulus(*args, self._get_annuli(field), *parts)
 
-        centers = get_offset(frame @ self._centers[near].T)
-        widths = self._get_widths(near)
-        annuli = list(zip(centers, widths, strict=True))
-        result = draw_annulus(*data, annuli, coverage, edges, rng)
-        n_inside = [find_excluded(vectors, [_]).sum() for _ in coverage.exclusions]
-        self._check_annuli(observation, data, annuli, coverage, near, n_inside)
-        return result
+    def _get_annuli(self, field):
+        """Mean radius and half width of the annulus of each region, in deg."""
+        widths = self._radii[field.near]
+        if self.width is not None:
+            widths = np.full(len(widths), self.width.to_value("deg"))
+        centers = get_offset(field.fov.frame @ self._centers[field.near].T)
+        return list(zip(centers, widths, strict=True))
 
-    def _get_widths(self, near):
-        if self.width is None:
-            return self._radii[near]
-        return np.full(len(near), self.width.to_value("deg"))
-
-    def _check_annuli(self, observation, data, annuli, coverage, near, n_inside):
+    def _check_annuli(self, field, obs_id):
         """Warn of sources that are too bright, or reach out of their annulus."""
-        offset = coverage.points[0]
+        offset = field.coverage.points[0]
         is_covered = np.zeros(len(offset), dtype=bool)
-        for annulus in annuli:
+        for annulus in self._get_annuli(field):
             is_covered |= find_annulus(offset, *annulus)
         if np.mean(~is_covered) > OUTSIDE_MAX:
             log.warning(
-                f"OBS_ID {observation.obs_id}: {np.mean(~is_covered):.0%} of the "
-                f"regions is outside of the annuli of half width {self.width}, events "
-                "there stay where they are. Use a larger width."
+                f"OBS_ID {obs_id}: {np.mean(~is_covered):.0%} of the regions is "
+                f"outside of the annuli of half width {self.width}, events there stay "
+                "where they are. Use a larger width."
             )
-        edges = self.energy_axis.edges.to_value("TeV")
-        background, error = estimate_background(*data, coverage, edges)
-        parts = near, n_inside, background, error
-        for idx, counts, mu, sigma in zip(*parts, strict=True):
+        background, error = estimate_background(
+            field.fov.offset,
+            field.fov.energy,
+            field.is_inside,
+            field.coverage,
+            self._energy_edges,
+        )
+        vectors = field.fov.vectors[:, field.is_inside]
+        parts = field.near, field.coverage.exclusions, background, error
+        for idx, exclusion, mu, sigma in zip(*parts, strict=True):
             if not sigma > 0:
                 continue
+            counts = find_excluded(vectors, [exclusion]).sum()
             stat = WStatCountsStatistic(counts, (mu / sigma) ** 2, sigma**2 / mu)
             if stat.sqrt_ts > SIGNIFICANCE_MAX:
                 log.warning(
-                    f"OBS_ID {observation.obs_id}: the region "
-                    f"{_to_str(self.regions[idx])} has {counts} events, "
-                    f"{stat.sqrt_ts:.1f} sigma above a background of {mu:.1f}. "
-                    "method='annulus' spreads the excess over the annulus, use "
-                    "method='fill'."
+                    f"OBS_ID {obs_id}: the region {_to_str(self.regions[idx])} has "
+                    f"{counts} events, {stat.sqrt_ts:.1f} sigma above a background of "
+                    f"{mu:.1f}. method='annulus' spreads the excess over the annulus, "
+                    "use method='fill'."
                 )
 
-    def _make_keys(self, near, n_moved, n_removed):
-        values = [self.method, len(near), n_moved, n_removed, self.random_state]
-        keys = dict(zip(HEADER_KEYS, values, strict=False))
+    def _make_keys(self, field, n_moved):
+        n_removed = int(field.is_inside.sum()) if self.method == "fill" else 0
+        values = self.method, len(field.near), n_moved, n_removed, self.random_state
+        keys = dict(zip(HEADER_KEYS, values, strict=True))
         if self.width is not None and self.method == "annulus":
             keys["SCR_WID"] = float(self.width.to_value("deg"))
-        for number, idx in enumerate(near[:999], start=1):
+        for number, idx in enumerate(field.near[:999], start=1):
             keys[f"SCR_R{number:03d}"] = _to_str(self.regions[idx])
         return keys
 
@@ -348,24 +400,6 @@ def _check_seed(random_state):
     return int(random_state)
 
 
-def _get_radius(region):
-    """Radius of the circle around the centre that holds a region, in deg."""
-    if isinstance(region, PolygonSkyRegion):
-        exclusion = make_exclusion(region)
-        vertices = region.vertices.icrs
-        vectors = exclusion.axes @ to_vectors(vertices.ra.deg, vertices.dec.deg)
-        return get_offset(vectors).max()
-    for name in ("radius", "outer_radius"):
-        if hasattr(region, name):
-            return getattr(region, name).to_value("deg")
-    prefix = "outer_" if hasattr(region, "outer_width") else ""
-    width, height = (
-        getattr(region, prefix + name).to_value("deg") for name in ("width", "height")
-    )
-    is_rectangle = "Rectangle" in type(region).__name__
-    return np.hypot(width, height) / 2 if is_rectangle else max(width, height) / 2
-
-
 def _to_str(region):
     """Write a region in one line of the ds9 format."""
     lines = region.serialize(format="ds9", precision=6).strip().splitlines()
@@ -395,99 +429,3 @@ def _get_gti(observation):
     if gti is None or len(gti.table) == 0:
         raise ValueError(f"OBS_ID {observation.obs_id} has no GTI.")
     return gti
-
-
-def _to_radec(offset, azimuth, frame):
-    x, y, z = frame.T @ to_fov_vectors(offset, azimuth)
-    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
-
-
-def _set_column(table, name, values, unit="deg"):
-    column = table[name]
-    table[name] = Column(
-        values,
-        unit=getattr(column, "unit", None) or unit,
-        description=column.info.description,
-    )
-
-
-def _move_events(table, radec, old, moved, frame):
-    """Put events at new positions, at their times."""
-    idx, *new = moved
-    for name, values, new_values in zip(
-        ("RA", "DEC"), radec, _to_radec(*new, frame), strict=True
-    ):
-        values = values.copy()
-        values[idx] = new_values
-        _set_column(table, name, values)
-    _set_fov_columns(table, table, idx, idx, old, new)
-    return table
-
-
-def _set_fov_columns(
-    table, source, rows, donors, old, new, seconds=None, new_seconds=None
-):
-    """Set the FoV columns in the rows of a table, from those of the original events."""
-    if "THETA" in table.colnames:
-        values = np.array(table["THETA"], dtype=float)
-        values[rows] = new[0] * u.deg.to(table["THETA"].unit or "deg")
-        _set_column(table, "THETA", values)
-    for names in FOV_COLUMNS:
-        if not set(names) <= set(table.colnames):
-            continue
-        x, y = (np.asarray(source[name], dtype=float) for name in names)
-        turned = turn_fov_columns(x, y, old, new, donors, seconds, new_seconds)
-        if turned is None:
-            log.warning(
-                f"The columns {names} do not fit RA and DEC of the events. Left out."
-            )
-            table.remove_columns(names)
-            continue
-        for name, new_values in zip(names, turned, strict=True):
-            values = np.array(table[name], dtype=float)
-            values[rows] = new_values
-            _set_column(table, name, values)
-    if "PHI" in table.colnames:
-        table.remove_column("PHI")
-
-
-def _fill_table(table, radec, old, moved, frame, keep, gti, rng):
-    """Remove events, and add copies of others at new positions and times."""
-    donors, *new = moved
-    for name, values in zip(("RA", "DEC"), radec, strict=True):
-        _set_column(table, name, values)
-    copies = table[donors]
-    copies.meta = {}
-    for name, values in zip(("RA", "DEC"), _to_radec(*new, frame), strict=True):
-        copies[name] = Column(values, unit=table[name].unit)
-    start = gti.time_start[0]
-    copies["TIME"] = _draw_times(gti, table["TIME"], len(donors), rng)
-    if "EVENT_ID" in table.colnames:
-        first = np.max(table["EVENT_ID"]) + 1
-        copies["EVENT_ID"] = np.arange(first, first + len(copies)).astype(
-            table["EVENT_ID"].dtype
-        )
-    seconds = (table["TIME"] - start).to_value("s")
-    new_seconds = (copies["TIME"] - start).to_value("s")
-    rows = np.arange(len(copies))
-    _set_fov_columns(copies, table, rows, donors, old, new, seconds, new_seconds)
-    result = table[keep]
-    result.remove_columns([_ for _ in result.colnames if _ not in copies.colnames])
-    result = vstack([result, copies], join_type="exact", metadata_conflicts="silent")
-    result.meta = table.meta
-    order = np.argsort(np.concatenate([seconds[keep], new_seconds]), kind="stable")
-    return result[order]
-
-
-def _draw_times(gti, time, size, rng):
-    """Draw times that are uniform in the GTI, in the format of the events."""
-    durations = (gti.time_stop - gti.time_start).to_value("s")
-    edges = np.concatenate([[0], np.cumsum(durations)])
-    seconds = rng.uniform(0, edges[-1], size)
-    idx = (np.searchsorted(edges, seconds, side="right") - 1).clip(
-        0, len(durations) - 1
-    )
-    times = gti.time_start[idx] + (seconds - edges[idx]) * u.s
-    times = getattr(times, time.scale)
-    times.format = time.format
-    return times

@@ -1,0 +1,53 @@
+"""Annuli around the camera centre, in deg."""
+
+import numpy as np
+from regions import PolygonSkyRegion
+
+from ..sky_regions import get_offset, make_exclusion, to_vectors
+
+__all__ = ["find_annulus", "get_region_radius", "merge_intervals"]
+
+
+def find_annulus(offset, mean, width):
+    """Whether offsets are in an annulus of a mean radius and half width, all in deg."""
+    return np.abs(offset - mean) < width
+
+
+def merge_intervals(intervals):
+    """Merge intervals (low, high) that overlap. Shape (n, 2) before and after."""
+    merged = []
+    for low, high in sorted(map(tuple, intervals)):
+        if merged and low < merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], high)
+        else:
+            merged.append([low, high])
+    return np.reshape(merged, (-1, 2))
+
+
+def get_region_radius(region):
+    """Radius of the circle around the centre of a region that holds it, in deg.
+
+    Parameters
+    ----------
+    region : `~regions.SkyRegion`
+        Region, see `~gammapy_mimic.sky_regions.check_regions`.
+
+    Returns
+    -------
+    radius : float
+        Radius, in deg: the default half width of an annulus.
+    """
+    if isinstance(region, PolygonSkyRegion):
+        exclusion = make_exclusion(region)
+        vertices = region.vertices.icrs
+        vectors = exclusion.axes @ to_vectors(vertices.ra.deg, vertices.dec.deg)
+        return get_offset(vectors).max()
+    for name in ("radius", "outer_radius"):
+        if hasattr(region, name):
+            return getattr(region, name).to_value("deg")
+    prefix = "outer_" if hasattr(region, "outer_width") else ""
+    width, height = (
+        getattr(region, prefix + name).to_value("deg") for name in ("width", "height")
+    )
+    is_rectangle = "Rectangle" in type(region).__name__
+    return np.hypot(width, height) / 2 if is_rectangle else max(width, height) / 2

@@ -1,0 +1,139 @@
+"""Part of the field of view that is covered by regions."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..binning import make_ring
+from ..sky_regions import find_excluded, get_offset
+
+__all__ = [
+    "Coverage",
+    "draw_in_ring",
+    "get_azimuth",
+    "get_fov_radius",
+    "get_solid_angle",
+    "measure_coverage",
+    "to_fov_vectors",
+]
+
+BINS_PER_REGION = 40  # bins of offset in the diameter of the smallest region
+BIN_WIDTH = 0.002, 0.02  # deg
+OFFSET_QUANTILE, OFFSET_FACTOR = 0.99, 1.5
+
+
+class Coverage(NamedTuple):
+    """Part of the field of view that is covered by regions, in fine bins of offset."""
+
+    edges: np.ndarray
+    """Edges of the bins, in deg. Shape (n_bins + 1,)."""
+    fraction: np.ndarray
+    """Part of the solid angle that is covered by any region. Shape (n_bins,)."""
+    region_fraction: np.ndarray
+    """Part that is covered by each region. Shape (n_regions, n_bins)."""
+    points: np.ndarray
+    """Offset (deg) and azimuth (rad) of points that fill the regions. Shape (2, n)."""
+    starts: np.ndarray
+    """Index of the first point of each bin, in which they are sorted. Shape of edges.
+    """
+    exclusions: tuple
+    """Regions (`~gammapy_mimic.sky_regions.Exclusion`) in the frame of the FoV."""
+
+    def find_bin(self, offset):
+        """Find the bins of offsets, in deg; those beyond the last are in the last."""
+        # the bins have equal width
+        idx = (np.asarray(offset) / self.edges[1]).astype(int)
+        return idx.clip(0, len(self.fraction) - 1)
+
+    def is_inside(self, offset, azimuth):
+        """Whether positions are inside any region."""
+        return find_excluded(to_fov_vectors(offset, azimuth), self.exclusions)
+
+
+def to_fov_vectors(offset, azimuth):
+    """Make unit vectors in the FoV, for offsets in deg and azimuths in rad."""
+    offset = np.radians(offset)
+    sin = np.sin(offset)
+    return np.array([sin * np.sin(azimuth), sin * np.cos(azimuth), np.cos(offset)])
+
+
+def get_azimuth(vectors):
+    """Azimuth of vectors of the FoV from north to east, in rad. Shape (n,)."""
+    return np.arctan2(vectors[0], vectors[1])
+
+
+def get_fov_radius(offset):
+    """Radius of the field of view, in deg, from the offsets of its events.
+
+    The largest offset would not do: H.E.S.S. DR1 has a few events at 20 to 60 deg.
+    """
+    return float(
+        min(np.quantile(offset, OFFSET_QUANTILE) * OFFSET_FACTOR, np.max(offset))
+    )
+
+
+def measure_coverage(exclusions, fov_radius):
+    """Measure which part of each offset is covered by regions.
+
+    Each region is filled with points of equal solid angle, so that small regions are
+    measured as well as large ones.
+
+    Parameters
+    ----------
+    exclusions : list of `~gammapy_mimic.sky_regions.Exclusion`
+        Regions, in the frame of the FoV.
+    fov_radius : float
+        Radius of the FoV, in deg.
+
+    Returns
+    -------
+    coverage : `Coverage`
+        Coverage up to the radius of the FoV.
+    """
+    diameter = 2 * min([np.degrees(_.radius) for _ in exclusions], default=1)
+    width = np.clip(diameter / BINS_PER_REGION, *BIN_WIDTH)
+    n_bins = int(np.ceil(fov_radius / width))
+    edges = np.linspace(0, fov_radius, n_bins + 1)
+    total = get_solid_angle(edges[:-1], edges[1:])
+
+    union, per_region, points, point_bins = np.zeros(n_bins), [], [], []
+    for idx, exclusion in enumerate(exclusions):
+        radius = np.degrees(exclusion.radius)
+        vectors = exclusion.axes.T @ make_ring(0.0, float(radius))
+        weight = get_solid_angle(0, radius) / vectors.shape[1]
+        vectors = vectors[:, find_excluded(vectors, [exclusion])]
+        offset = get_offset(vectors)
+        vectors, offset = vectors[:, offset < fov_radius], offset[offset < fov_radius]
+        bins = np.searchsorted(edges, offset, side="right") - 1
+        counts = np.bincount(bins, minlength=n_bins)
+        per_region.append(np.minimum(counts * weight / total, 1))
+        # what an earlier region covers as well is counted once
+        new = ~find_excluded(vectors, exclusions[:idx])
+        union += np.bincount(bins[new], minlength=n_bins) * weight
+        points.append([offset[new], get_azimuth(vectors[:, new])])
+        point_bins.append(bins[new])
+
+    points = np.concatenate([np.empty((2, 0)), *points], axis=1)
+    point_bins = np.concatenate([np.empty(0, dtype=int), *point_bins])
+    order = np.argsort(point_bins, kind="stable")
+    return Coverage(
+        edges=edges,
+        fraction=np.minimum(union / total, 1),
+        region_fraction=np.reshape(per_region, (-1, n_bins)),
+        points=points[:, order],
+        starts=np.searchsorted(point_bins[order], np.arange(n_bins + 1)),
+        exclusions=tuple(exclusions),
+    )
+
+
+def get_solid_angle(low, high):
+    """Solid angle of rings, in deg2 for small offsets."""
+    return 2 * (np.cos(np.radians(low)) - np.cos(np.radians(high))) * np.degrees(180.0)
+
+
+def draw_in_ring(low, high, rng):
+    """Draw offsets that are uniform in solid angle, in deg."""
+    cos = rng.uniform(np.cos(np.radians(high)), np.cos(np.radians(low)))
+    offset = np.degrees(np.arccos(cos.clip(-1, 1)))
+    # rounding must not move an event over the edge of an annulus
+    return offset.clip(np.nextafter(low, 180), np.nextafter(high, 0))

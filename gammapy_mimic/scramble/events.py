@@ -1,0 +1,163 @@
+"""Put the events of a table at new positions."""
+
+import logging
+from typing import NamedTuple
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Column
+
+from ..sky_regions import get_offset, to_vectors
+from .coverage import get_azimuth, to_fov_vectors
+from .fov_columns import turn_fov_columns
+
+__all__ = ["FoVEvents", "fill_table", "move_events"]
+
+log = logging.getLogger(__name__)
+
+SKY_COLUMNS = ("GLON", "GLAT", "ALT", "AZ")
+FOV_COLUMNS = (("DETX", "DETY"), ("Xoff", "Yoff"))
+
+
+class FoVEvents(NamedTuple):
+    """Events, seen from the camera centre."""
+
+    frame: np.ndarray
+    """Unit vectors to the east, north and centre of the FoV. Shape (3, 3)."""
+    vectors: np.ndarray
+    """Directions of the events, in this frame. Shape (3, n)."""
+    offset: np.ndarray
+    """Offsets, in deg. Shape (n,)."""
+    energy: np.ndarray
+    """Energies, in TeV. Shape (n,)."""
+
+    @classmethod
+    def create(cls, ra, dec, energy, frame):
+        """See events from a frame, for positions (ICRS) in deg."""
+        vectors = frame @ to_vectors(ra, dec)
+        return cls(frame, vectors, get_offset(vectors), energy)
+
+
+def move_events(table, fov, moved):
+    """Put events at new positions, at their times.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Events. Not changed.
+    fov : `FoVEvents`
+        The same events, in the field of view. Shape (n,).
+    moved : tuple of `~numpy.ndarray`
+        Indices of the events that are moved, their new offsets, in deg, and azimuths,
+        in rad. Shape (m,).
+
+    Returns
+    -------
+    table : `~astropy.table.Table`
+        Events in the same order.
+    """
+    result = table.copy()
+    _set_positions(result, moved[0], table, fov, moved)
+    return result
+
+
+def fill_table(table, fov, moved, is_removed, gti, rng):
+    """Remove events, and add copies of others at new positions and times.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Events. Not changed.
+    fov : `FoVEvents`
+        The same events, in the field of view. Shape (n,).
+    moved : tuple of `~numpy.ndarray`
+        Indices of the events that are copied, offsets, in deg, and azimuths, in rad,
+        of the copies. Shape (m,).
+    is_removed : `~numpy.ndarray` of bool
+        Whether events are removed. Shape (n,).
+    gti : `~gammapy.data.GTI`
+        Good time intervals, in which the times of the copies are uniform.
+    rng : `~numpy.random.Generator`
+        Random generator.
+
+    Returns
+    -------
+    table : `~astropy.table.Table`
+        Events in the order of time. The copies have new EVENT_ID.
+    """
+    donors, kept = moved[0], np.nonzero(~is_removed)[0]
+    start = gti.time_start[0]
+    seconds = _get_seconds(table["TIME"], start)
+    new_seconds = _draw_seconds(gti, len(donors), rng)
+
+    order = np.argsort(np.concatenate([seconds[kept], new_seconds]), kind="stable")
+    result = table[np.concatenate([kept, donors])[order]]
+    rows = np.empty_like(order)
+    rows[order] = np.arange(len(order))
+    rows = rows[len(kept) :]
+    result["TIME"][rows] = start + new_seconds * u.s
+    if "EVENT_ID" in table.colnames:
+        result["EVENT_ID"][rows] = np.max(table["EVENT_ID"]) + 1 + np.arange(len(rows))
+    _set_positions(result, rows, table, fov, moved, seconds, new_seconds)
+    return result
+
+
+def _get_seconds(time, start):
+    """Seconds from a start. Astropy's difference of times takes ten times as long."""
+    time, start = time.tt, start.tt
+    return ((time.jd1 - start.jd1) + (time.jd2 - start.jd2)) * u.day.to("s")
+
+
+def _draw_seconds(gti, size, rng):
+    """Draw times that are uniform in the GTI, in seconds from its start."""
+    start, stop = (
+        _get_seconds(_, gti.time_start[0]) for _ in (gti.time_start, gti.time_stop)
+    )
+    edges = np.concatenate([[0], np.cumsum(stop - start)])
+    seconds = rng.uniform(0, edges[-1], size)
+    idx = np.searchsorted(edges, seconds, side="right") - 1
+    idx = idx.clip(0, len(start) - 1)
+    return start[idx] + seconds - edges[idx]
+
+
+def _set_positions(result, rows, table, fov, moved, *seconds):
+    """Set all that depends on the position, in rows of the result.
+
+    ``seconds`` are the times of the events of the table, and the new times of the rows.
+    """
+    donors, *new = moved
+    for name, values in zip(("RA", "DEC"), _to_radec(*new, fov.frame), strict=True):
+        _set_column(result, name, rows, values)
+    if "THETA" in table.colnames:
+        unit = table["THETA"].unit or "deg"
+        _set_column(result, "THETA", rows, new[0] * u.deg.to(unit))
+    for names in FOV_COLUMNS:
+        if not set(names) <= set(table.colnames):
+            continue
+        x, y = (table[name] for name in names)
+        old = fov.offset, get_azimuth(fov.vectors)
+        turned = turn_fov_columns(x, y, old, new, donors, *seconds)
+        if turned is None:
+            log.warning(
+                f"The columns {names} do not fit RA and DEC of the events. Left out."
+            )
+            result.remove_columns(names)
+            continue
+        for name, values in zip(names, turned, strict=True):
+            _set_column(result, name, rows, values)
+    dropped = [_ for _ in (*SKY_COLUMNS, "PHI") if _ in result.colnames]
+    result.remove_columns(dropped)
+
+
+def _set_column(table, name, rows, values):
+    """Set values, in deg if the column has no unit, with the precision of a float."""
+    column = table[name]
+    new = np.array(column, dtype=float)
+    new[rows] = values
+    unit = getattr(column, "unit", None) or "deg"
+    table[name] = Column(new, unit=unit, description=column.info.description)
+
+
+def _to_radec(offset, azimuth, frame):
+    x, y, z = frame.T @ to_fov_vectors(offset, azimuth)
+    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
