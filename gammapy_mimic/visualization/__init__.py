@@ -6,7 +6,16 @@ from .background import (
     plot_background_ratio,
     plot_background_spectrum,
 )
+from .exclusion import plot_exclusion_regions
 from .ranking import plot_kl_matrix, plot_ranking
+from .scramble import (
+    plot_scramble,
+    plot_scramble_azimuth,
+    plot_scramble_energy,
+    plot_scramble_events,
+    plot_scramble_offset,
+    plot_scramble_significance,
+)
 from .significance import (
     plot_significance,
     plot_significance_distribution,
@@ -19,8 +28,15 @@ __all__ = [
     "plot_background_image",
     "plot_background_ratio",
     "plot_background_spectrum",
+    "plot_exclusion_regions",
     "plot_kl_matrix",
     "plot_ranking",
+    "plot_scramble",
+    "plot_scramble_azimuth",
+    "plot_scramble_energy",
+    "plot_scramble_events",
+    "plot_scramble_offset",
+    "plot_scramble_significance",
     "plot_significance",
     "plot_significance_distribution",
     "plot_significance_distributions",

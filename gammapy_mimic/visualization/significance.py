@@ -95,7 +95,7 @@ def plot_significance_distributions(distributions, total=None, ax=None):
             bins,
             density=True,
             histtype="step",
-            color=plt.get_cmap("viridis")(idx / max(len(distributions) - 1, 1)),
+            color=plt.get_cmap("viridis")(idx / len(distributions)),
             label=distribution.name,
         )
     if total is not None:

@@ -1,0 +1,506 @@
+"""Circles of the sky around catalogued sources and stars."""
+
+import logging
+import os
+import warnings
+from typing import NamedTuple
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.io.registry import IORegistryError
+from astropy.table import Table
+from gammapy.catalog import CATALOG_REGISTRY
+from gammapy.utils.scripts import make_path
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from .sky_regions import to_vectors
+
+__all__ = [
+    "CATALOGS",
+    "Circles",
+    "MissingCatalogError",
+    "find_touching",
+    "find_touching_any",
+    "get_separation",
+    "join_circles",
+    "join_origins",
+    "merge_circles",
+    "read_catalog",
+    "read_stars",
+]
+
+log = logging.getLogger(__name__)
+
+CATALOGS = ("gamma-cat", "hgps", "3hwc", "2hwc")
+"""Tags of the catalogues of Gammapy that are known here."""
+
+MERGE_FRACTION = 0.5  # of the smaller radius
+RADIUS_MAX = 90  # deg, of a source
+
+# lower case, without leading underscores
+POSITION_COLUMNS = {
+    "icrs": (
+        ("ra", "raj2000", "ra_j2000", "ra_icrs", "raicrs", "radeg", "ra_deg"),
+        (
+            *("dec", "dej2000", "decj2000", "de_j2000", "dec_j2000", "de_icrs"),
+            *("dec_icrs", "deicrs", "dedeg", "dec_deg", "de_deg"),
+        ),
+    ),
+    "galactic": (("glon", "l"), ("glat", "b")),
+}
+EXTENSION_COLUMNS = ("extension", "sigma", "morph_sigma")
+RADIUS_COLUMNS = ("radius",)
+MAGNITUDE_COLUMNS = ("vmag", "bmag", "hpmag", "gmag", "mag", "magnitude")
+NAME_COLUMNS = (
+    *("name", "source_name", "common_name", "source", "object"),
+    *("hip", "hd", "hr", "star"),
+)
+
+
+class MissingCatalogError(FileNotFoundError):
+    """A catalogue of Gammapy has not been downloaded."""
+
+
+class Circles(NamedTuple):
+    """Circles of the sphere. Arrays of shape (n,)."""
+
+    lon: np.ndarray
+    """Right ascension of the centres, in deg."""
+    lat: np.ndarray
+    """Declination of the centres, in deg."""
+    radius: np.ndarray
+    """Radii, in deg."""
+    names: np.ndarray
+    """Names (str), empty if there is none."""
+    origins: np.ndarray
+    """Where the entries come from (str), several with commas between."""
+
+    def take(self, key):
+        """Circles of an index array, a mask or a slice."""
+        return Circles(*(_[key] for _ in self))
+
+    @property
+    def size(self):
+        """Number of circles."""
+        return len(self.lon)
+
+
+class _Entries(NamedTuple):
+    """What a catalogue says of its sources."""
+
+    lon: np.ndarray
+    lat: np.ndarray
+    sigma: np.ndarray
+    """Width of a Gaussian, in deg, NaN where there is none."""
+    edge: np.ndarray
+    """Outer radius of a shell or disk, in deg, NaN where there is none."""
+    radius: np.ndarray
+    """Radius of the region itself, in deg, NaN where there is none."""
+    names: np.ndarray
+
+
+def join_circles(circles):
+    """Join a list of circles."""
+    numbers, text = np.zeros(0), np.zeros(0, dtype=object)
+    empty = Circles(numbers, numbers, numbers, text, text)
+    columns = zip(empty, *circles, strict=True)
+    return Circles(*(np.concatenate(_) for _ in columns))
+
+
+def read_catalog(catalog, point_radius, extension_factor):
+    """Read circles that hold the sources of a catalogue.
+
+    Parameters
+    ----------
+    catalog : str, `~pathlib.Path` or `~astropy.table.Table`
+        Tag of a catalogue of Gammapy, or a table or its file, see
+        `~gammapy_mimic.exclusion.ExclusionRegions.from_catalogs`.
+    point_radius : float
+        Radius around a point source, in deg.
+    extension_factor : float
+        Number of Gaussian widths that are held.
+
+    Returns
+    -------
+    circles : `Circles`
+        One circle a source. Two if gamma-cat has two positions of it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such catalogue.
+    ValueError
+        If the tag is not known, or the table not valid.
+    """
+    if not isinstance(catalog, Table):
+        for tag in CATALOGS:
+            if str(catalog).lower().replace("-", "") == tag.replace("-", ""):
+                return _to_circles(_read_tag(tag), tag, point_radius, extension_factor)
+    table, origin = _read_table(catalog)
+    entries = _read_entries(table, origin)
+    return _to_circles(entries, origin, point_radius, extension_factor)
+
+
+def read_stars(stars, magnitude_max, radius):
+    """Read circles around the bright stars of a catalogue.
+
+    Parameters
+    ----------
+    stars : str, `~pathlib.Path` or `~astropy.table.Table`
+        Table with columns of position and magnitude, or its file.
+    magnitude_max : float
+        Magnitude of the faintest star.
+    radius : float
+        Radius, in deg.
+
+    Returns
+    -------
+    circles : `Circles`
+        One circle a star.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or the table has not got these columns.
+    """
+    table, origin = _read_table(stars)
+    column = _find_column(table, MAGNITUDE_COLUMNS)
+    if column is None:
+        raise ValueError(
+            f"The star catalogue {origin} has no magnitude: its columns are "
+            f"{table.colnames}. Name one of {list(MAGNITUDE_COLUMNS)}, of numbers."
+        )
+    magnitude = _get_values(table, column)
+    entries = _read_entries(table[magnitude <= magnitude_max], origin)
+    entries = entries._replace(radius=np.full_like(entries.lon, radius))
+    return _to_circles(entries, origin, radius, 0)
+
+
+def _to_circles(entries, origin, point_radius, extension_factor):
+    """Give every entry its radius, see `ExclusionRegions.from_catalogs`."""
+    sigma, edge = np.nan_to_num(entries.sigma), np.nan_to_num(entries.edge)
+    has_position = np.isfinite(entries.lon + entries.lat)
+    if not has_position.all():
+        names = entries.names[~has_position].tolist()
+        log.warning("Skipped entries of %s without position: %s", origin, names)
+    radius = edge + np.hypot(point_radius, extension_factor * sigma)
+    radius = np.where(entries.radius > 0, entries.radius, radius)
+    too_large = radius > RADIUS_MAX
+    if too_large.any():
+        idx = np.argmax(too_large)
+        raise ValueError(
+            f"The source {entries.names[idx]!r} of {origin} has a radius of "
+            f"{radius[idx]:g} deg. Check the unit of its size."
+        )
+    origins = np.full(len(radius), origin, dtype=object)
+    circles = Circles(entries.lon, entries.lat, radius, entries.names, origins)
+    return circles.take(has_position)
+
+
+def _read_tag(tag):
+    """Read a catalogue of Gammapy."""
+    try:
+        table = CATALOG_REGISTRY.get_cls(tag)().table
+    except FileNotFoundError as error:
+        is_set = "GAMMAPY_DATA" in os.environ
+        reason = f"there is no file {error.filename}" if is_set else "it is not set"
+        raise MissingCatalogError(
+            f"The catalogue {tag!r} is not in $GAMMAPY_DATA: {reason}. Get it with "
+            "`gammapy download datasets`, and set $GAMMAPY_DATA to that folder."
+        ) from error
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"The catalogue {tag!r} cannot be read: {error}") from error
+    if tag == "gamma-cat":
+        return _read_gamma_cat(table)
+    if tag == "hgps":
+        return _read_hgps(table)
+    return _read_hwc(table, tag)
+
+
+def _read_gamma_cat(table):
+    """Read gamma-cat, which has two positions of many sources.
+
+    They are those of the object (ra, dec) and of the measured emission (pos_ra,
+    pos_dec). As a rule the second is the better one, but not where it is a misprint (IC
+    443, 30 Dor C). The region has to hold the source either way.
+    """
+    entries = _read_entries(table, "gamma-cat")
+    size = np.fmax(
+        *(_get_extent(table, _, "gamma-cat") for _ in ("morph_sigma", "morph_sigma2"))
+    )
+    is_shell = np.asarray(table["morph_type"].astype(str)) == "shell"
+    # Gammapy reads morph_sigma of a shell as its outer radius
+    nominal = entries._replace(
+        sigma=np.where(is_shell, np.nan, size), edge=np.where(is_shell, size, np.nan)
+    )
+    measured = nominal._replace(
+        lon=_get_values(table, "pos_ra"), lat=_get_values(table, "pos_dec")
+    )
+    has_position = np.isfinite(measured.lon + measured.lat)
+    return _Entries(
+        *(
+            np.concatenate([first, second[has_position]])
+            for first, second in zip(nominal, measured, strict=True)
+        )
+    )
+
+
+def _read_hgps(table):
+    """Read the HGPS: Size is the outer radius of a shell, else a Gaussian width."""
+    entries = _read_entries(table, "hgps")
+    size = _get_extent(table, "Size", "hgps")
+    is_shell = np.asarray(table["Spatial_Model"].astype(str)) == "Shell"
+    return entries._replace(
+        sigma=np.where(is_shell, np.nan, size), edge=np.where(is_shell, size, np.nan)
+    )
+
+
+def _read_hwc(table, tag):
+    """Read a HAWC catalogue: sources were searched and measured as disks."""
+    entries = _read_entries(table, tag)
+    names = [_ for _ in table.colnames if _.endswith("_radius")]
+    edge = np.fmax.reduce([_get_extent(table, _, tag) for _ in names])
+    return entries._replace(sigma=np.full_like(edge, np.nan), edge=edge)
+
+
+def _read_table(table):
+    """Read a table, and where it comes from."""
+    if isinstance(table, Table):
+        # columns of a QTable become plain ones with units
+        return Table(table), str(table.meta.get("name", "table"))
+    path = make_path(table)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{str(table)!r} is neither a catalogue that is known, {list(CATALOGS)}, "
+            "nor the file of a table."
+        )
+    try:
+        with warnings.catch_warnings():
+            # units of columns that do not matter here
+            warnings.simplefilter("ignore", u.UnitsWarning)
+            try:
+                table = Table.read(path)
+            except IORegistryError:  # the ending does not tell the format
+                table = Table.read(path, format="ascii")
+        table.convert_bytestring_to_unicode()
+        return Table(table), path.stem
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} is not a table that can be read: {reason}") from error
+
+
+def _read_entries(table, origin):
+    """Read positions, extensions and names by the usual names of their columns."""
+    lon, lat = _read_position(table, origin)
+    empty = np.full(len(table), np.nan)
+    columns = (_find_column(table, _) for _ in (EXTENSION_COLUMNS, RADIUS_COLUMNS))
+    sigma, radius = (
+        empty if _ is None else _get_extent(table, _, origin) for _ in columns
+    )
+    return _Entries(lon, lat, sigma, empty, radius, _read_names(table))
+
+
+def _read_position(table, origin):
+    """Read the position (ICRS), in deg."""
+    found = {
+        frame: [_find_column(table, _) for _ in spellings]
+        for frame, spellings in POSITION_COLUMNS.items()
+    }
+    frame = next((_ for _ in found if None not in found[_]), None)
+    if frame is None:
+        raise ValueError(
+            f"The table {origin} has no position: its columns are {table.colnames}. "
+            "Name two of them ra and dec, of numbers in deg or with units."
+        )
+    columns = found[frame]
+    lon, lat = (_get_angles(table, _, origin) for _ in columns)
+    if np.any(np.abs(lat) > 90):
+        raise ValueError(
+            f"The column {columns[1]!r} of {origin} has the value "
+            f"{lat[np.abs(lat) > 90][0]:g} deg, which is not within 90 deg."
+        )
+    if frame == "icrs":
+        return lon % 360, lat
+    position = SkyCoord(lon, lat, unit="deg", frame=frame).icrs
+    return position.ra.deg, position.dec.deg
+
+
+def _read_names(table):
+    column = _find_column(table, NAME_COLUMNS, kinds="USOiu")
+    if column is None:
+        return np.full(len(table), "", dtype=object)
+    values = np.ma.asarray(table[column])
+    prefix = f"{column.strip('_')} " if values.dtype.kind in "iu" else ""
+    names = [f"{prefix}{_}".strip() for _ in values.astype(str).filled("")]
+    return np.array(names, dtype=object)
+
+
+def _find_column(table, spellings, kinds="fiu"):
+    """Find the column with the first of several names, None if there is none."""
+    names = {
+        name.lower().lstrip("_"): name
+        for name in table.colnames
+        if getattr(table[name], "dtype", np.dtype("V")).kind in kinds
+    }
+    return next((names[_] for _ in spellings if _ in names), None)
+
+
+def _get_values(table, name):
+    """Get a column as floats, NaN where it is masked."""
+    return np.ma.filled(np.ma.asarray(table[name]).astype(float), np.nan)
+
+
+def _get_angles(table, name, origin):
+    """Get a column in deg."""
+    unit = table[name].unit or u.deg
+    try:
+        return u.Quantity(_get_values(table, name), unit).to_value("deg")
+    except (u.UnitsError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"The column {name!r} of {origin} has the unit {str(unit)!r}, which is "
+            "not one of an angle. Give it in deg."
+        ) from error
+
+
+def _get_extent(table, name, origin):
+    """Get a column of sizes in deg, which are not negative."""
+    values = _get_angles(table, name, origin)
+    if np.any(values < 0):
+        raise ValueError(
+            f"The column {name!r} of {origin} has the value {np.nanmin(values):g} deg. "
+            "Give sizes that are not negative, or mask them."
+        )
+    return values
+
+
+def merge_circles(circles):
+    """Merge the entries of one source to a circle that holds them.
+
+    Entries whose separation is less than half of the smaller radius, or all of it if
+    they have the same name, belong together, also through others. The result does not
+    depend on their order, except that a name is that of the first.
+
+    Parameters
+    ----------
+    circles : `Circles`
+        Entries of several catalogues.
+
+    Returns
+    -------
+    merged : `Circles`
+        Circles by right ascension.
+    """
+    labels = _find_duplicates(circles)
+    order = np.argsort(labels, kind="stable")
+    edges = np.nonzero(np.diff(labels[order]))[0] + 1
+    groups = np.split(order, edges) if circles.size else []
+    merged = join_circles([_merge(circles.take(_)) for _ in groups])
+    return _sort(merged)
+
+
+def _sort(circles):
+    return circles.take(np.lexsort((circles.radius, circles.lat, circles.lon)))
+
+
+def _find_duplicates(circles):
+    """Label the source of each circle. Shape (n,)."""
+    vectors = to_vectors(circles.lon, circles.lat).T
+    chord_max = 2 * np.sin(np.radians(circles.radius.max(initial=0)) / 2)
+    first, second = cKDTree(vectors).query_pairs(chord_max, output_type="ndarray").T
+    chord = np.linalg.norm(vectors[first] - vectors[second], axis=1)
+    separation = 2 * np.degrees(np.arcsin(chord / 2))
+    smaller = np.minimum(circles.radius[first], circles.radius[second])
+    names = circles.names[first]
+    same_name = (names == circles.names[second]) & (names != "")
+    same = separation < np.where(same_name, 1, MERGE_FRACTION) * smaller
+    shape = (circles.size, circles.size)
+    graph = coo_array((same[same], (first[same], second[same])), shape=shape)
+    return connected_components(graph, directed=False)[1]
+
+
+def _merge(circles):
+    """Merge circles to one, which holds them.
+
+    Its diameter joins those two that reach furthest apart (one circle, if it holds all
+    others), and is enlarged if a third reaches out.
+    """
+    if circles.size == 1:
+        return circles
+    ordered = _sort(circles)
+    vectors = to_vectors(ordered.lon, ordered.lat).T
+    radius = np.radians(ordered.radius)
+    separation = get_separation(vectors[:, np.newaxis], vectors)
+    reach = separation + radius[:, np.newaxis] + radius
+    first, second = np.unravel_index(np.argmax(reach), reach.shape)
+    step = (reach[first, second] / 2 - radius[first]) if first != second else 0
+    center = _move(vectors[first], vectors[second], step)
+    radius = np.degrees(np.max(get_separation(center, vectors) + radius))
+    return Circles(
+        np.degrees(np.arctan2(center[1:2], center[:1])) % 360,
+        np.degrees(np.arctan2(center[2:], np.hypot(*center[:2])))[:1],
+        np.array([radius]),
+        np.array([_join_names(circles)], dtype=object),
+        np.array([join_origins(*circles.origins)], dtype=object),
+    )
+
+
+def _join_names(circles):
+    """Names in the first catalogue that has one."""
+    named = circles.take(circles.names != "")
+    names = named.names[named.origins == named.origins[0]] if named.size else []
+    return " / ".join(dict.fromkeys(names))
+
+
+def join_origins(*origins):
+    """Join origins, each of which may be several, without duplicates."""
+    parts = (_ for text in origins for _ in text.split(", ") if _)
+    return ", ".join(dict.fromkeys(parts))
+
+
+def get_separation(first, second):
+    """Separation of unit vectors of shape (..., 3), in rad."""
+    return 2 * np.arcsin(np.clip(np.linalg.norm(first - second, axis=-1) / 2, 0, 1))
+
+
+def _move(start, end, angle):
+    """Move a unit vector by an angle, in rad, towards another one."""
+    direction = end - (start @ end) * start
+    norm = np.linalg.norm(direction)
+    direction = direction / norm if norm > 0 else direction
+    return np.cos(angle) * start + np.sin(angle) * direction
+
+
+def find_touching(pointings, fov_radius, centers, radii):
+    """Find which circles touch which fields of view.
+
+    Parameters
+    ----------
+    pointings : `~numpy.ndarray`
+        Unit vectors. Shape (3, n_pointings).
+    fov_radius : float
+        Radius of the fields of view, in deg.
+    centers : `~numpy.ndarray`
+        Unit vectors. Shape (3, n).
+    radii : `~numpy.ndarray`
+        Radii of the circles, in deg. Shape (n,).
+
+    Returns
+    -------
+    touching : `~numpy.ndarray`
+        Boolean array of shape (n_pointings, n).
+    """
+    reach = np.radians(np.minimum(fov_radius + radii, 180))
+    return pointings.T @ centers >= np.cos(reach)
+
+
+def find_touching_any(pointings, fov_radius, centers, radii):
+    """Find the circles that touch any of the fields of view, as `find_touching`.
+
+    Needs little memory, whatever the numbers of pointings and circles. Shape (n,).
+    """
+    reach = np.radians(np.minimum(fov_radius + radii, 180))
+    chord, _ = cKDTree(pointings.T).query(centers.T)
+    return chord <= 2 * np.sin(reach / 2)
