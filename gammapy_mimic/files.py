@@ -1,11 +1,13 @@
-"""Write files completely or not at all."""
+"""Write files and folders completely or not at all."""
 
 import contextlib
 import os
+import re
+import shutil
 
 from gammapy.utils.scripts import make_path
 
-__all__ = ["replace_file"]
+__all__ = ["remove_leftovers", "replace_file", "replace_folder"]
 
 
 @contextlib.contextmanager
@@ -39,3 +41,53 @@ def replace_file(path, overwrite=False):
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replace_folder(path):
+    """Give a folder to fill, and put it in place when that went well.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        Folder. What it has is replaced.
+
+    Yields
+    ------
+    temporary : `~pathlib.Path`
+        New folder beside it.
+    """
+    path = make_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.with_name(f".{path.name}-{os.getpid()}")
+    old = folder.with_name(f"{folder.name}-old")
+    folder.mkdir()
+    try:
+        yield folder
+        if path.exists():
+            path.rename(old)
+        folder.rename(path)
+    except BaseException:
+        if old.exists():
+            old.rename(path)
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_leftovers(path):
+    """Remove what is left beside a path by a process that was killed.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        File or folder that was to be written.
+    """
+    path = make_path(path)
+    name = re.escape(path.name)
+    for leftover in path.parent.glob(f".*{path.name}*"):
+        if re.fullmatch(rf"\.{name}-\d+(-old)?", leftover.name):
+            shutil.rmtree(leftover)
+        elif re.fullmatch(rf"\.\d+-{name}", leftover.name):
+            leftover.unlink()

@@ -6,6 +6,7 @@ import os
 import shutil
 import warnings
 import zlib
+from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
@@ -20,7 +21,7 @@ from gammapy.utils.pbar import progress_bar
 from gammapy.utils.scripts import make_path
 from gammapy.utils.time import time_ref_from_dict
 
-from .files import replace_file
+from .files import replace_file, replace_folder
 from .observation import (
     INDEX_HEADER,
     IRF_NAMES,
@@ -32,6 +33,7 @@ from .parallel import run_parallel
 from .version import __version__
 
 __all__ = [
+    "DatastoreWriter",
     "find_broken_files",
     "open_datastore",
     "remove_datastore",
@@ -74,31 +76,105 @@ def write_datastore(observations, path, irfs="link", overwrite=False):
     FileExistsError
         If the folder has content and may not be replaced.
     """
-    if irfs not in ("link", "copy"):
-        raise ValueError(f"Invalid irfs: {irfs!r}. Choose from ('link', 'copy').")
-    path = make_path(path).resolve()
-    with _replace_folder(path, overwrite) as folder:
-        (folder / DATA_DIR).mkdir()
-        rows, headers = [], {}
+    with DatastoreWriter.open(path, irfs, overwrite) as writer:
         if hasattr(observations, "__len__"):
             observations = progress_bar(observations, desc="Write datastore")
         for observation in observations:
-            obs_id = observation.obs_id
-            if obs_id in headers:
-                raise ValueError(f"OBS_ID {obs_id} is there more than once.")
-            file_name = f"obs_id_{obs_id:06d}.fits"
-            hdu_list, links = _make_hdu_list(observation, copy_irfs=irfs == "copy")
-            hdu_list.writeto(folder / DATA_DIR / file_name)
-            header = hdu_list["EVENTS"].header
-            headers[obs_id] = {**header, "EVENT_COUNT": header["NAXIS2"]}
-            rows += _index_written(obs_id, file_name, hdu_list)
-            rows += [_index_link(obs_id, name, _, path) for name, _ in links.items()]
-        if not rows:
-            raise ValueError("There are no observations to write.")
+            writer.add(writer.write(observation))
 
-        _make_hdu_table(rows).write(folder / DataStore.DEFAULT_HDU_TABLE)
-        obs_table = make_obs_table(list(headers.values()))
-        obs_table.write(folder / DataStore.DEFAULT_OBS_TABLE)
+
+class WrittenObservation(NamedTuple):
+    """What the index of a datastore says of an observation."""
+
+    header: dict
+    """Header of the event list, with ``EVENT_COUNT``."""
+    rows: list
+    """Rows of the HDU index."""
+
+
+class DatastoreWriter:
+    """Writer of a datastore in the making, see `DatastoreWriter.open`."""
+
+    def __init__(self, folder, path, irfs):
+        self.folder = folder
+        self.path = path
+        self.irfs = irfs
+        self._written = {}
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path, irfs="link", overwrite=False):
+        """Give a writer, and put the store in place when the block went well.
+
+        Parameters
+        ----------
+        path, irfs, overwrite
+            As for `write_datastore`.
+
+        Yields
+        ------
+        writer : `DatastoreWriter`
+            Writer.
+        """
+        if irfs not in ("link", "copy"):
+            raise ValueError(f"Invalid irfs: {irfs!r}. Choose from ('link', 'copy').")
+        path = make_path(path).resolve()
+        with _replace_datastore(path, overwrite) as folder:
+            writer = cls(folder, path, irfs)
+            yield writer
+            writer._write_index()
+
+    def write(self, observation):
+        """Write the file of an observation, also in another process.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Observation.
+
+        Returns
+        -------
+        written : `WrittenObservation`
+            What to `add` to the index.
+
+        Raises
+        ------
+        ValueError
+            If the OBS_ID is there.
+        """
+        obs_id = observation.obs_id
+        if obs_id in self._written:
+            raise ValueError(f"OBS_ID {obs_id} is there more than once.")
+        file_name = f"obs_id_{obs_id:06d}.fits"
+        hdu_list, links = _make_hdu_list(observation, copy_irfs=self.irfs == "copy")
+        path = self.folder / DATA_DIR / file_name
+        # astropy made the headers from values, and would check each card anew
+        hdu_list.writeto(path, output_verify="ignore")
+        header = hdu_list["EVENTS"].header
+        rows = [
+            *_index_written(obs_id, file_name, hdu_list),
+            *(_index_link(obs_id, name, _, self.path) for name, _ in links.items()),
+        ]
+        return WrittenObservation({**header, "EVENT_COUNT": header["NAXIS2"]}, rows)
+
+    def add(self, written):
+        """Add a written observation to the index.
+
+        Parameters
+        ----------
+        written : `WrittenObservation`
+            What `write` returned.
+        """
+        self._written[written.header["OBS_ID"]] = written
+
+    def _write_index(self):
+        if not self._written:
+            raise ValueError("There are no observations to write.")
+        written = self._written.values()
+        hdu_table = _make_hdu_table([row for _ in written for row in _.rows])
+        hdu_table.write(self.folder / DataStore.DEFAULT_HDU_TABLE)
+        obs_table = make_obs_table([_.header for _ in written])
+        obs_table.write(self.folder / DataStore.DEFAULT_OBS_TABLE)
 
 
 def write_observation(observation, path, overwrite=False):
@@ -127,25 +203,12 @@ def write_observation(observation, path, overwrite=False):
 
 
 @contextlib.contextmanager
-def _replace_folder(path, overwrite):
+def _replace_datastore(path, overwrite):
     """Give a folder to fill, and put it in place of the path when that went well."""
     _check_folder(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = path.with_name(f".{path.name}-{os.getpid()}")
-    old = folder.with_name(f"{folder.name}-old")
-    folder.mkdir()
-    try:
+    with replace_folder(path) as folder:
+        (folder / DATA_DIR).mkdir()
         yield folder
-        if path.exists():
-            path.rename(old)
-        folder.rename(path)
-    except BaseException:
-        if old.exists():
-            old.rename(path)
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_folder(path, overwrite):
@@ -339,8 +402,7 @@ def write_background(datastore, path, templates, labels=None, overwrite=False):
     if missing or not labels:
         raise ValueError(f"There is no template for {missing or 'any observation'}.")
     path = make_path(path).resolve()
-    with _replace_folder(path, overwrite) as folder:
-        (folder / DATA_DIR).mkdir()
+    with _replace_datastore(path, overwrite) as folder:
         rows, written = [], {}
         for obs_id, label in progress_bar(labels.items(), desc="Write backgrounds"):
             observation = datastore.obs(obs_id, required_irf="all-optional")
@@ -350,7 +412,8 @@ def write_background(datastore, path, templates, labels=None, overwrite=False):
                     rows.append(_index_link(obs_id, name, location, path))
             location = get_hdu(observation, "events")
             header = fits.getheader(location.path(), location.hdu_name)
-            key = label, _reads_reversed(header)
+            is_2d = templates[label].has_offset_axis
+            key = label, not is_2d and _reads_reversed(header)
             if key not in written:
                 irf = _to_gadf_alignment(templates[label], header)
                 suffix = "_reversed" if key[1] else ""

@@ -33,6 +33,7 @@ __all__ = [
     "replace_parts",
 ]
 
+HEADER_ATTRIBUTE = "_events_header"
 IRF_NAMES = ("aeff", "edisp", "psf", "bkg", "rad_max")
 
 OBS_TABLE_COLUMNS = {
@@ -121,6 +122,8 @@ def load_events_file(observation, with_events=True):
         return {}
     if not isinstance(events, HDULocation):
         return events.table.meta
+    if not with_events and HEADER_ATTRIBUTE in observation.__dict__:
+        return observation.__dict__[HEADER_ATTRIBUTE]
 
     with fits.open(events.path(), memmap=False) as hdu_list:
         hdu = hdu_list[events.hdu_name]
@@ -130,6 +133,7 @@ def load_events_file(observation, with_events=True):
         if isinstance(gti, HDULocation) and gti.path() == events.path():
             observation._gti = GTI.from_table_hdu(hdu_list[gti.hdu_name])
 
+    observation.__dict__[HEADER_ATTRIBUTE] = header
     # what is in memory may be other than what is on disk
     if "_pointing" not in observation.__dict__:
         observation._pointing = FixedPointingInfo.from_fits_header(header)

@@ -284,6 +284,29 @@ class MimicPlan:
         pairs = zip(rows["OBS_ID"], rows["OFF_OBS_ID"], strict=True)
         return {int(obs_id): int(off) for obs_id, off in pairs if off != NO_PARTNER}
 
+    def write_questionable(self, path, overwrite=False):
+        """Write the table of `questionable`, with ``OBS_ID`` and ``REASON``.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            File, ECSV or FITS.
+        overwrite : bool, optional
+            Whether to replace an existing file. Default is False.
+
+        Raises
+        ------
+        FileExistsError
+            If the file exists and may not be replaced.
+        """
+        table = Table(
+            rows=self.questionable or None,
+            names=["OBS_ID", "REASON"],
+            dtype=[int, "U10"],
+        )
+        with replace_file(path, overwrite) as temporary:
+            table.write(temporary)
+
     def plot(self, ax=None):
         """Plot the plan: the partner of every target in every set.
 
@@ -475,6 +498,8 @@ def _validate(table):
     for name, (dtype, unit) in COLUMNS.items():
         result[name] = _get_column(table, name, dtype)
         result[name].unit = unit
+        if dtype is float:
+            result[name].info.format = ".4g"
     has_partner = result["OFF_OBS_ID"] != NO_PARTNER
     result["STATUS"][~has_partner] = "no_mimic"
 

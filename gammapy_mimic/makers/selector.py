@@ -129,11 +129,14 @@ class KLBackgroundSelector(ObservationMaker):
             self._index = self._make_index(self.off_observations)
         return self._index
 
-    def make_index(self, n_jobs=None, parallel_backend=None):
+    def make_index(self, path=None, n_jobs=None, parallel_backend=None):
         """Make the index now, in parallel if asked to.
 
         Parameters
         ----------
+        path : str or `~pathlib.Path`, optional
+            File to keep the index in. If it exists, only what is new is read. It is
+            made anew for other bins or exclusion regions, and if it is not valid.
         n_jobs : int, optional
             Number of processes. Default is that of `gammapy.utils.parallel`, 1.
         parallel_backend : {"multiprocessing", "ray"}, optional
@@ -144,10 +147,26 @@ class KLBackgroundSelector(ObservationMaker):
         index : `~gammapy_mimic.index.OffIndex`
             Index of the OFF observations.
         """
-        self._index = self._make_index(
+        known = self._read_index(path)
+        make = self._make_index if known is None else known.update
+        self._index = make(
             self.off_observations, n_jobs=n_jobs, parallel_backend=parallel_backend
         )
+        if path is not None:
+            self._index.write(path, overwrite=True)
         return self._index
+
+    def _read_index(self, path):
+        """Read the index from a file, None if it has to be made anew."""
+        if path is None or not make_path(path).exists():
+            return None
+        try:
+            index = OffIndex.read(path)
+            self._check_index(index)
+        except ValueError as error:
+            log.warning(f"Making the index {path} anew: {error}")
+            return None
+        return index
 
     def rank(self, observation, path=None):
         """Rank the OFF observations for a target.
