@@ -16,11 +16,11 @@ from astropy.table import Table
 from gammapy.data import DataStore, Observations
 
 from gammapy_mimic import KLBackgroundSelector
-from gammapy_mimic.analysis import reduce_fov_background
 from gammapy_mimic.estimators import measure_significance, stack_significance
 from gammapy_mimic.makers.selector import replace_background
 from gammapy_mimic.query import query_obs_table
 from gammapy_mimic.random import random_generator
+from gammapy_mimic.reduction import reduce_fov_background
 
 N_PARTNERS = 10
 N_DRAWS = 3

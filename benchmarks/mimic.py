@@ -24,11 +24,11 @@ from gammapy.makers import (
 from gammapy.maps import MapAxis, WcsGeom
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.analysis import get_center
 from gammapy_mimic.fov import rotate_fov
 from gammapy_mimic.io import write_datastore
 from gammapy_mimic.plan import MimicPlan
 from gammapy_mimic.query import query_obs_table
+from gammapy_mimic.reduction import get_center
 from gammapy_mimic.simulate import simulate_datastore
 
 N_REPEAT = 5

@@ -11,7 +11,6 @@ from gammapy.maps import Map, MapAxis, WcsGeom
 from numpy.testing import assert_allclose
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.analysis import get_center, reduce_fov_background
 from gammapy_mimic.estimators import (
     SignificanceDistribution,
     make_significance_table,
@@ -19,6 +18,7 @@ from gammapy_mimic.estimators import (
     stack_significance,
 )
 from gammapy_mimic.plan import MimicPlan
+from gammapy_mimic.reduction import get_center, reduce_fov_background
 from gammapy_mimic.simulate import make_irfs, simulate_observations
 from gammapy_mimic.visualization import (
     plot_significance,

@@ -12,11 +12,11 @@ from gammapy.maps import MapAxis, WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.analysis import reduce_fov_background
 from gammapy_mimic.estimators import measure_significance
 from gammapy_mimic.io import find_broken_files, write_datastore
 from gammapy_mimic.plan import MimicPlan
 from gammapy_mimic.query import query_obs_table
+from gammapy_mimic.reduction import reduce_fov_background
 
 
 def make_plan(store, query, **kwargs):

@@ -5,9 +5,15 @@ from gammapy.data import Observation, Observations
 
 from ..io import write_observation
 from ..makers import MimicMaker
-from .options import alignment_option, background_option, time_option
+from ..observation import get_fixed_pointing
+from .options import (
+    alignment_option,
+    background_option,
+    scramble_options,
+    time_option,
+)
 
-__all__ = ["convert"]
+__all__ = ["check_field", "convert", "read_observation"]
 
 
 @click.command()
@@ -17,19 +23,25 @@ __all__ = ["convert"]
 @background_option
 @alignment_option
 @time_option
+@scramble_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-def convert(target, off, out, background, alignment, time, overwrite):
+def convert(target, off, out, background, alignment, time, scrambler, overwrite):
     """Make the mimic of the observation TARGET from OFF, and write it to OUT.
 
-    TARGET and OFF are DL3 files with events and GTI, as a rule with IRFs.
+    TARGET and OFF are DL3 files with events and GTI, as a rule with IRFs. A source in
+    the field of OFF is hidden in its background with --region, before the events are
+    moved: at its own position on the sky, not at that of the target.
     """
-    target_observation, off_observation = map(_read, (target, off))
+    target_observation, off_observation = map(read_observation, (target, off))
+    if scrambler is not None:
+        check_field(scrambler, off_observation)
     maker = MimicMaker(
         Observations([off_observation]),
         {target_observation.obs_id: off_observation.obs_id},
         alignment=alignment,
         time=time,
         background=background,
+        scramble=scrambler,
     )
     mimic = maker.make_observation(target_observation)
     write_observation(mimic, out, overwrite=overwrite)
@@ -39,9 +51,49 @@ def convert(target, off, out, background, alignment, time, overwrite):
     )
 
 
-def _read(path):
+def read_observation(path):
+    """Read an observation from a file.
+
+    Parameters
+    ----------
+    path : str
+        File.
+
+    Returns
+    -------
+    observation : `~gammapy.data.Observation`
+        Observation.
+
+    Raises
+    ------
+    OSError
+        If there is no observation in the file.
+    """
     try:
         return Observation.read(path)
     # a damaged file makes astropy raise nearly anything
     except Exception as error:
         raise OSError(f"Cannot read an observation from {path}: {error}") from error
+
+
+def check_field(scrambler, observation):
+    """Raise an error if a maker has no region in the field of view.
+
+    Parameters
+    ----------
+    scrambler : `~gammapy_mimic.ScrambleMaker`
+        Maker.
+    observation : `~gammapy.data.Observation`
+        Observation.
+
+    Raises
+    ------
+    ValueError
+        If there are regions, but none in the field of view.
+    """
+    if scrambler.regions is not None and not scrambler.find_regions(observation):
+        pointing = get_fixed_pointing(observation).icrs.to_string(precision=3)
+        raise ValueError(
+            f"No region is in the field of view of OBS_ID {observation.obs_id}, which "
+            f"points to RA, DEC {pointing} deg. There is nothing to scramble."
+        )

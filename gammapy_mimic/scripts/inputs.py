@@ -3,24 +3,18 @@
 import functools
 from typing import NamedTuple
 
-import astropy.units as u
 import click
-from astropy.coordinates import Angle, SkyCoord
 from astropy.table import Table
 from gammapy.data import DataStore
-from gammapy.utils.scripts import make_path
-from regions import CircleSkyRegion, Regions
 
 from ..criteria import MatchCriteria
-from ..index import OffIndex
 from ..io import find_broken_files, open_datastore, select_datastore
 from ..makers import KLBackgroundSelector
 from ..query import query_obs_table
 from ..ranking import KL_MAX
-from ..sky_regions import check_regions, regions_to_text
-from .options import IntList, KeyValue, n_jobs_option
+from .options import IntList, KeyValue, Region, n_jobs_option
 
-__all__ = ["Inputs", "Region", "input_options", "make_selector", "selector_options"]
+__all__ = ["Inputs", "input_options", "make_selector", "selector_options"]
 
 
 class Inputs(NamedTuple):
@@ -37,31 +31,6 @@ class Inputs(NamedTuple):
         return self.target_store.get_observations(
             self.target_store.obs_table["OBS_ID"], required_irf="all-optional"
         )
-
-
-class Region(click.ParamType):
-    """A circle as RA,DEC,RADIUS (in deg, or with units), or a ds9 region file."""
-
-    name = "RA,DEC,RADIUS|FILE"
-
-    def convert(self, value, param, ctx):
-        """Convert the text of an argument to a list of regions."""
-        if not isinstance(value, str):
-            return value
-        parts = value.split(",")
-        if len(parts) == 3:
-            try:
-                lon, lat, radius = (Angle(_, unit="deg") for _ in parts)
-            except (ValueError, u.UnitsError) as error:
-                self.fail(f"{value!r} is not RA,DEC,RADIUS: {error}", param)
-            return [CircleSkyRegion(SkyCoord(lon, lat), radius)]
-        path = make_path(value)
-        if not path.is_file():
-            self.fail(f"{value!r} is neither RA,DEC,RADIUS nor a region file", param)
-        try:
-            return list(Regions.read(path, format="ds9"))
-        except Exception as error:
-            self.fail(f"cannot read regions from {value!r}: {error}", param)
 
 
 def input_options(function):
@@ -169,37 +138,9 @@ def make_selector(off_store, selector_options, index_path=None, n_jobs=1, **kwar
     selector : `~gammapy_mimic.KLBackgroundSelector`
         Selector.
     """
-    path = None if index_path is None else make_path(index_path)
-    index = _read_index(path, selector_options["exclusion_regions"])
-    if index is None:
-        selector = KLBackgroundSelector(off_store, **selector_options, **kwargs)
-        selector.make_index(n_jobs=n_jobs)
-    else:
-        selector = KLBackgroundSelector(
-            off_store,
-            index=index.update(off_store, n_jobs=n_jobs),
-            **selector_options,
-            **kwargs,
-        )
-    if path is not None:
-        selector.index.write(path, overwrite=True)
+    selector = KLBackgroundSelector(off_store, **selector_options, **kwargs)
+    selector.make_index(index_path, n_jobs=n_jobs)
     return selector
-
-
-def _read_index(path, exclusion_regions):
-    """Read the index, None if there is no such file or another one is needed."""
-    if path is None or not path.exists():
-        return None
-    try:
-        index = OffIndex.read(path)
-    except ValueError as error:
-        click.echo(f"Making the index anew: {error}", err=True)
-        return None
-    expected = regions_to_text(check_regions(exclusion_regions))
-    if regions_to_text(index.exclusion_regions) != expected:
-        click.echo("Making the index anew: other exclusion regions", err=True)
-        return None
-    return index
 
 
 def _select(store, kind, obs_ids, query):

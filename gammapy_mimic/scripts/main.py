@@ -11,8 +11,11 @@ from ..version import __version__
 from .background import background
 from .convert import convert
 from .demo import demo
+from .exclusions import exclusions
 from .make import make
 from .rank import rank
+from .run import init, run
+from .scramble import scramble
 
 __all__ = ["cli", "main"]
 
@@ -30,7 +33,18 @@ def cli(debug, quiet):
     mpl.use("agg")
 
 
-for command in (background, convert, demo, make, rank):
+COMMANDS = (
+    background,
+    convert,
+    demo,
+    exclusions,
+    init,
+    make,
+    rank,
+    run,
+    scramble,
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 

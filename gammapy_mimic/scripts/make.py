@@ -1,22 +1,20 @@
 """``gammapy-mimic make``: from a DL3 datastore to mimic datastores."""
 
-import contextlib
 from pathlib import Path
 
 import click
 import matplotlib.pyplot as plt
-from astropy.table import Table
 from gammapy.data import DataStore
 
-from ..analysis import reduce_fov_background
+from ..archive import write_mimic_sets
 from ..estimators import (
     make_significance_table,
     measure_significance,
     stack_significance,
 )
-from ..io import remove_datastore, write_datastore
-from ..makers import MimicMaker
+from ..io import remove_datastore
 from ..plan import MimicPlan
+from ..reduction import reduce_fov_background
 from ..visualization import plot_significance, plot_significance_distributions
 from .inputs import input_options, make_selector, selector_options
 from .options import (
@@ -157,43 +155,31 @@ def make_mimic_sets(
     **kw : dict
         Options of `~gammapy_mimic.MimicMaker`.
     """
-    with _remove_on_error(outdir) as written:
-        for mimic_set in plan.sets:
-            maker = MimicMaker(off_store, plan, mimic_set=mimic_set, **kw)
-            treated = [_ for _ in observations if maker.can_make(_)]
-            mimics = maker.make_observations(treated, n_jobs=n_jobs)
-            path = outdir / f"mimic_{mimic_set}"
-            is_new = not path.exists()
-            write_datastore(mimics, path, irfs=irfs, overwrite=overwrite)
-            click.echo(f"Wrote {path}: {len(mimics)} observations")
-            if is_new:
-                written.append(path)
+    is_new = not outdir.exists()
+    try:
+        paths = write_mimic_sets(
+            observations,
+            off_store,
+            plan,
+            outdir,
+            irfs=irfs,
+            overwrite=overwrite,
+            n_jobs=n_jobs,
+            **kw,
+        )
+    except BaseException:
+        if is_new and outdir.exists():
+            outdir.rmdir()
+        raise
+    for mimic_set, path in paths.items():
+        click.echo(f"Wrote {path}: {len(plan.partners(mimic_set))} observations")
     for path in _get_other_sets(outdir, plan.sets):
         remove_datastore(path)
 
     plan.write(outdir / "plan.ecsv", overwrite=overwrite)
-    questionable = Table(
-        rows=plan.questionable or None, names=["OBS_ID", "REASON"], dtype=[int, "U10"]
-    )
-    questionable.write(outdir / "questionable.ecsv", overwrite=overwrite)
+    plan.write_questionable(outdir / "questionable.ecsv", overwrite=overwrite)
     for obs_id, reason in plan.questionable:
         click.echo(f"Questionable: OBS_ID {obs_id}, {reason}")
-
-
-@contextlib.contextmanager
-def _remove_on_error(outdir):
-    """Take the stores back that were written before something went wrong."""
-    is_new = not outdir.exists()
-    outdir.mkdir(parents=True, exist_ok=True)
-    written = []
-    try:
-        yield written
-    except BaseException:
-        for path in written:
-            remove_datastore(path)
-        if is_new:
-            outdir.rmdir()
-        raise
 
 
 def reduce_mimic_sets(

@@ -1,18 +1,27 @@
 """Options that several commands share."""
 
+import functools
+
+import astropy.units as u
 import click
 import yaml
+from astropy.coordinates import Angle, SkyCoord
+from gammapy.utils.scripts import make_path
+from regions import CircleSkyRegion
 
-from ..makers import MimicMaker
+from ..exclusion import ExclusionRegions
+from ..makers import MimicMaker, ScrambleMaker
 
 __all__ = [
     "IntList",
     "KeyValue",
+    "Region",
     "alignment_option",
     "background_option",
     "n_jobs_option",
     "n_sets_option",
     "random_state_option",
+    "scramble_options",
     "time_option",
 ]
 
@@ -48,6 +57,34 @@ class KeyValue(click.ParamType):
             return name.strip().replace("-", "_"), yaml.safe_load(text)
         except yaml.YAMLError as error:
             self.fail(f"{text!r} is not a value: {error}", param)
+
+
+class Region(click.ParamType):
+    """A circle as RA,DEC,RADIUS (in deg, or with units), or a ds9 region file."""
+
+    name = "RA,DEC,RADIUS|FILE"
+
+    def convert(self, value, param, ctx):
+        """Convert the text of an argument to a list of regions."""
+        if not isinstance(value, str):
+            return value
+        parts = value.split(",")
+        if len(parts) == 3:
+            try:
+                lon, lat, radius = (Angle(_, unit="deg") for _ in parts)
+                return [CircleSkyRegion(SkyCoord(lon, lat), radius)]
+            except (ValueError, u.UnitsError) as error:
+                self.fail(f"{value!r} is not RA,DEC,RADIUS: {error}", param)
+        path = make_path(value)
+        if not path.is_file():
+            self.fail(f"{value!r} is neither RA,DEC,RADIUS nor a region file", param)
+        try:
+            regions = list(ExclusionRegions.read(path))
+        except ValueError as error:
+            self.fail(str(error), param)
+        if not regions:
+            self.fail(f"there is no region in {value!r}", param)
+        return regions
 
 
 alignment_option = click.option(
@@ -90,5 +127,44 @@ random_state_option = click.option(
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Seed of the draw of partners.",
+    help="Seed of the random numbers.",
 )
+
+
+def scramble_options(function):
+    """Add the options of `ScrambleMaker`, and pass it on, None without a region."""
+
+    @click.option(
+        "--region",
+        "regions",
+        type=Region(),
+        multiple=True,
+        help="Source to hide, where it is on the sky, in deg. Repeatable.",
+    )
+    @click.option(
+        "--method",
+        type=click.Choice(ScrambleMaker.available_methods),
+        help="How the sources are hidden.  [default: annulus]",
+    )
+    @click.option(
+        "--width", help="Half width of the annuli. Default is the radius of a region."
+    )
+    @random_state_option
+    @functools.wraps(function)
+    def command(regions, method, width, random_state, **kwargs):
+        regions = [_ for part in regions for _ in part]
+        scrambler = _make_scrambler(regions, method, width, random_state)
+        return function(scrambler=scrambler, **kwargs)
+
+    return command
+
+
+def _make_scrambler(regions, method, width, random_state):
+    if width and method not in (None, "annulus"):
+        raise click.UsageError("--width is for --method annulus.")
+    if not regions and method != "azimuth":
+        if method or width:
+            raise click.UsageError("Give --region, to say what is to be hidden.")
+        return None
+    options = {"method": method or "annulus", "width": width}
+    return ScrambleMaker(regions or None, random_state=random_state, **options)

@@ -106,7 +106,9 @@ def measure_significance(
     estimator = ExcessMapEstimator(
         correlation_radius=radius, selection_optional=[], sum_over_energy_groups=True
     )
-    maps = estimator.run(dataset)
+    # positions without OFF counts
+    with np.errstate(invalid="ignore", divide="ignore"):
+        maps = estimator.run(dataset)
     significance = maps["sqrt_ts"].sum_over_axes(keepdims=False)
     background = maps["npred_background"].sum_over_axes(keepdims=False)
 

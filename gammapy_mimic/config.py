@@ -1,0 +1,492 @@
+"""Configuration: that of Gammapy, with a section ``mimic``."""
+
+import difflib
+import json
+import logging
+from collections import deque
+from enum import Enum
+
+import astropy.units as u
+import yaml
+from gammapy.analysis import AnalysisConfig
+from gammapy.analysis.config import GammapyBaseConfig, deep_update
+from gammapy.utils.scripts import make_path, to_yaml
+from gammapy.utils.types import AngleType, PathType
+from gammapy.workflow import WorkflowConfig
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
+
+from .criteria import MatchCriteria
+from .makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
+from .ranking import KL_MAX
+
+__all__ = [
+    "ExclusionConfig",
+    "MimicAnalysisConfig",
+    "MimicConfig",
+    "MimicWorkflowConfig",
+    "OffConfig",
+    "OffSelectionConfig",
+    "ScrambleConfig",
+    "TemplateConfig",
+]
+
+
+def _make_enum(name, options):
+    return Enum(name, {str(_).upper(): _ for _ in options}, type=str)
+
+
+DistributionEnum = _make_enum(
+    "DistributionEnum", KLBackgroundSelector.available_distributions
+)
+DimensionEnum = _make_enum("DimensionEnum", KLBackgroundSelector.available_backgrounds)
+SmoothEnum = _make_enum(
+    "SmoothEnum", filter(None, KLBackgroundSelector.available_smooth)
+)
+MethodEnum = _make_enum("MethodEnum", ScrambleMaker.available_methods)
+AlignmentEnum = _make_enum("AlignmentEnum", MimicMaker.available_alignments)
+TimeEnum = _make_enum("TimeEnum", MimicMaker.available_times)
+BackgroundEnum = _make_enum(
+    "BackgroundEnum", (*MimicMaker.available_backgrounds, "template")
+)
+
+
+def _check_positive(value):
+    if value is not None and not value > 0:
+        raise ValueError("must be positive")
+    return value
+
+
+class OffConfig(GammapyBaseConfig):
+    """Which observations are OFF observations.
+
+    Attributes
+    ----------
+    datastore : path, optional
+        Datastore. Default is that of the target observations.
+    obs_ids : list of int
+        Observation IDs. Default are all that the query selects.
+    query : str, optional
+        Expression in the columns of the observation index, such as
+        ``TARGET_NAME == 'Off data'``. Default are all that are not targets.
+    index : path, optional
+        File of the `~gammapy_mimic.index.OffIndex`, made if it does not exist.
+    """
+
+    datastore: PathType | None = None
+    obs_ids: list[int] = Field(default_factory=list)
+    query: str | None = None
+    index: PathType | None = None
+
+
+class OffSelectionConfig(GammapyBaseConfig):
+    """How the OFF observation of a target is chosen.
+
+    Attributes
+    ----------
+    distribution : {"counts", "irf"}
+        What is compared, see `~gammapy_mimic.KLBackgroundSelector`.
+    kl_max : float
+        Largest KL_CORR of a good pair.
+    criteria : dict
+        Parameters of `~gammapy_mimic.criteria.MatchCriteria`.
+    randomise : bool
+        Whether to draw among the best ten, or to take the best.
+    """
+
+    distribution: DistributionEnum = "counts"
+    kl_max: PositiveFloat = KL_MAX
+    criteria: dict = Field(default_factory=dict)
+    randomise: bool = True
+
+    @field_validator("criteria")
+    @classmethod
+    def _check_criteria(cls, value):
+        MatchCriteria.create(value)
+        return value
+
+
+class ExclusionConfig(GammapyBaseConfig):
+    """Sources in the fields of targets and OFF observations.
+
+    Attributes
+    ----------
+    catalogs : list of str
+        Catalogues, see `~gammapy_mimic.exclusion.ExclusionRegions.from_catalogs`.
+    regions : path, optional
+        File with regions, in the ds9 format.
+    radius : angle
+        Radius of the region around a point source of a catalogue.
+    """
+
+    catalogs: list[str] = Field(default_factory=list)
+    regions: PathType | None = None
+    radius: AngleType = "0.3 deg"
+
+    _check_radius = field_validator("radius")(_check_positive)
+
+
+class ScrambleConfig(GammapyBaseConfig):
+    """How sources of an OFF field are hidden in its background.
+
+    Attributes
+    ----------
+    method : {"fill", "annulus", "azimuth"}
+        Method, see `~gammapy_mimic.ScrambleMaker`.
+    width : angle, optional
+        Half width of the annuli. Default is the radius of each region.
+    """
+
+    method: MethodEnum = "fill"
+    width: AngleType | None = None
+
+    _check_width = field_validator("width")(_check_positive)
+
+
+class TemplateConfig(GammapyBaseConfig):
+    """Background template that is made from the best OFF observations.
+
+    Attributes
+    ----------
+    dimension : {"2d", "3d"}
+        Dimension.
+    smooth : {"gauss", "poly", "spline"}, optional
+        Smoothing.
+    time_request : str, optional
+        Livetime to stack, such as "10 h". Default are all good observations.
+    """
+
+    dimension: DimensionEnum = "2d"
+    smooth: SmoothEnum | None = None
+    time_request: str | None = None
+
+    @field_validator("time_request")
+    @classmethod
+    def _check_time(cls, value):
+        if value is not None and not _is_positive_time(value):
+            raise ValueError("must be a positive time such as '10 h'")
+        return value
+
+
+def _is_positive_time(value):
+    try:
+        return u.Quantity(value).to_value("s") > 0
+    except (TypeError, ValueError):
+        return False
+
+
+class MimicConfig(GammapyBaseConfig):
+    """Section ``mimic`` of the configuration.
+
+    Attributes
+    ----------
+    off : `OffConfig`
+        OFF observations.
+    selection : `OffSelectionConfig`
+        How the OFF observation of a target is chosen.
+    exclusion : `ExclusionConfig`
+        Sources in the fields.
+    scramble : `ScrambleConfig`, optional
+        How sources of OFF fields are hidden. Default is not to.
+    n_sets : int
+        Number of mimic sets.
+    alignment, time : str
+        See `~gammapy_mimic.MimicMaker`.
+    background : {"off", "target", "template"}
+        Background IRF of the mimics. With "template", those of the targets are
+        replaced, too.
+    template : `TemplateConfig`
+        Template, for ``background="template"``.
+    random_state : int
+        Seed of the plan and of the scrambling.
+    write_datastore : bool
+        Whether to write the mimic sets as datastores.
+    """
+
+    off: OffConfig = OffConfig()
+    selection: OffSelectionConfig = OffSelectionConfig()
+    exclusion: ExclusionConfig = ExclusionConfig()
+    scramble: ScrambleConfig | None = None
+    n_sets: PositiveInt = 5
+    alignment: AlignmentEnum = "auto"
+    time: TimeEnum = "target"
+    background: BackgroundEnum = "off"
+    template: TemplateConfig = TemplateConfig()
+    random_state: NonNegativeInt = 0
+    write_datastore: bool = True
+
+
+class _ConfigWithMimic(GammapyBaseConfig):
+    """What Gammapy's configurations lack: the section, and errors that name the key."""
+
+    mimic: MimicConfig | None = None
+
+    @classmethod
+    def read(cls, path):
+        """Read from a YAML file.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            File.
+
+        Returns
+        -------
+        config : `GammapyBaseConfig`
+            Configuration.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is not valid. Names the key and the line.
+        """
+        path = make_path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no configuration file {path}.")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not a text file: {error}") from error
+        return cls._from_text(text, str(path))
+
+    @classmethod
+    def from_yaml(cls, config_str):
+        """Create from YAML text.
+
+        Parameters
+        ----------
+        config_str : str
+            YAML text.
+
+        Returns
+        -------
+        config : `GammapyBaseConfig`
+            Configuration.
+
+        Raises
+        ------
+        ValueError
+            If the text is not valid. Names the key and the line.
+        """
+        return cls._from_text(config_str, "configuration")
+
+    @classmethod
+    def _from_text(cls, text, source):
+        try:
+            node, data = _load_yaml(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{source} is not valid YAML: {error}") from error
+        data = {} if data is None else data
+        if not isinstance(data, dict):
+            raise ValueError(f"{source} must have keys such as 'observations:'.")
+        data.pop("metadata", None)
+        try:
+            return cls(**data)
+        # Gammapy's types let a TypeError of astropy pass
+        except (ValidationError, TypeError, ValueError) as error:
+            problems = list(_find_problems(cls, data, error))
+        lines = [
+            f"{source}, line {_find_line(node, keys)}: {'.'.join(map(str, keys))}: "
+            f"{message}"
+            for keys, message in problems
+        ]
+        raise ValueError("\n".join(lines))
+
+    def to_yaml(self):
+        """Write as YAML text. Without mimics, it is one that Gammapy reads.
+
+        Returns
+        -------
+        text : str
+            YAML text.
+        """
+        data = json.loads(self.model_dump_json())
+        if self.mimic is None:
+            del data["mimic"]
+        return to_yaml(data)
+
+    def set_logging(self):
+        """Set the logging, as Gammapy does, also with a file and no mode for it.
+
+        Calls `logging.basicConfig`, which does nothing if that was done before.
+        """
+        self.general.log.level = self.general.log.level.upper()
+        logging.basicConfig(**self.general.log.model_dump(exclude_none=True))
+
+    def update(self, config=None):
+        """Update with other settings.
+
+        Parameters
+        ----------
+        config : str or `GammapyBaseConfig`
+            YAML text, or a configuration of which the values count that are not
+            defaults. In a text, those that are defaults count as well.
+
+        Returns
+        -------
+        config : `GammapyBaseConfig`
+            New configuration.
+
+        Raises
+        ------
+        TypeError
+            If it is something else.
+        """
+        if isinstance(config, str):
+            new = self.from_yaml(config).model_dump(exclude_unset=True)
+        elif isinstance(config, AnalysisConfig | WorkflowConfig):
+            new = config.model_dump(exclude_defaults=True)
+        else:
+            raise TypeError(
+                f"config must be YAML text or a configuration, got {config!r}"
+            )
+        return type(self)(**deep_update(self.model_dump(exclude_defaults=True), new))
+
+
+class MimicAnalysisConfig(_ConfigWithMimic, AnalysisConfig):
+    """`~gammapy.analysis.AnalysisConfig` with a section ``mimic``.
+
+    Attributes
+    ----------
+    mimic : `MimicConfig`, optional
+        Mimics to make. Default is none: an analysis as by Gammapy alone.
+
+    Examples
+    --------
+    >>> config = MimicAnalysisConfig.read("config.yaml")  # doctest: +SKIP
+    >>> config.mimic.n_sets = 3  # doctest: +SKIP
+    """
+
+
+class MimicWorkflowConfig(_ConfigWithMimic, WorkflowConfig):
+    """`~gammapy.workflow.WorkflowConfig` with a section ``mimic``.
+
+    Attributes
+    ----------
+    mimic : `MimicConfig`, optional
+        Mimics to make, by the steps of `gammapy_mimic.workflow`.
+    """
+
+
+def _load_yaml(text):
+    """Load YAML text. The node, which knows the lines, and the data."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, None
+        _check_unique(node)
+        _keep_off(node)
+        return node, loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _check_unique(node):
+    """Raise an error for a key that is there twice, of which YAML takes the last."""
+    if isinstance(node, yaml.ScalarNode):
+        return
+    names = set()
+    for child in node.value:
+        if isinstance(node, yaml.MappingNode):
+            name, child = child
+            # the value of a key that is no scalar is a list
+            if str(name.value) in names:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {name.value!r} is there twice",
+                    problem_mark=name.start_mark,
+                )
+            names.add(str(name.value))
+        _check_unique(child)
+
+
+def _keep_off(node):
+    """Let ``off`` be a word in the section ``mimic``, and not False as in YAML 1.1."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for name, section in node.value:
+        if name.value == "mimic" and isinstance(section, yaml.MappingNode):
+            for scalar in (scalar for pair in section.value for scalar in pair):
+                if scalar.value == "off":
+                    scalar.tag = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
+
+
+def _find_problems(model, data, error):
+    """Keys and messages of what is wrong."""
+    if not isinstance(error, ValidationError):
+        yield _find_raising_key(model, data), str(error)
+        return
+    for problem in error.errors():
+        keys = [_ for _ in problem["loc"] if not _is_type_name(_)]
+        yield keys, _describe(model, keys, problem)
+
+
+def _is_type_name(name):
+    """Whether pydantic put the name of a type between the keys."""
+    return isinstance(name, str) and not name.replace("_", "").isalnum()
+
+
+def _find_raising_key(model, data):
+    """Find the key that makes the model raise something else than pydantic's error."""
+    for name, value in data.items():
+        try:
+            model(**{name: value})
+        except ValidationError:
+            continue
+        except Exception:
+            field_model = _get_field_model(model, name)
+            if field_model is not None and isinstance(value, dict):
+                return [name, *_find_raising_key(field_model, value)]
+            return [name]
+    return []
+
+
+def _get_field_model(model, name):
+    """Model of a section, None for a value."""
+    field = model.model_fields.get(name)
+    if field is None:
+        return None
+    candidates = deque([field.annotation])
+    while candidates:
+        candidate = candidates.popleft()
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+        candidates.extend(getattr(candidate, "__args__", ()))
+    return None
+
+
+def _describe(model, keys, problem):
+    if problem["type"] == "extra_forbidden":
+        for name in keys[:-1]:
+            model = _get_field_model(model, name)
+        options = list(model.model_fields)
+        close = difflib.get_close_matches(str(keys[-1]), options, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return f"unknown key.{hint} Choose from {options}."
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{message}, got {problem['input']!r}"
+
+
+def _find_line(node, keys):
+    """Line of a key in the file, or of the deepest section of it that is there."""
+    line = 1
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            pairs = {name.value: (name, value) for name, value in node.value}
+            if str(key) not in pairs:
+                break
+            name, node = pairs[str(key)]
+            line = name.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+    return line

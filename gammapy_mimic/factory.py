@@ -1,0 +1,245 @@
+"""Makers from a configuration."""
+
+import contextlib
+import functools
+
+from astropy.coordinates import SkyCoord
+from gammapy.data import Observations
+
+from .criteria import MatchCriteria
+from .exclusion import ExclusionRegions
+from .io import open_datastore, select_datastore
+from .makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
+from .observation import get_fixed_pointing
+from .query import query_obs_table
+
+__all__ = ["MakerFactory", "check_observations", "naming_key"]
+
+
+_NOTHING_TO_SCRAMBLE = (
+    "mimic.scramble: there is no source to hide in the fields. Set mimic.exclusion, or "
+    "leave scramble out."
+)
+
+
+@contextlib.contextmanager
+def naming_key(key):
+    """Put the key of the configuration before the message of an error.
+
+    Parameters
+    ----------
+    key : str
+        Key, such as "mimic.off.query".
+    """
+    try:
+        yield
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        message = error.args[0] if isinstance(error, KeyError) else error
+        raise ValueError(f"{key}: {message}") from error
+
+
+def check_observations(observations):
+    """Raise an error if no target observation is selected.
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.Observations`
+        Target observations.
+    """
+    if not observations:
+        raise ValueError(
+            "observations: no observation is selected. See datastore, obs_ids, "
+            "obs_file, obs_cone, obs_time and required_irf."
+        )
+
+
+class MakerFactory:
+    """OFF observations and makers that a configuration stands for.
+
+    Parameters
+    ----------
+    config : `~gammapy_mimic.config.MimicAnalysisConfig`
+        Configuration with a section ``mimic``.
+    observations : `~gammapy.data.Observations`
+        Target observations.
+
+    Raises
+    ------
+    ValueError
+        If the configuration has no such section, there is no target observation, or
+        no source to scramble.
+    """
+
+    def __init__(self, config, observations):
+        if getattr(config, "mimic", None) is None:
+            raise ValueError("The configuration has no section 'mimic'.")
+        check_observations(observations)
+        exclusion, scramble = config.mimic.exclusion, config.mimic.scramble
+        has_exclusion = bool(exclusion.catalogs or exclusion.regions)
+        if scramble and scramble.method != "azimuth" and not has_exclusion:
+            raise ValueError(_NOTHING_TO_SCRAMBLE)
+        self.config = config
+        self.observations = observations
+
+    @functools.cached_property
+    def off_datastore(self):
+        """OFF observations (`~gammapy.data.DataStore`)."""
+        config = self.config.mimic.off
+        path = config.datastore or self.config.observations.datastore
+        with naming_key("mimic.off.datastore"):
+            datastore = open_datastore(path)
+        table = datastore.obs_table
+        if config.query is not None:
+            with naming_key("mimic.off.query"):
+                table = query_obs_table(table, config.query)
+        obs_ids = table["OBS_ID"].tolist()
+        if config.obs_ids:
+            missing = sorted(set(config.obs_ids) - set(obs_ids))
+            if missing:
+                raise ValueError(
+                    f"mimic.off.obs_ids: OBS_ID {missing} are not in {path}, or not "
+                    "selected by the query."
+                )
+            obs_ids = config.obs_ids
+        elif config.query is None:
+            targets = {_.obs_id for _ in self.observations}
+            obs_ids = [_ for _ in obs_ids if _ not in targets]
+        if not obs_ids:
+            raise ValueError(f"mimic.off: {path} has no observations but the targets.")
+        return select_datastore(datastore, obs_ids)
+
+    @functools.cached_property
+    def exclusion_regions(self):
+        """Sources in any field (`~gammapy_mimic.exclusion.ExclusionRegions`)."""
+        config = self.config.mimic.exclusion
+        if not (config.catalogs or config.regions):
+            return ExclusionRegions()
+        pointings = [get_fixed_pointing(_) for _ in self.observations]
+        positions = SkyCoord([*pointings, *self.off_datastore.obs_table.pointing_radec])
+        with naming_key("mimic.exclusion"):
+            return ExclusionRegions.from_catalogs(
+                positions,
+                MatchCriteria.create(self.config.mimic.selection.criteria).fov_radius,
+                catalogs=config.catalogs,
+                point_radius=config.radius,
+                regions=config.regions,
+            )
+
+    @functools.cached_property
+    def selector(self):
+        """Selector of OFF observations, with its index (`KLBackgroundSelector`)."""
+        config = self.config.mimic
+        selector = KLBackgroundSelector(
+            self.off_datastore,
+            criteria=config.selection.criteria,
+            distribution=config.selection.distribution,
+            exclusion_regions=list(self.exclusion_regions),
+            kl_max=config.selection.kl_max,
+            time_request=config.template.time_request,
+            background=config.template.dimension,
+            smooth=config.template.smooth,
+        )
+        path = config.off.index
+        if path is not None and not path.parent.is_dir():
+            raise ValueError(f"mimic.off.index: there is no folder {path.parent}.")
+        selector.make_index(path, n_jobs=self.config.general.n_jobs)
+        return selector
+
+    def make_plan(self, path=None):
+        """Make the plan that pairs targets with OFF observations.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`, optional
+            Folder to keep the ranking of each target in. Default is None.
+
+        Returns
+        -------
+        plan : `~gammapy_mimic.plan.MimicPlan`
+            Plan.
+        """
+        config = self.config.mimic
+        return self.selector.make_plan(
+            self.observations,
+            n_sets=config.n_sets,
+            randomise=config.selection.randomise,
+            random_state=config.random_state,
+            path=path,
+            n_jobs=self.config.general.n_jobs,
+        )
+
+    @property
+    def maker_options(self):
+        """Options of the `~gammapy_mimic.MimicMaker` of any set (dict)."""
+        config = self.config.mimic
+        is_template = config.background == "template"
+        return {
+            "alignment": config.alignment,
+            "time": config.time,
+            "background": self.selector if is_template else config.background,
+            "scramble": self._make_scramble_maker(),
+        }
+
+    def make_maker(self, plan, mimic_set):
+        """Make the maker of a mimic set.
+
+        Parameters
+        ----------
+        plan : `~gammapy_mimic.plan.MimicPlan`
+            Plan.
+        mimic_set : int
+            Mimic set.
+
+        Returns
+        -------
+        maker : `~gammapy_mimic.MimicMaker`
+            Maker.
+        """
+        options = self.maker_options
+        return MimicMaker(self.off_datastore, plan, mimic_set=mimic_set, **options)
+
+    def make_mimic_observations(self, plan, mimic_set):
+        """Make the mimic observations of a set.
+
+        Parameters
+        ----------
+        plan : `~gammapy_mimic.plan.MimicPlan`
+            Plan.
+        mimic_set : int
+            Mimic set.
+
+        Returns
+        -------
+        observations : `~gammapy.data.Observations`
+            Mimics of the targets that have a partner.
+        """
+        maker = self.make_maker(plan, mimic_set)
+        treated = Observations([_ for _ in self.observations if maker.can_make(_)])
+        return maker.make_observations(treated, n_jobs=self.config.general.n_jobs)
+
+    def make_target_observations(self):
+        """Make the observations to compare mimics with.
+
+        Returns
+        -------
+        observations : `~gammapy.data.Observations`
+            Target observations, with templates as background if the mimics have them.
+        """
+        if self.config.mimic.background != "template":
+            return self.observations
+        n_jobs = self.config.general.n_jobs
+        return self.selector.make_observations(self.observations, n_jobs=n_jobs)
+
+    def _make_scramble_maker(self):
+        config = self.config.mimic.scramble
+        if config is None:
+            return None
+        regions = list(self.exclusion_regions)
+        if not regions and config.method != "azimuth":
+            raise ValueError(_NOTHING_TO_SCRAMBLE)
+        return ScrambleMaker(
+            regions or None,
+            method=config.method,
+            width=config.width,
+            random_state=self.config.mimic.random_state,
+        )

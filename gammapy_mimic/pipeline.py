@@ -1,0 +1,400 @@
+"""Run an analysis into a folder, step by step, so that a second run goes on.
+
+Each step has a record in the folder ``.steps``: a hash of what its result depends on.
+A step is skipped if the hash is the same and its result is there. The record is removed
+before a step begins and written when its result is complete, so that a run can be
+killed at any moment.
+"""
+
+import contextlib
+import functools
+import json
+import logging
+import shutil
+
+import numpy as np
+from gammapy import __version__ as gammapy_version
+from gammapy.data import DataStore
+from gammapy.datasets import Datasets
+from gammapy.utils.scripts import make_path
+
+from .archive import write_mimic_sets
+from .factory import check_observations, naming_key
+from .files import remove_leftovers, replace_file, replace_folder
+from .plan import MimicPlan
+from .ranking import make_checksum
+from .sky_regions import regions_to_text
+from .version import __version__
+
+__all__ = ["StepRecords", "run_pipeline"]
+
+log = logging.getLogger(__name__)
+
+
+def run_pipeline(analysis, force=False, report=log.info):
+    """Run all steps of an analysis, or those that are not done.
+
+    The folder ``general.outdir`` gets
+
+    - ``plan.ecsv``, ``questionable.ecsv`` (targets without a good partner), the ranking
+      of each target in ``kl`` and ``exclusion.reg``
+    - ``mimic_1``, ``mimic_2`` and so on: the datastores, each with ``config.yaml``
+    - ``datasets`` and ``datasets_mimic_1`` and so on: the datasets of the targets and
+      of the mimics
+
+    An edited ``plan.ecsv`` is used as it is, as long as nothing changes that it was
+    made from.
+
+    Parameters
+    ----------
+    analysis : `~gammapy_mimic.analysis.MimicAnalysis`
+        Analysis.
+    force : bool, optional
+        Whether to do finished steps again. Default is False.
+    report : callable, optional
+        Called with a text for each step. Default is to log it.
+
+    Raises
+    ------
+    FileExistsError
+        If the result of a step would replace something that no run has made.
+    """
+    pipeline = _Pipeline(analysis, force, report)
+    if analysis.config.mimic is None:
+        report("No section mimic: datasets of the target observations alone")
+    else:
+        pipeline.run_plan()
+        pipeline.run_mimic_observations()
+    pipeline.run_datasets()
+
+
+class StepRecords:
+    """Records of the steps that are finished in a folder.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        Folder of the results.
+    force : bool, optional
+        Whether to take no step as finished. Default is False.
+    """
+
+    def __init__(self, path, force=False):
+        self.path = make_path(path)
+        self.force = force
+
+    def is_done(self, name, checksum):
+        """Whether a step is finished.
+
+        Parameters
+        ----------
+        name : str
+            Name of the step.
+        checksum : str
+            Hash of what its result depends on.
+
+        Returns
+        -------
+        is_done : bool
+            Whether that is the same as before, and the result is there.
+        """
+        if self.force:
+            return False
+        record = self._read(name)
+        outputs = record.get("outputs", [])
+        is_there = all((self.path / _).exists() for _ in outputs)
+        return record.get("checksum") == checksum and is_there
+
+    @contextlib.contextmanager
+    def step(self, name, checksum, outputs):
+        """Record a step, when its block has ended without an error.
+
+        Parameters
+        ----------
+        name, checksum
+            As for `is_done`.
+        outputs : list of str
+            Files and folders that the step makes.
+
+        Raises
+        ------
+        FileExistsError
+            If one is there that is not from an earlier run.
+        """
+        known = self._read(name).get("outputs", [])
+        foreign = [_ for _ in outputs if _ not in known and (self.path / _).exists()]
+        if foreign:
+            raise FileExistsError(
+                f"{self.path / foreign[0]} is not from an earlier run and would be "
+                "replaced. Choose another outdir, or remove it yourself."
+            )
+        self._write(name, {"checksum": None, "outputs": outputs})
+        remove_leftovers(self._get_path(name))
+        for output in outputs:
+            remove_leftovers(self.path / output)
+        yield
+        self._write(name, {"checksum": checksum, "outputs": outputs})
+
+    def remove(self, name):
+        """Remove the record of a step, and what it made.
+
+        Parameters
+        ----------
+        name : str
+            Name of the step.
+        """
+        for output in self._read(name).get("outputs", []):
+            path = self.path / output
+            remove_leftovers(path)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        self._get_path(name).unlink(missing_ok=True)
+
+    @property
+    def names(self):
+        """Names of all steps that have a record (list of str)."""
+        return sorted(_.stem for _ in self._get_path("*").parent.glob("[!.]*.json"))
+
+    def _get_path(self, name):
+        return self.path / ".steps" / f"{name}.json"
+
+    def _read(self, name):
+        try:
+            return json.loads(self._get_path(name).read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    def _write(self, name, record):
+        path = self._get_path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replace_file(path, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(record, indent=1))
+
+
+class _Pipeline:
+    """Steps of one run."""
+
+    def __init__(self, analysis, force, report):
+        self.analysis = analysis
+        self.config = analysis.config
+        self.report = report
+        self.path = make_path(self.config.general.outdir)
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"general.outdir: {self.path} is not a folder.")
+        self.records = StepRecords(self.path, force)
+        analysis.check_makers()
+        analysis.get_observations()
+        check_observations(analysis.observations)
+
+    def run_plan(self):
+        """Make the plan, the rankings and the exclusion regions."""
+        checksum = self._plan_checksum
+        if self.records.is_done("plan", checksum):
+            self.report("Plan: up to date")
+        else:
+            outputs = ["plan.ecsv", "questionable.ecsv", "kl", "exclusion.reg"]
+            with self.records.step("plan", checksum, outputs):
+                self._write_plan()
+        path = self.path / "plan.ecsv"
+        with naming_key(path):
+            self.analysis.plan = MimicPlan.read(path)
+            self._check_plan()
+
+    def _check_plan(self):
+        """Raise an error for a set without mimics, of a plan that was edited."""
+        plan, obs_ids = self.analysis.plan, self.analysis.observations.ids
+        for mimic_set in plan.sets:
+            if not {str(_) for _ in plan.partners(mimic_set)} & set(obs_ids):
+                raise ValueError(
+                    f"no target has a partner in mimic set {mimic_set}. Choose "
+                    "partners, or remove the rows of the set."
+                )
+
+    def _write_plan(self):
+        self.path.mkdir(parents=True, exist_ok=True)
+        regions = self.analysis.exclusion_regions
+        regions.write(self.path / "exclusion.reg", overwrite=True)
+        kl_path = self.path / "kl"
+        shutil.rmtree(kl_path, ignore_errors=True)
+        self.analysis.get_plan(kl_path)
+        plan = self.analysis.plan
+        plan.write_questionable(self.path / "questionable.ecsv", overwrite=True)
+        plan.write(self.path / "plan.ecsv", overwrite=True)
+        self.report(
+            f"Plan: {len(plan.sets)} mimic sets, {len(regions)} exclusion regions"
+        )
+
+    def run_mimic_observations(self):
+        """Write the mimic sets as datastores, and open them."""
+        sets = self.analysis.plan.sets if self.config.mimic.write_datastore else []
+        self._remove_others("mimic_", sets)
+        checksums = {_: self._get_mimic_checksum(_) for _ in sets}
+        todo = [_ for _ in sets if not self.records.is_done(f"mimic_{_}", checksums[_])]
+        with contextlib.ExitStack() as stack:
+            for _ in todo:
+                name = f"mimic_{_}"
+                step = self.records.step(name, checksums[_], [name])
+                stack.enter_context(step)
+            if todo:
+                self._write_mimic_sets(todo)
+        for mimic_set in sets:
+            state = "written" if mimic_set in todo else "up to date"
+            self.report(f"Mimic set {mimic_set}: {state}")
+            path = self.path / f"mimic_{mimic_set}"
+            observations = DataStore.from_dir(path).get_observations(
+                required_irf="all-optional"
+            )
+            self.analysis.mimic_observations[mimic_set] = observations
+
+    def _write_mimic_sets(self, sets):
+        factory = self.analysis.factory
+        paths = write_mimic_sets(
+            self.analysis.observations,
+            factory.off_datastore,
+            self.analysis.plan,
+            self.path,
+            sets=sets,
+            overwrite=True,
+            n_jobs=self.config.general.n_jobs,
+            **factory.maker_options,
+        )
+        for path in paths.values():
+            self.config.write(path / "config.yaml", overwrite=True)
+
+    def run_datasets(self):
+        """Reduce targets and mimics, and write their datasets."""
+        self._run_datasets("datasets", self._target_checksum, self._get_targets)
+        if self.config.mimic is None:
+            return
+        self._remove_others("datasets_mimic_", self.analysis.plan.sets)
+        for mimic_set in self.analysis.plan.sets:
+            self._run_datasets(
+                f"datasets_mimic_{mimic_set}",
+                self._get_mimic_checksum(mimic_set),
+                functools.partial(self._get_mimics, mimic_set),
+            )
+
+    def _run_datasets(self, name, observations_checksum, get_observations):
+        checksum = make_checksum(
+            observations_checksum,
+            gammapy_version,
+            self.config.datasets.model_dump_json(),
+            _stamp(self.config.datasets.background.exclusion),
+        )
+        if self.records.is_done(name, checksum):
+            self.report(f"{name}: up to date")
+            return
+        with self.records.step(name, checksum, [name]):
+            datasets = self.analysis.reduce(get_observations())
+            with replace_folder(self.path / name) as folder:
+                Datasets(datasets).write(folder / "datasets.yaml")
+        self.report(f"{name}: {len(datasets)} written")
+
+    def _get_targets(self):
+        if self.config.mimic is None:
+            return self.analysis.observations
+        return self.analysis.factory.make_target_observations()
+
+    def _get_mimics(self, mimic_set):
+        if mimic_set in self.analysis.mimic_observations:
+            return self.analysis.mimic_observations[mimic_set]
+        plan = self.analysis.plan
+        return self.analysis.factory.make_mimic_observations(plan, mimic_set)
+
+    def _remove_others(self, prefix, sets):
+        """Remove the sets of an earlier run with another plan."""
+        wanted = {f"{prefix}{_}" for _ in sets}
+        for name in self.records.names:
+            if name.startswith(prefix) and name not in wanted:
+                self.records.remove(name)
+
+    @functools.cached_property
+    def _observations_checksum(self):
+        """Hash of the target observations as they are on disk."""
+        obs_ids = self.analysis.observations.ids
+        return make_checksum(
+            obs_ids,
+            self.config.observations.obs_time.model_dump_json(),
+            _stamp_datastore(self.analysis.datastore, obs_ids),
+            __version__,
+        )
+
+    @functools.cached_property
+    def _target_checksum(self):
+        """Hash of the target observations, and of their templates."""
+        template = None
+        if self.config.mimic and self.config.mimic.background == "template":
+            template = self._template_checksum
+        return make_checksum(self._observations_checksum, template)
+
+    @functools.cached_property
+    def _off_checksum(self):
+        """Hash of the OFF observations, and of how they are compared."""
+        datastore = self.analysis.factory.off_datastore
+        table = datastore.obs_table
+        return make_checksum(
+            self.config.mimic.selection.model_dump_json(exclude={"randomise"}),
+            regions_to_text(list(self.analysis.exclusion_regions)),
+            # the index of the store has the conditions that are matched
+            [(name, table[name].tolist()) for name in table.colnames],
+            _stamp_datastore(datastore, datastore.obs_ids),
+        )
+
+    @functools.cached_property
+    def _template_checksum(self):
+        config = self.config.mimic.template
+        return make_checksum(self._off_checksum, config.model_dump_json())
+
+    @functools.cached_property
+    def _plan_checksum(self):
+        config, regions = self.config.mimic, self.analysis.exclusion_regions
+        return make_checksum(
+            self._observations_checksum,
+            self._off_checksum,
+            regions.names,
+            regions.origins,
+            config.n_sets,
+            config.random_state,
+            config.selection.randomise,
+        )
+
+    def _get_mimic_checksum(self, mimic_set):
+        """Hash of what the mimic observations of a set depend on."""
+        config = self.config.mimic
+        plan, datastore = self.analysis.plan, self.analysis.factory.off_datastore
+        partners = plan.partners(mimic_set)
+        scramble = config.scramble and (
+            config.scramble.model_dump_json(),
+            config.random_state,
+            regions_to_text(list(self.analysis.exclusion_regions)),
+        )
+        return make_checksum(
+            self._observations_checksum,
+            partners,
+            plan.seed,
+            _stamp_datastore(datastore, list(partners.values())),
+            config.alignment,
+            config.time,
+            config.background,
+            self._template_checksum if config.background == "template" else None,
+            scramble,
+        )
+
+
+def _stamp(path):
+    """Size and time of a file, None for none."""
+    if path is None or not make_path(path).exists():
+        return None
+    stat = make_path(path).stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _stamp_datastore(datastore, obs_ids):
+    """Files of observations, with their sizes and times."""
+    table = datastore.hdu_table
+    rows = np.nonzero(np.isin(table["OBS_ID"], obs_ids))[0]
+    hdus = [(name, table[name][rows].tolist()) for name in table.colnames]
+    paths = sorted({table.location_info(idx).path() for idx in rows})
+    return hdus, [(str(_), _stamp(_)) for _ in paths]

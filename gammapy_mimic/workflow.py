@@ -1,0 +1,121 @@
+"""Steps for `gammapy.workflow` that make mimics.
+
+They are there after a call of `register`:
+
+>>> from gammapy.workflow import Workflow
+>>> from gammapy_mimic import workflow
+>>> from gammapy_mimic.config import MimicWorkflowConfig
+>>> workflow.register()
+>>> config = MimicWorkflowConfig.read("config.yaml")  # doctest: +SKIP
+>>> steps = ["observations", "mimic-plan", "mimic-observations", "datasets"]
+>>> Workflow(config).run([*steps, "mimic-datasets"])  # doctest: +SKIP
+"""
+
+import copy
+
+from gammapy.workflow import WORKFLOW_STEP_REGISTRY
+from gammapy.workflow.steps import DatasetsWorkflowStep, WorkflowStepBase
+
+from .factory import MakerFactory
+
+__all__ = [
+    "MimicDatasetsWorkflowStep",
+    "MimicObservationsWorkflowStep",
+    "MimicPlanWorkflowStep",
+    "register",
+]
+
+
+class _MimicWorkflowStep(WorkflowStepBase):
+    """Step whose result becomes an attribute of the workflow."""
+
+    _products_as_workfllow_attributes = True
+
+    @property
+    def factory(self):
+        """Makers for the observations of the workflow (`MakerFactory`)."""
+        factory = getattr(self.inputs, "mimic_factory", None)
+        if factory is None or factory.observations is not self.inputs.observations:
+            factory = MakerFactory(self.config, self.inputs.observations)
+            self.inputs.mimic_factory = factory
+        return factory
+
+    def _get(self, name, step):
+        value = getattr(self.inputs, name, None)
+        if value is None:
+            raise RuntimeError(f"The step {self.tag!r} needs the step {step!r} first.")
+        return value
+
+
+class MimicPlanWorkflowStep(_MimicWorkflowStep):
+    """Pair the observations of the workflow with OFF observations.
+
+    Sets ``workflow.plan``.
+    """
+
+    tag = "mimic-plan"
+    outputs_names = ("plan",)
+
+    def _run(self):
+        self.outputs["plan"].data = self.factory.make_plan()
+
+
+class MimicObservationsWorkflowStep(_MimicWorkflowStep):
+    """Make the mimic observations.
+
+    Sets ``workflow.mimic_observations``, a dict of `~gammapy.data.Observations` by
+    mimic set. With ``background: template`` the step "datasets" has to come after it,
+    as ``workflow.observations`` get templates, too.
+    """
+
+    tag = "mimic-observations"
+    outputs_names = ("mimic_observations",)
+
+    def _run(self):
+        plan = self._get("plan", "mimic-plan")
+        factory = self.factory
+        self.outputs["mimic_observations"].data = {
+            mimic_set: factory.make_mimic_observations(plan, mimic_set)
+            for mimic_set in plan.sets
+        }
+        targets = factory.make_target_observations()
+        if targets is not factory.observations:
+            self.inputs.observations = targets
+
+
+class MimicDatasetsWorkflowStep(_MimicWorkflowStep):
+    """Reduce the mimic observations by Gammapy's step "datasets".
+
+    Sets ``workflow.mimic_datasets``, a dict of `~gammapy.datasets.Datasets` by mimic
+    set.
+    """
+
+    tag = "mimic-datasets"
+    outputs_names = ("mimic_datasets",)
+
+    def _run(self):
+        mimic_observations = self._get("mimic_observations", "mimic-observations")
+        self.outputs["mimic_datasets"].data = {
+            mimic_set: self._reduce(observations)
+            for mimic_set, observations in mimic_observations.items()
+        }
+
+    def _reduce(self, observations):
+        workflow = copy.copy(self.inputs)
+        workflow.observations = observations
+        DatasetsWorkflowStep(self.config, log=self.log).run(workflow)
+        return workflow.datasets
+
+
+STEPS = (
+    MimicPlanWorkflowStep,
+    MimicObservationsWorkflowStep,
+    MimicDatasetsWorkflowStep,
+)
+
+
+def register():
+    """Make the steps known to `gammapy.workflow`. A second call changes nothing."""
+    for step in STEPS:
+        if step not in WORKFLOW_STEP_REGISTRY:
+            WORKFLOW_STEP_REGISTRY.append(step)
