@@ -9,19 +9,19 @@ With ``$GAMMAPY_DATA`` this runs on the MSH 15-52 runs of the H.E.S.S. DL3 DR1 r
 else on simulated data.
 """
 
-import os
 import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 from astropy.coordinates import SkyCoord
 from gammapy.data import DataStore
+from gammapy.utils.scripts import make_path
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.analysis import reduce_fov_background
 from gammapy_mimic.estimators import measure_significance
 from gammapy_mimic.plan import MimicPlan
 from gammapy_mimic.query import query_obs_table
+from gammapy_mimic.reduction import reduce_fov_background
 from gammapy_mimic.simulate import simulate_datastore
 from gammapy_mimic.visualization import plot_significance
 
@@ -30,27 +30,25 @@ from gammapy_mimic.visualization import plot_significance
 # ----
 # One datastore holds the targets and the OFF observations.
 
-hess = Path(os.environ.get("GAMMAPY_DATA", "")) / "hess-dl3-dr1"
-if hess.exists():
-    store = DataStore.from_dir(hess)
+path = make_path("$GAMMAPY_DATA/hess-dl3-dr1")
+if path.exists():
+    store = DataStore.from_dir(path)
     targets = query_obs_table(store.obs_table, "TARGET_TAG == 'msh1552'")[:6]
     off = query_obs_table(store.obs_table, "TARGET_NAME == 'Off data'")
 else:
     fields = {"target": SkyCoord(228.5, -59.2, unit="deg")}
     fields |= {f"OFF {_}": SkyCoord(20.0 * _, -45, unit="deg") for _ in range(8)}
-    store = simulate_datastore(
-        Path(tempfile.mkdtemp()) / "store",
-        36,
-        targets=fields,
-        zenith=("36 deg", "45 deg"),
-    )
+    folder = Path(tempfile.mkdtemp())
+    zenith = "36 deg", "45 deg"
+    store = simulate_datastore(folder / "store", 36, targets=fields, zenith=zenith)
     targets, off = store.obs_table[:4], store.obs_table[4:]
 
 # %%
 # Plan
 # ----
-# The plan is a table that can be read, edited and kept. Here each target has a partner
-# in each of two mimic sets.
+# The plan is a table that can be read, edited and kept. Here targets have partners of
+# like airmass in two mimic sets; `KLBackgroundSelector.make_plan` compares their events
+# as well. A target that no OFF observation matches is listed.
 
 criteria = {"livetime": 0.1, "airmass": 0.2}
 plan = MimicPlan.from_obs_tables(targets, off, criteria, n_sets=2)
