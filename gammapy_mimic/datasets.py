@@ -1,0 +1,66 @@
+"""Write datasets with what Gammapy leaves out: background models and meta tables."""
+
+from astropy.table import Table
+from gammapy.datasets import Datasets
+from gammapy.utils.scripts import make_path
+
+from .files import replace_folder
+
+__all__ = ["read_datasets", "write_datasets"]
+
+DATASETS_FILE, MODELS_FILE, META_DIR = "datasets.yaml", "models.yaml", "meta"
+
+
+def write_datasets(datasets, path):
+    """Write datasets, their models and their meta tables to a folder.
+
+    The folder is put in place when it is complete.
+
+    Parameters
+    ----------
+    datasets : `~gammapy.datasets.Datasets`
+        Datasets.
+    path : str or `~pathlib.Path`
+        Folder. What it has is replaced.
+    """
+    datasets = Datasets(datasets)
+    with replace_folder(path) as folder:
+        models_path = folder / MODELS_FILE if datasets.models else None
+        datasets.write(folder / DATASETS_FILE, models_path)
+        (folder / META_DIR).mkdir()
+        for dataset in datasets:
+            if dataset.meta_table is not None:
+                dataset.meta_table.write(folder / META_DIR / f"{dataset.name}.ecsv")
+
+
+def read_datasets(path):
+    """Read what `write_datasets` wrote.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        Folder.
+
+    Returns
+    -------
+    datasets : `~gammapy.datasets.Datasets`
+        Datasets with their models and meta tables.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder has no datasets.
+    """
+    path = make_path(path)
+    if not (path / DATASETS_FILE).is_file():
+        raise FileNotFoundError(f"There are no datasets in {path}.")
+    models_path = path / MODELS_FILE
+    if not models_path.is_file():
+        models_path = None
+    # Gammapy cannot read OFF counts lazily
+    datasets = Datasets.read(path / DATASETS_FILE, models_path, lazy=False)
+    for dataset in datasets:
+        meta_path = path / META_DIR / f"{dataset.name}.ecsv"
+        if meta_path.is_file():
+            dataset.meta_table = Table.read(meta_path)
+    return datasets

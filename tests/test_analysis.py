@@ -1,0 +1,413 @@
+import logging
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from gammapy.analysis import Analysis
+from gammapy.datasets import MapDatasetOnOff
+from gammapy.estimators import ExcessMapEstimator
+from gammapy.makers import RingBackgroundMaker
+from numpy.testing import assert_allclose, assert_array_equal
+from regions import CircleSkyRegion
+
+from gammapy_mimic.analysis import MimicAnalysis
+from gammapy_mimic.config import MimicAnalysisConfig
+from gammapy_mimic.plan import MimicPlan
+
+DATASETS = {
+    "3d": """
+datasets:
+  type: 3d
+  geom:
+    wcs:
+      skydir: {frame: icrs, lon: 329.7 deg, lat: -30.2 deg}
+      width: {width: 4 deg, height: 4 deg}
+      binsize: 0.2 deg
+      binsize_irf: 1 deg
+    selection: {offset_max: 2 deg}
+    axes:
+      energy: {min: 1 TeV, max: 10 TeV, nbins: 1}
+      energy_true: {min: 0.5 TeV, max: 20 TeV, nbins: 3}
+  safe_mask: {methods: [offset-max], parameters: {offset_max: 2 deg}}
+""",
+    "1d": """
+datasets:
+  type: 1d
+  on_region: {frame: icrs, lon: 329.7 deg, lat: -30.2 deg, radius: 0.1 deg}
+  containment_correction: false
+  background: {method: reflected}
+  geom:
+    axes:
+      energy: {min: 1 TeV, max: 10 TeV, nbins: 2}
+      energy_true: {min: 0.5 TeV, max: 20 TeV, nbins: 3}
+""",
+}
+BACKGROUNDS = {
+    "none": "datasets: {background: {method: null}}",
+    "fov": "datasets: {background: {method: fov_background}}",
+    "ring": """
+datasets: {background: {method: ring, parameters: {r_in: 0.5 deg, width: 0.4 deg}}}
+""",
+}
+
+
+@pytest.fixture(autouse=True)
+def restore_level():
+    """Logging is set up by whoever comes first, and then not by Gammapy."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
+
+
+@pytest.fixture
+def config(stores):
+    mimic = {
+        "off": {"datastore": stores["off"].hdu_table.base_dir},
+        "selection": {"criteria": {"airmass": None}},
+        "n_sets": 2,
+    }
+    config = MimicAnalysisConfig(mimic=mimic)
+    config.observations.datastore = stores["targets"].hdu_table.base_dir
+    return config
+
+
+def run(config, kind=MimicAnalysis):
+    analysis = kind(config)
+    analysis.get_observations()
+    analysis.get_datasets()
+    if kind is MimicAnalysis and config.mimic:
+        analysis.get_mimic_datasets()
+    return analysis
+
+
+def to_arrays(dataset):
+    """All maps of a dataset."""
+    names = ["counts", "exposure", "background", "counts_off", "acceptance"]
+    names += ["acceptance_off", "mask_safe", "mask_fit"]
+    maps = {_: getattr(dataset, _, None) for _ in names}
+    arrays = {name: _.data for name, _ in maps.items() if _ is not None}
+    for name in ("psf", "edisp"):
+        kernel = getattr(dataset, name, None)
+        if kernel is not None:
+            arrays[name] = getattr(kernel, f"{name}_map", kernel).data
+    return arrays
+
+
+def assert_same(datasets, expected):
+    assert len(datasets) == len(expected)
+    for dataset, other in zip(datasets, expected, strict=True):
+        assert type(dataset) is type(other)
+        arrays, others = to_arrays(dataset), to_arrays(other)
+        assert list(arrays) == list(others)
+        for name, array in arrays.items():
+            assert_array_equal(array, others[name], err_msg=name)
+        assert_array_equal(dataset.gti.table["START"], other.gti.table["START"])
+        for name in other.meta_table.colnames:
+            assert_array_equal(dataset.meta_table[name], other.meta_table[name])
+
+
+CASES = {f"3d {name}": (DATASETS["3d"], _) for name, _ in BACKGROUNDS.items()}
+CASES["1d"] = (DATASETS["1d"],)
+
+
+@pytest.mark.parametrize("stack", [True, False])
+@pytest.mark.parametrize("case", CASES)
+def test_plain_part_is_that_of_gammapy(config, case, stack):
+    for text in CASES[case]:
+        config = config.update(text)
+    config.datasets.stack = stack
+    expected = run(config.update("mimic: null"), Analysis).datasets
+
+    analysis = run(config)
+
+    assert_same(analysis.datasets, expected)
+    assert_same(run(config.update("mimic: null")).datasets, expected)
+    names = ["stacked"] if stack else ["obs_1", "obs_2", "obs_3"]
+    assert analysis.datasets.names == names
+    assert list(analysis.mimic_datasets) == analysis.plan.sets == [1, 2]
+    for mimic_set, datasets in analysis.mimic_datasets.items():
+        # one chain of makers: all but the data is the same
+        assert datasets.names == analysis.datasets.names
+        for dataset, target in zip(datasets, analysis.datasets, strict=True):
+            assert type(dataset) is type(target)
+            assert dataset.counts.geom == target.counts.geom
+            assert dataset.counts.data.sum() > 0
+            assert not np.array_equal(dataset.counts.data, target.counts.data)
+        observations = analysis.mimic_observations[mimic_set]
+        partners = analysis.plan.partners(mimic_set)
+        headers = [_.events.table.meta for _ in observations]
+        assert {_["OBS_ID"]: _["MIM_OBS"] for _ in headers} == partners
+
+
+def test_reduction_is_that_of_mimics_by_hand(config):
+    """What comes out is what Gammapy makes of the mimic observations."""
+    config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
+    analysis = run(config)
+    plain = Analysis(config)
+    plain.observations = analysis.mimic_observations[2]
+    plain.get_datasets()
+    assert_same(analysis.mimic_datasets[2], plain.datasets)
+
+
+@pytest.mark.parametrize("background", ["fov", "ring"])
+def test_same_for_any_number_of_jobs(config, background):
+    config = config.update(DATASETS["3d"]).update(BACKGROUNDS[background])
+    config.mimic.n_sets = 1
+    expected = run(config)
+    config.general.n_jobs = 2
+    analysis = run(config)
+    assert str(analysis.plan.table) == str(expected.plan.table)
+    assert_same(analysis.datasets, expected.datasets)
+    assert_same(analysis.mimic_datasets[1], expected.mimic_datasets[1])
+
+
+def test_blocks_of_datasets(config, monkeypatch):
+    config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
+    expected = run(config.update("mimic: null")).datasets
+    monkeypatch.setattr("gammapy_mimic.analysis.BLOCK_SIZE", 1)
+    config.general.n_jobs = 2
+    analysis = MimicAnalysis(config)
+    analysis.get_observations()
+    analysis.get_datasets()
+    assert_same(analysis.datasets, expected)
+
+
+def test_random_state(config):
+    config = config.update(DATASETS["1d"])
+    plans = []
+    for random_state in (0, 0, 1):
+        config.mimic.random_state = random_state
+        analysis = MimicAnalysis(config)
+        analysis.get_plan()
+        plans.append(str(analysis.plan.table))
+    assert plans[0] == plans[1] != plans[2]
+
+
+def test_template_leaves_the_mimic_set_out(config, monkeypatch):
+    config = config.update(DATASETS["3d"])
+    config.mimic.background = "template"
+    used = []
+    selector = "gammapy_mimic.makers.selector"
+
+    def make_template(observations, **kwargs):
+        used.append([_.obs_id for _ in observations])
+        return original(observations, **kwargs)
+
+    original = __import__(selector, fromlist=["make_template"]).make_template
+    monkeypatch.setattr(f"{selector}.make_template", make_template)
+    analysis = MimicAnalysis(config)
+    analysis.get_mimic_observations()
+    assert len(used) == 6
+    for obs_ids, mimic_set in zip(used, [1, 1, 1, 2, 2, 2], strict=True):
+        assert len(obs_ids) > 0
+        assert not set(obs_ids) & set(analysis.plan.off_obs_ids(mimic_set))
+
+    analysis.get_datasets()
+    plain = analysis.reduce(analysis.observations)
+    assert_array_equal(analysis.datasets[0].counts.data, plain[0].counts.data)
+    background = [_[0].background.data.sum() for _ in (analysis.datasets, plain)]
+    # targets get templates as well, which agree with the true background
+    assert background[0] != background[1]
+    assert_allclose(*background, rtol=0.1)
+
+
+def test_changed_configuration_is_used(config):
+    analysis = MimicAnalysis(config.update(DATASETS["1d"]))
+    analysis.get_plan()
+    assert len(analysis.plan.sets) == 2
+    analysis.update_config("mimic: {n_sets: 3, off: {obs_ids: [101, 102, 103, 104]}}")
+    analysis.get_plan()
+    assert len(analysis.plan.sets) == 3
+    assert analysis.plan.table["OFF_OBS_ID"].max() == 104
+
+
+def test_own_plan(config):
+    analysis = MimicAnalysis(config.update(DATASETS["1d"]))
+    analysis.plan = MimicPlan.create({1: 104, 3: 105})
+    analysis.get_mimic_datasets()
+    assert analysis.mimic_observations[1].ids == ["1", "3"]
+    assert len(analysis.mimic_datasets[1]) == 1
+    assert_allclose(analysis.mimic_datasets[1][0].gti.time_sum.to_value("min"), 56)
+
+
+def test_selected_time(config):
+    """The plan pairs by the livetime that is left, and says so."""
+    analysis = MimicAnalysis(config)
+    analysis.get_observations()
+    tstart = analysis.observations[0].tstart
+    config.observations.obs_time = {
+        "start": tstart.isot,
+        "stop": (tstart + 14 * u.min).isot,
+    }
+    analysis.get_observations()
+    assert analysis.observations.ids == ["1"]
+    with pytest.raises(ValueError, match="removed most is 'livetime'"):
+        analysis.get_plan()
+    config.mimic.selection.criteria = {"airmass": None, "livetime": None}
+    analysis.update_config("")
+    analysis.get_plan()
+    assert_allclose(analysis.plan.table["LIVETIME_RATIO"], 2)
+
+
+def test_mimic_steps_need_the_section():
+    analysis = MimicAnalysis(MimicAnalysisConfig())
+    analysis.observations = ["one"]
+    with pytest.raises(ValueError, match="has no section 'mimic'"):
+        analysis.get_plan()
+
+
+def test_logging_to_a_file(tmp_path, monkeypatch):
+    """Gammapy's own needs a filemode as well."""
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    config = MimicAnalysisConfig()
+    config.general.log = {"filename": tmp_path / "log.txt", "level": "info"}
+    MimicAnalysis(config)
+    logging.getLogger("gammapy").info("written")
+    for handler in root.handlers:
+        handler.close()
+    assert "written" in (tmp_path / "log.txt").read_text()
+
+
+MSH = SkyCoord(228.53, -59.16, unit="deg")
+HESS_CONFIG = """
+observations:
+  datastore: $GAMMAPY_DATA/hess-dl3-dr1
+mimic:
+  off: {query: TARGET_NAME == 'Off data'}
+"""
+MSH_CONFIG = """
+observations:
+  obs_cone: {frame: icrs, lon: 228.32 deg, lat: -59.08 deg, radius: 2.5 deg}
+datasets:
+  type: 3d
+  stack: false
+  geom:
+    wcs:
+      skydir: {frame: icrs, lon: 228.32 deg, lat: -59.08 deg}
+      width: {width: 3 deg, height: 3 deg}
+      binsize: 0.02 deg
+    selection: {offset_max: 2.5 deg}
+    axes:
+      energy: {min: 0.5 TeV, max: 10 TeV, nbins: 10}
+      energy_true: {min: 0.1 TeV, max: 10 TeV, nbins: 10}
+mimic: {n_sets: 3}
+"""
+
+
+def make_ring_map(datasets):
+    """As in Gammapy's tutorial on ring backgrounds."""
+    axis = datasets[0].counts.geom.axes["energy"].squash()
+    geom = datasets[0].counts.geom.to_image().to_cube([axis])
+    mask = geom.region_mask([CircleSkyRegion(MSH, 0.4 * u.deg)], inside=False)
+    maker = RingBackgroundMaker(r_in="0.5 deg", width="0.3 deg", exclusion_mask=mask)
+    stacked = MapDatasetOnOff.create(
+        geom=geom, energy_axis_true=datasets[0].exposure.geom.axes["energy_true"]
+    )
+    for dataset in datasets:
+        stacked.stack(maker.run(dataset.to_image()))
+    return stacked
+
+
+@pytest.fixture(scope="module")
+def hess_config(hess_store, tmp_path_factory):
+    path = tmp_path_factory.mktemp("regions") / "sources.reg"
+    path.write_text(
+        "icrs\ncircle(228.53,-59.16,0.4)\ncircle(83.633,22.014,0.3)\n", encoding="utf-8"
+    )
+    config = MimicAnalysisConfig.from_yaml(HESS_CONFIG)
+    config.mimic.exclusion.regions = path
+    return config
+
+
+def check_msh(dataset, has_source):
+    estimator = ExcessMapEstimator("0.15 deg", selection_optional=[])
+    significance = estimator.run(dataset).sqrt_ts.sum_over_axes(keepdims=False)
+    at_source = significance.get_by_coord(MSH)[0]
+    if has_source:
+        assert at_source > 6
+        return
+    assert abs(at_source) < 4.5
+    assert np.nanmax(significance.data) < 6
+    # about 130 values that are independent
+    assert abs(np.nanstd(significance.data) - 1) < 0.3
+
+
+def test_msh_1552_ring(hess_config):
+    config = hess_config.update(MSH_CONFIG)
+    plain = Analysis(config)
+    plain.get_observations()
+    plain.observations = plain.observations[:4]
+    plain.get_datasets()
+    expected = make_ring_map(plain.datasets)
+    analysis = MimicAnalysis(config)
+    analysis.get_observations()
+    analysis.observations = analysis.observations[:4]
+    analysis.get_datasets()
+    ring_map = make_ring_map(analysis.datasets)
+    for name in ("counts", "counts_off", "acceptance", "acceptance_off"):
+        assert_array_equal(getattr(ring_map, name).data, getattr(expected, name).data)
+
+    analysis.get_mimic_datasets()
+    check_msh(ring_map, has_source=True)
+    assert list(analysis.mimic_datasets) == [1, 2, 3]
+    for datasets in analysis.mimic_datasets.values():
+        check_msh(make_ring_map(datasets), has_source=False)
+
+
+def test_msh_1552_fov_background(hess_config, tmp_path):
+    config = hess_config.update(MSH_CONFIG)
+    config.datasets.geom.wcs.binsize = "0.05 deg"
+    config.datasets.stack = True
+    region = CircleSkyRegion(MSH, 0.4 * u.deg)
+    geom = MimicAnalysis(config)._create_geometry()
+    mask = geom.to_image().region_mask([region], inside=False)
+    mask.write(tmp_path / "mask.fits")
+    config.datasets.background = {
+        "method": "fov_background",
+        "exclusion": tmp_path / "mask.fits",
+        "parameters": {"method": "scale"},
+    }
+    config.datasets.safe_mask = {"methods": ["aeff-default"]}
+    analysis = MimicAnalysis(config)
+    analysis.get_observations()
+    analysis.observations = analysis.observations[:4]
+    analysis.get_datasets()
+    analysis.get_mimic_datasets()
+    inside = geom.region_mask([region], inside=True)
+    excess = []
+    for datasets in (analysis.datasets, *analysis.mimic_datasets.values()):
+        counts, background = (
+            getattr(datasets[0], _).data[inside.data].sum()
+            for _ in ("counts", "background")
+        )
+        excess.append((counts - background) / np.sqrt(background))
+    assert excess[0] > 6
+    assert np.all(np.abs(excess[1:]) < 4)
+
+
+def test_crab_reflected_regions(hess_config):
+    config = hess_config.update("""
+observations: {obs_ids: [23523, 23526, 23559]}
+datasets:
+  type: 1d
+  on_region: {frame: icrs, lon: 83.633 deg, lat: 22.014 deg, radius: 0.11 deg}
+  geom:
+    axes:
+      energy: {min: 0.5 TeV, max: 30 TeV, nbins: 12}
+      energy_true: {min: 0.1 TeV, max: 60 TeV, nbins: 20}
+  background: {method: reflected}
+mimic:
+  selection: {criteria: {livetime: 0.3, airmass: 0.3}}
+""")
+    analysis = run(config)
+    assert analysis.datasets[0].info_dict()["sqrt_ts"] > 30
+    infos = [_[0].info_dict() for _ in analysis.mimic_datasets.values()]
+    assert len(infos) == 5
+    assert np.all(np.abs([_["sqrt_ts"] for _ in infos]) < 4)
+    counts, counts_off, excess = (
+        sum(_[name] for _ in infos) for name in ("counts", "counts_off", "excess")
+    )
+    alpha = (counts - excess) / counts_off
+    assert abs(excess) < 3 * np.sqrt(counts + alpha**2 * counts_off)

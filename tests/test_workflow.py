@@ -1,0 +1,123 @@
+import logging
+import subprocess
+import sys
+
+import pytest
+from gammapy.workflow import WORKFLOW_STEP_REGISTRY, Workflow
+from numpy.testing import assert_array_equal
+
+from gammapy_mimic import workflow
+from gammapy_mimic.analysis import MimicAnalysis
+from gammapy_mimic.config import MimicAnalysisConfig, MimicWorkflowConfig
+
+from .test_pipeline import make_config
+
+TAGS = ["mimic-plan", "mimic-observations", "mimic-datasets"]
+STEPS = ["observations", "mimic-plan", "mimic-observations", "datasets"]
+STEPS += ["mimic-datasets"]
+
+
+@pytest.fixture(autouse=True)
+def registry():
+    """The registry of Gammapy, put back as it was."""
+    before, level = list(WORKFLOW_STEP_REGISTRY), logging.getLogger().level
+    workflow.register()
+    yield
+    WORKFLOW_STEP_REGISTRY[:] = before
+    logging.getLogger().setLevel(level)
+
+
+@pytest.fixture
+def analysis_config(tmp_path, stores):
+    return make_config(tmp_path, stores)
+
+
+@pytest.fixture
+def config(analysis_config):
+    return MimicWorkflowConfig(**analysis_config.model_dump())
+
+
+def test_not_registered_at_import():
+    code = (
+        "from gammapy.workflow import WORKFLOW_STEP_REGISTRY as registry\n"
+        "import gammapy_mimic.workflow as workflow\n"
+        "import gammapy_mimic.analysis\n"
+        "assert not [_ for _ in registry if 'mimic' in _.tag]\n"
+        "workflow.register()\n"
+        "workflow.register()\n"
+        f"assert [_.tag for _ in registry if 'mimic' in _.tag] == {TAGS}\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("background", ["off", "template"])
+def test_steps(config, background):
+    """Steps one by one, and what an analysis of the same configuration makes."""
+    config.mimic.background = background
+    analysis = MimicAnalysis(MimicAnalysisConfig(**_without_steps(config)))
+    analysis.get_datasets()
+    analysis.get_mimic_datasets()
+
+    steps = Workflow(config)
+    steps.run(STEPS)
+
+    assert str(steps.plan.table) == str(analysis.plan.table)
+    assert list(steps.mimic_observations) == [1, 2]
+    pairs = [(steps.datasets, analysis.datasets)]
+    pairs += [(steps.mimic_datasets[_], analysis.mimic_datasets[_]) for _ in (1, 2)]
+    for datasets, expected in pairs:
+        assert len(datasets) == len(expected) == 1
+        for name in ("counts", "background"):
+            maps = [getattr(_[0], name).data for _ in (datasets, expected)]
+            assert_array_equal(*maps)
+
+
+def _without_steps(config):
+    data = config.model_dump()
+    for name in ("steps", "overwrite"):
+        del data["general"][name]
+    return data
+
+
+def test_steps_of_the_configuration(config, tmp_path):
+    config.general.steps = STEPS[:2]
+    config.general.overwrite = [True, True]
+    config.write(tmp_path / "config.yaml")
+    steps = Workflow(MimicWorkflowConfig.read(tmp_path / "config.yaml"))
+    steps.run()
+    assert steps.plan.sets == [1, 2]
+    assert [_.tag for _ in steps.steps] == STEPS[:2]
+
+
+def test_other_observations_are_used(config):
+    steps = Workflow(config)
+    steps.run(STEPS[:2])
+    steps.observations = steps.observations[:1]
+    steps.run(["mimic-plan", "mimic-observations"])
+    assert set(steps.plan.table["OBS_ID"]) == {1}
+    assert steps.mimic_observations[1].ids == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "match"),
+    [
+        (["mimic-observations"], "'mimic-observations' needs the step 'mimic-plan'"),
+        (["mimic-datasets"], "'mimic-datasets' needs the step 'mimic-observations'"),
+    ],
+)
+def test_steps_in_wrong_order(config, tags, match):
+    steps = Workflow(config)
+    steps.run(["observations"])
+    with pytest.raises(RuntimeError, match=match):
+        steps.run(tags)
+
+
+def test_without_observations(config):
+    with pytest.raises(ValueError, match="no observation is selected"):
+        Workflow(config).run(["mimic-plan"])
+
+
+def test_without_the_section(config):
+    config.mimic = None
+    with pytest.raises(ValueError, match="no section 'mimic'"):
+        Workflow(config).run(STEPS[:2])
