@@ -2,13 +2,16 @@
 
 import copy
 
+import numpy as np
 from gammapy.analysis import Analysis, AnalysisConfig
 from gammapy.datasets import Datasets, MapDatasetOnOff
 from gammapy.utils.scripts import make_path
 
 from .config import MimicAnalysisConfig
+from .datasets import read_datasets
 from .factory import MakerFactory, check_observations, naming_key
 from .pipeline import run_pipeline
+from .plan import NO_PARTNER
 
 __all__ = ["MimicAnalysis"]
 
@@ -192,24 +195,35 @@ class MimicAnalysis(Analysis):
         if not self.mimic_observations:
             self.get_mimic_observations()
         self.mimic_datasets = {
-            mimic_set: self.reduce(observations)
+            mimic_set: self.reduce(observations, mimic_set)
             for mimic_set, observations in self.mimic_observations.items()
         }
 
-    def reduce(self, observations):
+    def reduce(self, observations, mimic_set=None):
         """Reduce observations as the configuration says.
 
         Parameters
         ----------
         observations : `~gammapy.data.Observations`
             Observations, targets or mimics.
+        mimic_set : int, optional
+            Mimic set of the observations. Default is None, for targets.
 
         Returns
         -------
         datasets : `~gammapy.datasets.Datasets`
-            Datasets. Those of single observations are named after their OBS_ID.
+            Datasets. Those of single observations are named after their OBS_ID. Meta
+            tables of mimics have ``OFF_OBS_ID`` and ``MIMIC_SET``.
         """
         check_observations(observations)
+        datasets = self._reduce_all(observations)
+        if mimic_set is not None:
+            partners = self.plan.partners(mimic_set)
+            for dataset in datasets:
+                _add_partners(dataset.meta_table, partners, mimic_set)
+        return datasets
+
+    def _reduce_all(self, observations):
         config = self.config.datasets
         if not config.stack:
             return _name_by_obs_id(self._reduce(observations))
@@ -257,10 +271,18 @@ class MimicAnalysis(Analysis):
         run_pipeline(self, force=force)
         path = make_path(self.config.general.outdir)
         sets = self.plan.sets if self.plan else []
-        self.datasets = Datasets.read(path / "datasets/datasets.yaml")
+        self.datasets = read_datasets(path / "datasets")
         self.mimic_datasets = {
-            _: Datasets.read(path / f"datasets_mimic_{_}/datasets.yaml") for _ in sets
+            _: read_datasets(path / f"datasets_mimic_{_}") for _ in sets
         }
+
+
+def _add_partners(meta_table, partners, mimic_set):
+    """Add the OFF observation of each observation, as `MimicMaker` does."""
+    obs_ids = np.asarray(meta_table["OBS_ID"])
+    off_obs_ids = [partners.get(int(_), NO_PARTNER) for _ in obs_ids.ravel()]
+    meta_table["OFF_OBS_ID"] = np.reshape(off_obs_ids, obs_ids.shape)
+    meta_table["MIMIC_SET"] = np.full(obs_ids.shape, mimic_set)
 
 
 def _name_by_obs_id(datasets):

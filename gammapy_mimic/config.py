@@ -1,9 +1,7 @@
 """Configuration: that of Gammapy, with a section ``mimic``."""
 
-import difflib
 import json
 import logging
-from collections import deque
 from enum import Enum
 
 import astropy.units as u
@@ -14,7 +12,6 @@ from gammapy.utils.scripts import make_path, to_yaml
 from gammapy.utils.types import AngleType, PathType
 from gammapy.workflow import WorkflowConfig
 from pydantic import (
-    BaseModel,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -23,6 +20,7 @@ from pydantic import (
     field_validator,
 )
 
+from .config_text import describe_problems, load_yaml
 from .criteria import MatchCriteria
 from .makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
 from .ranking import KL_MAX
@@ -124,13 +122,27 @@ class ExclusionConfig(GammapyBaseConfig):
         File with regions, in the ds9 format.
     radius : angle
         Radius of the region around a point source of a catalogue.
+    stars : path, optional
+        Catalogue of stars.
+    magnitude_max : float
+        Magnitude of the faintest star that is left out.
+    star_radius : angle
+        Radius of the region around a star.
     """
 
     catalogs: list[str] = Field(default_factory=list)
     regions: PathType | None = None
     radius: AngleType = "0.3 deg"
+    stars: PathType | None = None
+    magnitude_max: float = 6
+    star_radius: AngleType = "0.3 deg"
 
-    _check_radius = field_validator("radius")(_check_positive)
+    _check_radius = field_validator("radius", "star_radius")(_check_positive)
+
+    @property
+    def is_empty(self):
+        """Whether nothing is excluded (bool)."""
+        return not (self.catalogs or self.regions or self.stars)
 
 
 class ScrambleConfig(GammapyBaseConfig):
@@ -282,7 +294,7 @@ class _ConfigWithMimic(GammapyBaseConfig):
     @classmethod
     def _from_text(cls, text, source):
         try:
-            node, data = _load_yaml(text)
+            node, data = load_yaml(text)
         except yaml.YAMLError as error:
             raise ValueError(f"{source} is not valid YAML: {error}") from error
         data = {} if data is None else data
@@ -293,13 +305,8 @@ class _ConfigWithMimic(GammapyBaseConfig):
             return cls(**data)
         # Gammapy's types let a TypeError of astropy pass
         except (ValidationError, TypeError, ValueError) as error:
-            problems = list(_find_problems(cls, data, error))
-        lines = [
-            f"{source}, line {_find_line(node, keys)}: {'.'.join(map(str, keys))}: "
-            f"{message}"
-            for keys, message in problems
-        ]
-        raise ValueError("\n".join(lines))
+            problems = describe_problems(cls, data, error, node)
+        raise ValueError("\n".join(f"{source}, {_}" for _ in problems))
 
     def to_yaml(self):
         """Write as YAML text. Without mimics, it is one that Gammapy reads.
@@ -375,118 +382,3 @@ class MimicWorkflowConfig(_ConfigWithMimic, WorkflowConfig):
     mimic : `MimicConfig`, optional
         Mimics to make, by the steps of `gammapy_mimic.workflow`.
     """
-
-
-def _load_yaml(text):
-    """Load YAML text. The node, which knows the lines, and the data."""
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None, None
-        _check_unique(node)
-        _keep_off(node)
-        return node, loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _check_unique(node):
-    """Raise an error for a key that is there twice, of which YAML takes the last."""
-    if isinstance(node, yaml.ScalarNode):
-        return
-    names = set()
-    for child in node.value:
-        if isinstance(node, yaml.MappingNode):
-            name, child = child
-            # the value of a key that is no scalar is a list
-            if str(name.value) in names:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {name.value!r} is there twice",
-                    problem_mark=name.start_mark,
-                )
-            names.add(str(name.value))
-        _check_unique(child)
-
-
-def _keep_off(node):
-    """Let ``off`` be a word in the section ``mimic``, and not False as in YAML 1.1."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for name, section in node.value:
-        if name.value == "mimic" and isinstance(section, yaml.MappingNode):
-            for scalar in (scalar for pair in section.value for scalar in pair):
-                if scalar.value == "off":
-                    scalar.tag = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
-
-
-def _find_problems(model, data, error):
-    """Keys and messages of what is wrong."""
-    if not isinstance(error, ValidationError):
-        yield _find_raising_key(model, data), str(error)
-        return
-    for problem in error.errors():
-        keys = [_ for _ in problem["loc"] if not _is_type_name(_)]
-        yield keys, _describe(model, keys, problem)
-
-
-def _is_type_name(name):
-    """Whether pydantic put the name of a type between the keys."""
-    return isinstance(name, str) and not name.replace("_", "").isalnum()
-
-
-def _find_raising_key(model, data):
-    """Find the key that makes the model raise something else than pydantic's error."""
-    for name, value in data.items():
-        try:
-            model(**{name: value})
-        except ValidationError:
-            continue
-        except Exception:
-            field_model = _get_field_model(model, name)
-            if field_model is not None and isinstance(value, dict):
-                return [name, *_find_raising_key(field_model, value)]
-            return [name]
-    return []
-
-
-def _get_field_model(model, name):
-    """Model of a section, None for a value."""
-    field = model.model_fields.get(name)
-    if field is None:
-        return None
-    candidates = deque([field.annotation])
-    while candidates:
-        candidate = candidates.popleft()
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-        candidates.extend(getattr(candidate, "__args__", ()))
-    return None
-
-
-def _describe(model, keys, problem):
-    if problem["type"] == "extra_forbidden":
-        for name in keys[:-1]:
-            model = _get_field_model(model, name)
-        options = list(model.model_fields)
-        close = difflib.get_close_matches(str(keys[-1]), options, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        return f"unknown key.{hint} Choose from {options}."
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{message}, got {problem['input']!r}"
-
-
-def _find_line(node, keys):
-    """Line of a key in the file, or of the deepest section of it that is there."""
-    line = 1
-    for key in keys:
-        if isinstance(node, yaml.MappingNode):
-            pairs = {name.value: (name, value) for name, value in node.value}
-            if str(key) not in pairs:
-                break
-            name, node = pairs[str(key)]
-            line = name.start_mark.line + 1
-        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int):
-            node = node.value[key]
-            line = node.start_mark.line + 1
-    return line

@@ -15,6 +15,7 @@ from .query import query_obs_table
 
 __all__ = ["MakerFactory", "check_observations", "naming_key"]
 
+ENERGY_TOLERANCE = 1e-6
 
 _NOTHING_TO_SCRAMBLE = (
     "mimic.scramble: there is no source to hide in the fields. Set mimic.exclusion, or "
@@ -75,8 +76,7 @@ class MakerFactory:
             raise ValueError("The configuration has no section 'mimic'.")
         check_observations(observations)
         exclusion, scramble = config.mimic.exclusion, config.mimic.scramble
-        has_exclusion = bool(exclusion.catalogs or exclusion.regions)
-        if scramble and scramble.method != "azimuth" and not has_exclusion:
+        if scramble and scramble.method != "azimuth" and exclusion.is_empty:
             raise ValueError(_NOTHING_TO_SCRAMBLE)
         self.config = config
         self.observations = observations
@@ -112,7 +112,7 @@ class MakerFactory:
     def exclusion_regions(self):
         """Sources in any field (`~gammapy_mimic.exclusion.ExclusionRegions`)."""
         config = self.config.mimic.exclusion
-        if not (config.catalogs or config.regions):
+        if config.is_empty:
             return ExclusionRegions()
         pointings = [get_fixed_pointing(_) for _ in self.observations]
         positions = SkyCoord([*pointings, *self.off_datastore.obs_table.pointing_radec])
@@ -122,6 +122,9 @@ class MakerFactory:
                 MatchCriteria.create(self.config.mimic.selection.criteria).fov_radius,
                 catalogs=config.catalogs,
                 point_radius=config.radius,
+                stars=config.stars,
+                magnitude_max=config.magnitude_max,
+                star_radius=config.star_radius,
                 regions=config.regions,
             )
 
@@ -228,7 +231,27 @@ class MakerFactory:
         if self.config.mimic.background != "template":
             return self.observations
         n_jobs = self.config.general.n_jobs
-        return self.selector.make_observations(self.observations, n_jobs=n_jobs)
+        observations = self.selector.make_observations(self.observations, n_jobs=n_jobs)
+        self._check_templates(observations)
+        return observations
+
+    def _check_templates(self, observations):
+        """Raise an error if templates begin above the lowest energy of the maps.
+
+        Gammapy takes the background below as zero. The threshold of the effective area
+        would be a safe mask for it, as templates reach down to that.
+        """
+        config = self.config.datasets
+        if config.type == "1d" or "aeff-default" in config.safe_mask.methods:
+            return
+        low = config.geom.axes.energy.min.to("TeV")
+        start = max(_.bkg.axes["energy"].edges[0] for _ in observations)
+        if start > low * (1 + ENERGY_TOLERANCE):
+            raise ValueError(
+                f"datasets.geom.axes.energy.min: a template begins at {start:.3g}, "
+                f"above {low:.3g}. Choose a higher energy, or the safe_mask "
+                "'aeff-default'."
+            )
 
     def _make_scramble_maker(self):
         config = self.config.mimic.scramble

@@ -15,12 +15,12 @@ import shutil
 import numpy as np
 from gammapy import __version__ as gammapy_version
 from gammapy.data import DataStore
-from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
 from .archive import write_mimic_sets
+from .datasets import write_datasets
 from .factory import check_observations, naming_key
-from .files import remove_leftovers, replace_file, replace_folder
+from .files import remove_leftovers, replace_file
 from .plan import MimicPlan
 from .ranking import make_checksum
 from .sky_regions import regions_to_text
@@ -43,7 +43,7 @@ def run_pipeline(analysis, force=False, report=log.info):
       of the mimics
 
     An edited ``plan.ecsv`` is used as it is, as long as nothing changes that it was
-    made from.
+    made from. Then it is kept under another name.
 
     Parameters
     ----------
@@ -194,6 +194,7 @@ class _Pipeline:
         if self.records.is_done("plan", checksum):
             self.report("Plan: up to date")
         else:
+            self._keep_edited_plan()
             outputs = ["plan.ecsv", "questionable.ecsv", "kl", "exclusion.reg"]
             with self.records.step("plan", checksum, outputs):
                 self._write_plan()
@@ -201,6 +202,14 @@ class _Pipeline:
         with naming_key(path):
             self.analysis.plan = MimicPlan.read(path)
             self._check_plan()
+
+    def _keep_edited_plan(self):
+        """Give another name to a plan that was edited, before it is made anew."""
+        path, made = self.path / "plan.ecsv", self.records.path / ".steps/plan.ecsv"
+        if path.exists() and made.exists() and path.read_bytes() != made.read_bytes():
+            kept = self.path / f"plan_edited_{int(path.stat().st_mtime)}.ecsv"
+            path.rename(kept)
+            self.report(f"Plan: made anew, your edited one is {kept.name}")
 
     def _check_plan(self):
         """Raise an error for a set without mimics, of a plan that was edited."""
@@ -222,6 +231,7 @@ class _Pipeline:
         plan = self.analysis.plan
         plan.write_questionable(self.path / "questionable.ecsv", overwrite=True)
         plan.write(self.path / "plan.ecsv", overwrite=True)
+        plan.write(self.path / ".steps/plan.ecsv", overwrite=True)
         self.report(
             f"Plan: {len(plan.sets)} mimic sets, {len(regions)} exclusion regions"
         )
@@ -274,11 +284,15 @@ class _Pipeline:
                 f"datasets_mimic_{mimic_set}",
                 self._get_mimic_checksum(mimic_set),
                 functools.partial(self._get_mimics, mimic_set),
+                mimic_set,
             )
 
-    def _run_datasets(self, name, observations_checksum, get_observations):
+    def _run_datasets(
+        self, name, observations_checksum, get_observations, mimic_set=None
+    ):
         checksum = make_checksum(
             observations_checksum,
+            mimic_set and self.analysis.plan.partners(mimic_set),
             gammapy_version,
             self.config.datasets.model_dump_json(),
             _stamp(self.config.datasets.background.exclusion),
@@ -287,9 +301,8 @@ class _Pipeline:
             self.report(f"{name}: up to date")
             return
         with self.records.step(name, checksum, [name]):
-            datasets = self.analysis.reduce(get_observations())
-            with replace_folder(self.path / name) as folder:
-                Datasets(datasets).write(folder / "datasets.yaml")
+            datasets = self.analysis.reduce(get_observations(), mimic_set)
+            write_datasets(datasets, self.path / name)
         self.report(f"{name}: {len(datasets)} written")
 
     def _get_targets(self):

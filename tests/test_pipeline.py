@@ -414,6 +414,22 @@ def test_plan_that_was_edited_badly(again, off_obs_ids, match):
     assert is_same(take_snapshot(get_out(again) / "mimic_2"), before)
 
 
+def test_edited_plan_is_kept(again):
+    """Under another name, when the plan is made anew."""
+    path = get_out(again) / "plan.ecsv"
+    plan = MimicPlan.read(path)
+    plan.table["STATUS"][0] = "large_kl"
+    plan.write(path, overwrite=True)
+    content = path.read_bytes()
+    again.mimic.n_sets = 1
+
+    run_pipeline(MimicAnalysis(again), report=lambda text: None)
+
+    (kept,) = get_out(again).glob("plan_edited_*.ecsv")
+    assert kept.read_bytes() == content
+    assert MimicPlan.read(path).sets == [1]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_removed_result_is_made_again(again, finished, name):
     path = get_out(again) / name

@@ -1,0 +1,95 @@
+"""Datasets on disk."""
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from gammapy.makers import FoVBackgroundMaker, MapDatasetMaker
+
+from gammapy_mimic import MimicMaker
+from gammapy_mimic.analysis import MimicAnalysis
+from gammapy_mimic.config import MimicAnalysisConfig
+from gammapy_mimic.datasets import read_datasets, write_datasets
+
+from .helpers import make_reference
+
+CONFIG = """
+datasets:
+  type: 3d
+  stack: STACK
+  geom:
+    wcs:
+      skydir: {frame: icrs, lon: 329.7 deg, lat: -30.2 deg}
+      width: {width: 4 deg, height: 4 deg}
+      binsize: 0.2 deg
+    axes:
+      energy: {min: 1 TeV, max: 10 TeV, nbins: 2}
+      energy_true: {min: 0.5 TeV, max: 20 TeV, nbins: 3}
+  background: {method: fov_background, parameters: {method: scale}}
+mimic: {n_sets: 1}
+"""
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["single", "stacked"])
+def datasets(request, stores):
+    config = MimicAnalysisConfig.from_yaml(CONFIG.replace("STACK", str(request.param)))
+    config.observations.datastore = stores["targets"].hdu_table.base_dir
+    config.mimic.off.datastore = stores["off"].hdu_table.base_dir
+    analysis = MimicAnalysis(config)
+    analysis.get_mimic_datasets()
+    return analysis.mimic_datasets[1]
+
+
+def test_round_trip(datasets, tmp_path):
+    """The scaled background is that of the model, which has to be kept."""
+    write_datasets(datasets, tmp_path / "datasets")
+
+    result = read_datasets(tmp_path / "datasets")
+
+    assert result.names == datasets.names
+    for old, new in zip(datasets, result, strict=True):
+        np.testing.assert_array_equal(new.counts.data, old.counts.data)
+        np.testing.assert_array_equal(
+            new.npred_background().data, old.npred_background().data
+        )
+        np.testing.assert_array_equal(new.mask_safe.data, old.mask_safe.data)
+        assert new.meta_table.colnames == old.meta_table.colnames
+        for name in ("OBS_ID", "RA_PNT", "OFF_OBS_ID", "MIMIC_SET"):
+            np.testing.assert_array_equal(new.meta_table[name], old.meta_table[name])
+
+
+def test_models_of_single_datasets(datasets, tmp_path):
+    """Norms are not 1, and keep their errors."""
+    write_datasets(datasets, tmp_path / "datasets")
+    for old, new in zip(datasets, read_datasets(tmp_path / "datasets"), strict=True):
+        if old.background_model is None:
+            continue
+        norm = new.background_model.spectral_model.norm
+        expected = old.background_model.spectral_model.norm
+        assert norm.value == pytest.approx(expected.value, rel=1e-6)
+        assert norm.error == pytest.approx(expected.error, rel=1e-3)
+        assert norm.error > 0
+
+
+def test_partners_are_those_of_the_maker(stores, datasets):
+    """As in a chain with MimicMaker."""
+    observation = stores["targets"].get_observations()[0]
+    table = datasets[0].meta_table
+    off_obs_id = int(np.ravel(table["OFF_OBS_ID"])[0])
+    maker = MimicMaker(stores["off"], {observation.obs_id: off_obs_id})
+    dataset = make_reference(observation)
+    for link in (MapDatasetMaker(), maker, FoVBackgroundMaker()):
+        dataset = link.run(dataset, observation)
+    assert dataset.meta_table["OFF_OBS_ID"].tolist() == [off_obs_id]
+    assert np.ravel(table["OBS_ID"])[0] == observation.obs_id
+
+
+def test_no_datasets(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no datasets in"):
+        read_datasets(tmp_path)
+
+
+def test_meta_tables_are_text(datasets, tmp_path):
+    write_datasets(datasets, tmp_path / "datasets")
+    name = datasets[0].name
+    table = Table.read(tmp_path / f"datasets/meta/{name}.ecsv")
+    assert "OFF_OBS_ID" in table.colnames
