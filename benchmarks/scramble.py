@@ -15,6 +15,7 @@ from gammapy.utils.coordinates import FoVICRSFrame
 from regions import CircleSkyRegion
 
 from gammapy_mimic import ScrambleMaker
+from gammapy_mimic.exclusion import ExclusionRegions
 from gammapy_mimic.simulate import make_irfs, simulate_observation
 
 N_REPEAT = 15
@@ -84,6 +85,18 @@ def time_methods():
     return rows
 
 
+def time_exclusions(n_regions=60, n_pointings=1000):
+    """Time to find which regions touch which fields of view, in ms."""
+    rng = np.random.default_rng(0)
+    lon, lat = rng.uniform(0, 360, n_regions), rng.uniform(-5, 5, n_regions)
+    centers = SkyCoord(lon, lat, unit="deg", frame="galactic")
+    regions = ExclusionRegions([CircleSkyRegion(_, 0.3 * u.deg) for _ in centers])
+    lon, lat = rng.uniform(0, 360, n_pointings), rng.uniform(-5, 5, n_pointings)
+    pointings = SkyCoord(lon, lat, unit="deg", frame="galactic").icrs
+    (total,) = measure(lambda: regions.find_touching(pointings, "2.5 deg"))
+    return f"{n_regions} regions, {n_pointings} fields of view: {total:.1f} ms"
+
+
 def main():
     names = ["method", "total", "field of view", "draw", "table"]
     table = Table(rows=time_methods(), names=names)
@@ -91,6 +104,7 @@ def main():
         table[name].info.format = ".1f"
     print(f"Two regions, {N_EVENTS} events. Median of {N_REPEAT} runs [ms]")
     table.pprint(max_width=-1)
+    print(time_exclusions())
 
 
 if __name__ == "__main__":

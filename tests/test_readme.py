@@ -16,12 +16,13 @@ def test_python_snippets_run_as_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     namespace = {}
     snippets = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     for snippet in snippets:
         exec(snippet, namespace)
     assert "width" in capsys.readouterr().out
     chain = namespace["chain"]
     assert chain.makers[1].tag == "MimicMaker"
+    assert list(namespace["analysis"].mimic_datasets) == [1, 2]
 
 
 def test_commands_are_those_of_the_package():
