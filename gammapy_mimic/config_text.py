@@ -59,15 +59,16 @@ def _check_unique(node):
         _check_unique(child)
 
 
-def _keep_off(node):
-    """Let ``off`` be a word in the section ``mimic``, and not False as in YAML 1.1."""
-    if not isinstance(node, yaml.MappingNode):
+def _keep_off(node, sections=("mimic", "off")):
+    """Let ``off`` be a word in these sections, and not False as in YAML 1.1."""
+    if not sections or not isinstance(node, yaml.MappingNode):
         return
     for name, section in node.value:
-        if name.value == "mimic" and isinstance(section, yaml.MappingNode):
+        if name.value == sections[0] and isinstance(section, yaml.MappingNode):
             for scalar in (scalar for pair in section.value for scalar in pair):
                 if scalar.value == "off":
                     scalar.tag = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
+            _keep_off(section, sections[1:])
 
 
 def describe_problems(model, data, error, node):

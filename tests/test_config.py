@@ -1,4 +1,5 @@
 from importlib.resources import files
+from pathlib import Path
 
 import astropy.units as u
 import pytest
@@ -73,6 +74,11 @@ def test_types_and_units(config):
     assert mimic.exclusion.radius == 20 * u.arcmin
     assert mimic.scramble.width == 0.2 * u.deg
     assert config.datasets.geom.axes.energy.min == 300 * u.GeV
+
+
+def test_off_is_a_word_in_its_own_section():
+    config = MimicAnalysisConfig.from_yaml("mimic: {off: {datastore: off}}")
+    assert config.mimic.off.datastore == Path("off")
 
 
 def test_off_is_a_word_in_the_section_only(config):
