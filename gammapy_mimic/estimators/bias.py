@@ -1,0 +1,357 @@
+"""Bias of a background in the field of view: counts over prediction."""
+
+import dataclasses
+import logging
+from typing import NamedTuple
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import Angle
+from gammapy.datasets import MapDataset
+from gammapy.maps import Map, WcsNDMap
+from scipy import stats
+from scipy.interpolate import RegularGridInterpolator
+from scipy.ndimage import gaussian_filter
+
+from ..sky_regions import local_axes, to_vectors
+from .measurement import get_pointings
+
+__all__ = ["BiasMap", "CorrectedDataset", "make_bias_map", "stack_fov"]
+
+log = logging.getLogger(__name__)
+
+P_VALUE_MAX = 0.01
+PARTS = (
+    "counts",
+    "exposure",
+    "psf",
+    "edisp",
+    "mask_safe",
+    "mask_fit",
+    "gti",
+    "meta_table",
+    "meta",
+)
+MIN_COUNTS = 10  # background counts of a bin that is tested
+
+
+class CorrectedDataset(NamedTuple):
+    """Dataset with a corrected background."""
+
+    dataset: object
+    """Dataset (`~gammapy.datasets.MapDataset`)."""
+    error: Map
+    """Relative error of the correction, on the geometry of the background."""
+
+
+class FoVCounts(NamedTuple):
+    """Counts in bins of energy and of position in the field of view."""
+
+    counts: np.ndarray
+    """Counts. Shape (n_bands, n_lat, n_lon)."""
+    background: np.ndarray
+    """Predicted background. Same shape."""
+    variance: np.ndarray
+    """Variance of their difference, if the prediction is right. Same shape."""
+
+
+def stack_fov(datasets, energy_edges, position_edges):
+    """Add the counts of observations in coordinates of the field of view.
+
+    The counts of a pixel of a map are those of its centre. Coordinates are those of the
+    pointing, to the east and north, in the projection in which distances from the
+    centre are offsets.
+
+    Parameters
+    ----------
+    datasets : list of `~gammapy.datasets.MapDataset`
+        Datasets of single observations, with their pointing in the meta table.
+    energy_edges : `~numpy.ndarray`
+        Edges of the bands of energy, in TeV. Shape (n_bands + 1,).
+    position_edges : `~numpy.ndarray`
+        Edges in both directions, in deg. Shape (n_positions + 1,).
+
+    Returns
+    -------
+    fov_counts : `FoVCounts`
+        Counts.
+
+    Raises
+    ------
+    ValueError
+        If a dataset is that of several observations.
+    """
+    n_bands, n_bins = len(energy_edges) - 1, len(position_edges) - 1
+    total = np.zeros((3, n_bands, n_bins, n_bins))
+    # mimic sets have the same pointings
+    cache = {}
+    for dataset in datasets:
+        key = _get_key(dataset)
+        if key not in cache:
+            cache[key] = _find_bins(dataset, position_edges)
+        bins = cache[key]
+        energy = dataset.counts.geom.axes["energy"].center.to_value("TeV")
+        bands = np.digitize(energy, energy_edges) - 1
+        for values, result in zip(_get_values(dataset), total, strict=True):
+            for band, image in zip(bands, values, strict=True):
+                if 0 <= band < n_bands:
+                    weights = np.append(image.ravel(), 0)
+                    sums = np.bincount(bins, weights, minlength=n_bins**2 + 1)
+                    result[band] += sums[:-1].reshape(n_bins, n_bins)
+    return FoVCounts(*total)
+
+
+def _get_values(dataset):
+    """Get counts, background and variance in each pixel, 0 where it is masked."""
+    mask = 1 if dataset.mask_safe is None else dataset.mask_safe.data
+    counts = dataset.counts.data * mask
+    if dataset.stat_type == "wstat":
+        background = dataset.background.data
+        with np.errstate(invalid="ignore", divide="ignore"):
+            alpha = np.nan_to_num(dataset.alpha.data, posinf=0)
+        variance = background * (1 + alpha)
+    else:
+        background = variance = dataset.npred_background().data
+    valid = np.isfinite(background) & (background > 0)
+    parts = counts, background, variance
+    return [np.where(valid, _ * mask, 0) for _ in parts]
+
+
+def _get_pointing(dataset):
+    """Get the pointing of the observation of a dataset."""
+    pointings = get_pointings([dataset])
+    if pointings is None or len(pointings) != 1:
+        number = "no" if pointings is None else len(pointings)
+        raise ValueError(
+            f"The dataset {dataset.name} has {number} pointings. The field of view is "
+            "that of one observation: reduce with datasets.stack = false."
+        )
+    return pointings[0]
+
+
+def _get_key(dataset):
+    """Pointing and geometry of a dataset, as what can be looked up."""
+    pointing, geom = _get_pointing(dataset), dataset.counts.geom
+    wcs = geom.wcs.wcs
+    numbers = (*wcs.crval, *wcs.crpix, *wcs.get_cdelt(), *wcs.get_pc().ravel())
+    return pointing.ra.deg, pointing.dec.deg, *wcs.ctype, *numbers, geom.data_shape
+
+
+def _to_fov(position, pointing):
+    """Coordinates to the east and north of a pointing, in deg. Shape (2, n)."""
+    vectors = to_vectors(position.ra.deg.ravel(), position.dec.deg.ravel())
+    x, y, z = local_axes(pointing.ra.deg, pointing.dec.deg) @ vectors
+    distance = np.hypot(x, y)
+    scale = np.degrees(np.arctan2(distance, z)) / np.maximum(distance, 1e-12)
+    return scale * x, scale * y
+
+
+def _find_bins(dataset, edges):
+    """Bin of each pixel, and of a dummy one in the last bin, which is for the rest."""
+    n_bins = len(edges) - 1
+    position = dataset.counts.geom.to_image().get_coord().skycoord.icrs
+    position = _to_fov(position, _get_pointing(dataset))
+    lon, lat = (np.digitize(_, edges) - 1 for _ in position)
+    inside = (lon >= 0) & (lon < n_bins) & (lat >= 0) & (lat < n_bins)
+    return np.append(np.where(inside, lat * n_bins + lon, n_bins**2), n_bins**2)
+
+
+@dataclasses.dataclass(frozen=True)
+class BiasMap:
+    """Counts over prediction in coordinates of the field of view.
+
+    Attributes
+    ----------
+    ratio, error : `~numpy.ndarray`
+        Ratio of the smoothed counts and the smoothed prediction, 1 where there is no
+        prediction, and its statistical error. Shape (n_bands, n_lat, n_lon).
+    energy_edges : `~astropy.units.Quantity`
+        Bands of energy. Shape (n_bands + 1,).
+    position_edges : `~astropy.units.Quantity`
+        Edges in both directions. Shape (n_lon + 1,).
+    p_value : float
+        Probability of counts that differ as much from the prediction, if that is right:
+        that of the chi2 of bins of the correlation length.
+    """
+
+    ratio: np.ndarray
+    error: np.ndarray
+    energy_edges: u.Quantity
+    position_edges: u.Quantity
+    p_value: float
+
+    @property
+    def significance(self):
+        """Difference from 1 over the error. Shape of the ratio."""
+        return np.divide(
+            self.ratio - 1,
+            self.error,
+            out=np.zeros_like(self.ratio),
+            where=self.error > 0,
+        )
+
+    @property
+    def is_significant(self):
+        """Whether counts and prediction differ by more than chance."""
+        return self.p_value < P_VALUE_MAX
+
+    def apply(self, dataset, force=False):
+        """Multiply the background of a dataset by the ratio.
+
+        Approximation: the background of a stacked dataset is multiplied by the mean
+        ratio over its pointings.
+
+        Parameters
+        ----------
+        dataset : `~gammapy.datasets.MapDataset`
+            Dataset with a background model. Not changed.
+        force : bool, optional
+            Whether to apply a map that is not significant. Default is False.
+
+        Returns
+        -------
+        corrected : `CorrectedDataset`
+            Dataset, and the relative error of the correction.
+
+        Raises
+        ------
+        ValueError
+            If the map is not significant, the dataset has a measured background, or no
+            pointing.
+        """
+        if not (self.is_significant or force):
+            raise ValueError(
+                f"The bias map is not significant (p = {self.p_value:.2g}, at most "
+                f"{P_VALUE_MAX}): a correction would add noise. Use more mimic sets."
+            )
+        if dataset.stat_type == "wstat" or dataset.background is None:
+            raise ValueError(
+                f"The dataset {dataset.name} has no background model to be corrected."
+            )
+        pointings = get_pointings([dataset])
+        if pointings is None:
+            raise ValueError(
+                f"The dataset {dataset.name} has no RA_PNT and DEC_PNT in meta_table."
+            )
+        ratio, error = self._evaluate(dataset.background.geom, pointings)
+        error = WcsNDMap(dataset.background.geom, error / ratio)
+        corrected = _replace_background(dataset, dataset.background * ratio)
+        return CorrectedDataset(corrected, error)
+
+    def _evaluate(self, geom, pointings):
+        """Ratio and error on a geometry, averaged over pointings."""
+        energy = geom.axes["energy"].center.to_value("TeV")
+        edges = self.energy_edges.to_value("TeV")
+        bands = (np.digitize(energy, edges) - 1).clip(0, len(edges) - 2)
+        position = geom.to_image().get_coord().skycoord.icrs
+        result = np.zeros((2, *geom.data_shape))
+        for pointing in pointings:
+            lon, lat = _to_fov(position, pointing)
+            for values, total, fill in zip(
+                (self.ratio, self.error), result, (1, 0), strict=True
+            ):
+                images = self._interpolate(values, lat, lon, fill)
+                total += images.reshape(-1, *geom.data_shape[1:])[bands]
+        return result / len(pointings)
+
+    def _interpolate(self, values, lat, lon, fill):
+        center = (self.position_edges[1:] + self.position_edges[:-1]).to_value(
+            "deg"
+        ) / 2
+        edges = self.position_edges.to_value("deg")
+        inside = (abs(lat) < edges[-1]) & (abs(lon) < edges[-1])
+
+        points = np.clip(np.transpose([lat, lon]), center[0], center[-1])
+        images = [RegularGridInterpolator((center, center), _)(points) for _ in values]
+        return np.where(inside, images, fill)
+
+
+def _replace_background(dataset, background):
+    """Copy a dataset with another background.
+
+    Not by `~gammapy.datasets.MapDataset.copy` alone, which keeps the prediction of the
+    old background in its cache.
+    """
+    copied = dataset.copy(name=dataset.name)
+    parts = {name: getattr(copied, name) for name in PARTS}
+    return MapDataset(
+        **parts, background=background, models=dataset.models, name=dataset.name
+    )
+
+
+def make_bias_map(
+    datasets,
+    energy_edges,
+    width="6 deg",
+    binsz="0.1 deg",
+    smooth="0.25 deg",
+    repetition=1.0,
+):
+    r"""Make the map of counts over prediction.
+
+    Both are smoothed by a Gaussian :math:`K`. The variance of the ratio is
+    :math:`\sum K^2 v / (\sum K b)^2` with the variance v and the prediction b.
+
+    Parameters
+    ----------
+    datasets : list of `~gammapy.datasets.MapDataset`
+        Datasets of single mimic observations.
+    energy_edges : `~astropy.units.Quantity`
+        Bands of energy.
+    width, binsz, smooth : `~astropy.coordinates.Angle` or str, optional
+        Width of the field of view, of a bin, and of the Gaussian (its sigma).
+    repetition : float, optional
+        Factor of the variance for observations that are there more than once: the mean
+        number of times of an event. Default is 1.
+
+    Returns
+    -------
+    bias : `BiasMap`
+        Map.
+    """
+    width, binsz, smooth = (Angle(_).deg for _ in (width, binsz, smooth))
+    n_bins = int(np.ceil(width / binsz))
+    edges = (np.arange(n_bins + 1) - n_bins / 2) * binsz
+    fov = stack_fov(datasets, energy_edges.to_value("TeV"), edges)
+    sigma = (0, smooth / binsz, smooth / binsz)
+    counts, background = (
+        gaussian_filter(_, sigma, mode="constant") for _ in (fov.counts, fov.background)
+    )
+    # the square of a Gaussian is one of sigma / sqrt(2), of this integral
+    narrow = (0, *(_ / np.sqrt(2) for _ in sigma[1:]))
+    integral = 1 / (4 * np.pi * (smooth / binsz) ** 2)
+    variance = gaussian_filter(fov.variance, narrow, mode="constant") * integral
+    valid = background > MIN_COUNTS * integral
+    ratio = np.divide(counts, background, out=np.ones_like(counts), where=valid)
+    error = np.divide(
+        np.sqrt(variance * repetition),
+        background,
+        out=np.zeros_like(counts),
+        where=valid,
+    )
+    return BiasMap(
+        ratio=ratio,
+        error=error,
+        energy_edges=energy_edges,
+        position_edges=edges * u.deg,
+        p_value=_test(fov, max(round(2 * smooth / binsz), 1), repetition),
+    )
+
+
+def _test(fov, n_merge, repetition):
+    """P-value of the chi2 of counts and prediction in coarse bins."""
+    parts = [_merge(_, n_merge) for _ in fov]
+    counts, background, variance = parts
+    valid = background > MIN_COUNTS
+    if not valid.any():
+        return 1.0
+    chi2 = (counts - background)[valid] ** 2 / (variance[valid] * repetition)
+    return float(stats.chi2.sf(chi2.sum(), valid.sum()))
+
+
+def _merge(values, number):
+    """Add blocks of bins."""
+    n_bands, n_lat, n_lon = values.shape
+    lat, lon = n_lat // number * number, n_lon // number * number
+    shape = n_bands, lat // number, number, lon // number, number
+    return values[:, :lat, :lon].reshape(shape).sum(axis=(2, 4))

@@ -1,0 +1,403 @@
+"""Significance and background of datasets, by energy and position."""
+
+import itertools
+import logging
+from typing import NamedTuple
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import SkyCoord
+from gammapy.datasets import SpectrumDatasetOnOff
+from gammapy.estimators import ExcessMapEstimator
+from gammapy.maps import Geom, WcsGeom
+from gammapy.stats import WStatCountsStatistic
+
+from ..sky_regions import to_vectors
+
+__all__ = [
+    "Measurement",
+    "add_offset",
+    "get_bands",
+    "get_pointings",
+    "is_map",
+    "make_stacking_geoms",
+    "measure_maps",
+    "measure_offset",
+    "measure_spectra",
+    "sample_mask",
+    "snap_energy_edges",
+    "stack_datasets",
+    "stack_groups",
+]
+
+log = logging.getLogger(__name__)
+
+EDGE_TOLERANCE = 1e-3  # relative
+RING_PIXELS = 20  # pixels of OFF acceptance, from which a background is that of a ring
+
+
+class Measurement(NamedTuple):
+    """Significance of datasets in bands of energy, the last of which is all."""
+
+    significance: np.ndarray
+    """Significance, NaN where it is not defined. Shape (n_bands, n_y, n_x) for maps,
+    (n_bands, n_datasets) for spectra."""
+    background: np.ndarray
+    """Effective background counts, :math:`N_b / (1 + \\alpha)`. Same shape."""
+    total: np.ndarray
+    """Significance of all spectra together. Shape (n_bands,), NaN for maps."""
+    geom: Geom | None
+    """Geometry of the maps without energy, None for spectra."""
+    offset: u.Quantity | None = None
+    """Mean offset of each position over the pointings, None if they are not known."""
+
+
+def is_map(dataset):
+    """Whether a dataset has maps, rather than the spectrum of a region.
+
+    Not by its class: in Gammapy, spectra are maps as well.
+
+    Parameters
+    ----------
+    dataset : `~gammapy.datasets.Dataset`
+        Dataset with counts.
+
+    Returns
+    -------
+    is_map : bool
+        Whether it has.
+    """
+    return not dataset.counts.geom.is_region
+
+
+def snap_energy_edges(energy_edges, axis):
+    """Move edges of bands of energy to the nearest edges of bins.
+
+    Parameters
+    ----------
+    energy_edges : `~astropy.units.Quantity` or None
+        Edges. None for one band of all bins.
+    axis : `~gammapy.maps.MapAxis`
+        Axis of the datasets.
+
+    Returns
+    -------
+    energy_edges : `~astropy.units.Quantity`
+        Edges of bins, in TeV.
+
+    Raises
+    ------
+    ValueError
+        If edges do not increase, or two of them are at the same edge of a bin.
+    """
+    edges = axis.edges.to("TeV")
+    if energy_edges is None:
+        return edges[[0, -1]]
+    asked = np.atleast_1d(energy_edges.to("TeV"))
+    if len(asked) < 2 or np.any(np.diff(asked) <= 0):
+        raise ValueError(f"energy_edges must be two or more and rise, got {asked}.")
+    distance = np.abs(np.log(asked[:, np.newaxis] / edges).value)
+    idx = np.argmin(distance, axis=1)
+    if len(np.unique(idx)) < len(idx):
+        raise ValueError(
+            f"energy_edges {asked} are finer than the bins of the datasets, or outside "
+            f"of them. Choose from {edges}."
+        )
+    if np.any(distance.min(axis=1) > EDGE_TOLERANCE):
+        log.warning(
+            "energy_edges %s are not edges of bins of the datasets. The bands have the "
+            "nearest, %s.",
+            asked,
+            np.round(edges[idx], 4),
+        )
+    return edges[idx]
+
+
+def get_bands(energy_edges):
+    """Bands of energy, of which the last is all, unless there is only one."""
+    bands = list(itertools.pairwise(energy_edges))
+    return bands if len(bands) == 1 else [*bands, (energy_edges[0], energy_edges[-1])]
+
+
+def make_stacking_geoms(datasets):
+    """Make the geometries that hold all of several datasets.
+
+    Parameters
+    ----------
+    datasets : list of `~gammapy.datasets.MapDataset`
+        Datasets, as a rule cutouts of one geometry.
+
+    Returns
+    -------
+    geoms : dict of `~gammapy.maps.WcsGeom`
+        Geometries for `~gammapy.datasets.MapDataset.from_geoms`.
+
+    Raises
+    ------
+    ValueError
+        If they are not parts of one geometry.
+    """
+    reference = datasets[0].geoms
+    for dataset in datasets:
+        same = dataset.geoms.keys() == reference.keys() and all(
+            geom.is_aligned(reference[name]) for name, geom in dataset.geoms.items()
+        )
+        if not same:
+            raise ValueError(
+                f"The datasets {datasets[0].name} and {dataset.name} differ in pixels, "
+                "bins of energy or maps. Reduce all with the same configuration."
+            )
+    return {name: _join([_.geoms[name] for _ in datasets]) for name in reference}
+
+
+def _join(geoms):
+    """Geometry that holds all of several cutouts of one geometry."""
+    crpix = np.array([_.wcs.wcs.crpix for _ in geoms])
+    npix = np.array([_.data_shape[:-3:-1] for _ in geoms])
+    first, last = np.min(1 - crpix, axis=0), np.max(npix - crpix, axis=0)
+    wcs = geoms[0].wcs.deepcopy()
+    wcs.wcs.crpix = 1 - first
+    npix = np.rint(last - first + 1).astype(int)
+    wcs.array_shape = tuple(npix[::-1])
+    return WcsGeom(wcs, npix=tuple(npix), axes=geoms[0].axes)
+
+
+def stack_datasets(datasets, geoms):
+    """Stack datasets to one.
+
+    Parameters
+    ----------
+    datasets : list of `~gammapy.datasets.MapDataset`
+        Datasets of one mimic set. Not changed. Their background models become part of
+        the background.
+    geoms : dict of `~gammapy.maps.WcsGeom`
+        Geometries of the result.
+
+    Returns
+    -------
+    dataset : `~gammapy.datasets.MapDataset`
+        One dataset.
+    """
+    first = datasets[0]
+    if len(datasets) == 1 and first.counts.geom == geoms["geom"] and not first.models:
+        return first
+    stacked = type(first).from_geoms(**geoms, name="stacked")
+    for dataset in datasets:
+        stacked.stack(dataset)
+    return stacked
+
+
+def stack_groups(groups):
+    """Stack each of several groups of datasets, all to the same geometry.
+
+    Parameters
+    ----------
+    groups : list of `~gammapy.datasets.Datasets`
+        Datasets of each mimic set and of the target.
+
+    Returns
+    -------
+    datasets : list of `~gammapy.datasets.MapDataset`
+        One dataset for each group.
+    """
+    geoms = make_stacking_geoms([_ for group in groups for _ in group])
+    return [stack_datasets(_, geoms) for _ in groups]
+
+
+def measure_maps(dataset, energy_edges, correlation_radius):
+    """Measure the significance in a circle around every pixel.
+
+    OFF counts of a ring are those of many pixels, and not added up once more.
+
+    Parameters
+    ----------
+    dataset : `~gammapy.datasets.MapDataset` or `~gammapy.datasets.MapDatasetOnOff`
+        Dataset.
+    energy_edges : `~astropy.units.Quantity`
+        Edges of the bands of energy.
+    correlation_radius : `~astropy.coordinates.Angle`
+        Radius of the circle.
+
+    Returns
+    -------
+    measurement : `Measurement`
+        Measurement.
+    """
+    edges = [energy_edges]
+    if len(energy_edges) > 2:
+        edges.append(energy_edges[[0, -1]])
+    maps = [_estimate(dataset, correlation_radius, _) for _ in edges]
+    significance, background = (
+        np.concatenate(_, axis=0) for _ in zip(*maps, strict=True)
+    )
+    total = np.full(len(significance), np.nan)
+    geom = dataset.counts.geom.to_image()
+    return Measurement(significance, background, total, geom)
+
+
+def _estimate(dataset, correlation_radius, energy_edges):
+    is_on_off = dataset.stat_type == "wstat"
+    estimator = ExcessMapEstimator(
+        correlation_radius=correlation_radius,
+        energy_edges=energy_edges,
+        selection_optional=["alpha"] if is_on_off else [],
+        correlate_off=not (is_on_off and _has_rings(dataset)),
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        maps = estimator.run(dataset)
+        background = maps["npred_background"].data
+        if is_on_off:
+            background = background / (1 + maps["alpha"].data)
+    return maps["sqrt_ts"].data, background
+
+
+def _has_rings(dataset):
+    """Whether the OFF counts of a pixel are those of many pixels around it."""
+    on, off = dataset.acceptance.data, dataset.acceptance_off.data
+    valid = (on > 0) & (off > 0)
+    return bool(valid.any() and np.median(off[valid] / on[valid]) > RING_PIXELS)
+
+
+def measure_spectra(datasets, energy_edges):
+    """Measure the significance of spectra.
+
+    Parameters
+    ----------
+    datasets : list of `~gammapy.datasets.SpectrumDatasetOnOff`
+        Spectra.
+    energy_edges : `~astropy.units.Quantity`
+        Edges of the bands of energy.
+
+    Returns
+    -------
+    measurement : `Measurement`
+        Measurement.
+    """
+    counts = np.array([_count(_, energy_edges) for _ in datasets])
+    n_on, n_off, background = np.moveaxis(counts, 1, 0)
+    total = _get_significance(*counts.sum(axis=0))
+    alpha = np.divide(background, n_off, out=np.zeros_like(background), where=n_off > 0)
+    return Measurement(
+        significance=_get_significance(n_on, n_off, background).T,
+        background=(background / (1 + alpha)).T,
+        total=total,
+        geom=None,
+    )
+
+
+def _count(dataset, energy_edges):
+    """Count events, OFF events and background in each band. Shape (3, n_bands)."""
+    if not isinstance(dataset, SpectrumDatasetOnOff):
+        raise TypeError(
+            f"Spectra must be a SpectrumDatasetOnOff, got {type(dataset).__name__}. "
+            "Use a maker of OFF counts, such as ReflectedRegionsBackgroundMaker."
+        )
+    center = dataset.counts.geom.axes["energy"].center
+    mask = np.ones(len(center)) if dataset.mask_safe is None else dataset.mask_safe.data
+    values = [dataset.counts, dataset.counts_off, dataset.background]
+    values = [_.data.ravel() * np.ravel(mask) for _ in values]
+    bands = [(center >= low) & (center < high) for low, high in get_bands(energy_edges)]
+    return np.array([[np.sum(_[band]) for band in bands] for _ in values])
+
+
+def _get_significance(n_on, n_off, background):
+    """Significance (Li & Ma 1983, ApJ 272, 317), NaN where there is no OFF count."""
+    valid = n_off > 0
+    alpha = np.divide(background, n_off, out=np.ones_like(background), where=valid)
+    significance = WStatCountsStatistic(n_on, n_off, alpha).sqrt_ts
+    return np.where(valid, significance, np.nan)
+
+
+def get_pointings(datasets):
+    """Pointings of all observations in datasets.
+
+    Parameters
+    ----------
+    datasets : list of `~gammapy.datasets.Dataset`
+        Datasets, stacked or not.
+
+    Returns
+    -------
+    pointings : `~astropy.coordinates.SkyCoord` or None
+        Pointings (ICRS), None if the meta tables do not have them.
+    """
+    tables = [_.meta_table for _ in datasets]
+    if any(_ is None or "RA_PNT" not in _.colnames for _ in tables):
+        return None
+    lon, lat = (
+        np.concatenate([np.ravel(_[name]).astype(float) for _ in tables])
+        for name in ("RA_PNT", "DEC_PNT")
+    )
+    return SkyCoord(lon, lat, unit="deg")
+
+
+def measure_offset(position, pointings):
+    """Mean offset of positions over pointings.
+
+    Parameters
+    ----------
+    position : `~astropy.coordinates.SkyCoord`
+        Positions, of any shape.
+    pointings : `~astropy.coordinates.SkyCoord`
+        Pointings. Shape (n,).
+
+    Returns
+    -------
+    offset : `~astropy.units.Quantity`
+        Offset averaged over the pointings, in the shape of the positions.
+    """
+    vectors = to_vectors(position.ra.deg.ravel(), position.dec.deg.ravel())
+    total = np.zeros(vectors.shape[1])
+    for center in to_vectors(pointings.ra.deg, pointings.dec.deg).T:
+        chord = np.sqrt(np.sum((vectors - center[:, np.newaxis]) ** 2, axis=0))
+        total += 2 * np.arcsin(np.minimum(chord / 2, 1))
+    return np.degrees(total / len(pointings)).reshape(position.shape) * u.deg
+
+
+def add_offset(measurement, datasets):
+    """Add the mean offset of each position to a measurement.
+
+    Parameters
+    ----------
+    measurement : `Measurement`
+        Measurement.
+    datasets : `~gammapy.datasets.Datasets`
+        Its datasets. One for each position of spectra.
+
+    Returns
+    -------
+    measurement : `Measurement`
+        With the offset, where the pointings are known.
+    """
+    pointings = get_pointings(datasets)
+    if pointings is None:
+        return measurement
+    if measurement.geom is not None:
+        position = measurement.geom.get_coord().skycoord.icrs
+        return measurement._replace(offset=measure_offset(position, pointings))
+    offset = [
+        measure_offset(_.counts.geom.center_skydir.icrs, get_pointings([_])).squeeze()
+        for _ in datasets
+    ]
+    return measurement._replace(offset=u.Quantity(offset))
+
+
+def sample_mask(mask, geom):
+    """Evaluate a mask on an image.
+
+    Parameters
+    ----------
+    mask : `~gammapy.maps.WcsNDMap`
+        Mask, with or without energy. Outside of it all is True.
+    geom : `~gammapy.maps.WcsGeom`
+        Geometry of the image.
+
+    Returns
+    -------
+    values : `~numpy.ndarray`
+        Mask, True if it is True at all energies.
+    """
+    if mask.geom.axes:
+        mask = mask.reduce_over_axes(func=np.logical_and, keepdims=False)
+    values = mask.get_by_coord({"skycoord": geom.get_coord().skycoord})
+    return np.nan_to_num(values.astype(float), nan=1) > 0
