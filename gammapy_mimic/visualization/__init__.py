@@ -22,14 +22,27 @@ from .significance import (
     plot_significance_distributions,
     plot_significance_map,
 )
+from .systematics import (
+    plot_bias_map,
+    plot_flux,
+    plot_maximum,
+    plot_mimic_distribution,
+    plot_mimic_map,
+    plot_systematics,
+)
 
 __all__ = [
     "plot_background",
     "plot_background_image",
     "plot_background_ratio",
     "plot_background_spectrum",
+    "plot_bias_map",
     "plot_exclusion_regions",
+    "plot_flux",
     "plot_kl_matrix",
+    "plot_maximum",
+    "plot_mimic_distribution",
+    "plot_mimic_map",
     "plot_ranking",
     "plot_scramble",
     "plot_scramble_azimuth",
@@ -41,4 +54,5 @@ __all__ = [
     "plot_significance_distribution",
     "plot_significance_distributions",
     "plot_significance_map",
+    "plot_systematics",
 ]

@@ -1,0 +1,354 @@
+"""Pictures of the report, as PNG inside of the page."""
+
+import base64
+import io
+import struct
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from astropy.coordinates import SkyCoord
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as MatplotlibFigure
+
+from ..visualization import (
+    plot_background,
+    plot_background_spectrum,
+    plot_bias_map,
+    plot_flux,
+    plot_maximum,
+    plot_mimic_distribution,
+    plot_mimic_map,
+    plot_systematics,
+)
+from ..visualization.systematics import get_bands, get_table, select_values
+from .answer import get_position
+
+__all__ = ["Figure", "make_figures", "plot_plan", "plot_templates"]
+
+DPI = 110
+MAX_MAPS = 9
+MAX_BANDS = 6
+MAX_COLUMNS = 4  # of the maps by energy
+MAX_TARGETS = 40
+STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "mathtext.default": "regular",
+}
+
+
+class Figure(NamedTuple):
+    """Picture of the report."""
+
+    name: str
+    """Name, the id of the HTML element."""
+    uri: str
+    """Picture as a data URI."""
+    width: int
+    """Width in pixels of the screen."""
+    height: int
+    """Height in pixels of the screen."""
+    alt: str
+    """What the picture is, for who cannot see it."""
+    caption: str
+    """What was done, and how to read it."""
+
+
+def make_figures(result, exclusion_regions=()):
+    """Draw the pictures of a result.
+
+    Parameters
+    ----------
+    result : `~gammapy_mimic.estimators.MimicSystematics`
+        Result.
+    exclusion_regions : list of `~regions.SkyRegion`, optional
+        Sources of the target. Default is none.
+
+    Returns
+    -------
+    figures : dict of list of `Figure`
+        Pictures by section.
+    """
+    regions = list(exclusion_regions)
+    figures = {"systematics": _plot_systematics(result)}
+    if result.maps:
+        figures["maps"] = _plot_maps(result, regions)
+        figures["distributions"] = [_plot_distributions(result, regions)]
+    if "maximum" in result.tables:
+        figures["maximum"] = [_plot_maximum(result)]
+    if result.bias is not None:
+        figures["bias"] = [_plot_bias(result.bias)]
+    if "spurious_flux" in result.tables:
+        figures["flux"] = [_plot_flux(result)]
+    return figures
+
+
+def _plot_maps(result, regions):
+    """Draw the maps of all energies, and those of the bands below each other."""
+    bands = get_bands(result)
+    n_bands = len(bands)
+    names = [_.rsplit("_", 1)[0] for _ in result.maps]
+    names = list(dict.fromkeys(names))
+    names.sort(key=lambda _: _ != "target")
+    shown = names[:MAX_MAPS]
+    position = get_position(result)
+    marks = {"position": position and SkyCoord(*position, unit="deg")}
+    left_out = f" The first {len(shown)} of {len(names)} maps." * (names != shown)
+
+    n_columns = min(3, len(shown))
+    grid = [shown[_ : _ + n_columns] for _ in range(0, len(shown), n_columns)]
+    cells = [[(name, n_bands - 1) for name in row] for row in grid]
+    radius = result.meta.get("correlation_radius")
+    text = (
+        f"Significance of the counts in a circle of {radius} around each pixel against "
+        f"the prediction, {bands[-1]}, of the target and of mimic sets, with the same "
+        f"colours from -5 to 5.{left_out}"
+    )
+    if regions and "target" in names:
+        text += " Circles are exclusion regions."
+    if position is not None:
+        text += " The cross is the position in question."
+    figures = [
+        _draw_maps(result, "maps", cells, regions, marks, text, "Significance maps")
+    ]
+    if n_bands > 1:
+        shown_bands = range(min(n_bands - 1, MAX_BANDS))
+        columns = shown[:MAX_COLUMNS]
+        cells = [[(name, band) for name in columns] for band in shown_bands]
+        left_out = f" of the first {len(columns)} maps" * (names != columns)
+        text = f"The same{left_out} in bands of energy, the lowest at the top."
+        alt = "Significance maps by energy"
+        figures.append(
+            _draw_maps(result, "maps-energy", cells, regions, marks, text, alt)
+        )
+    return figures
+
+
+def _draw_maps(result, name, cells, regions, marks, caption, alt):
+    """Draw a grid of maps with one colour bar. Cells are names and bands."""
+    bands = get_bands(result)
+    n_rows, n_columns = len(cells), max(map(len, cells))
+    size = 9.3 / max(n_columns, 2)
+    height, width = next(iter(result.maps.values())).data.shape[-2:]
+    figsize = 0.9 + n_columns * size, 0.5 + n_rows * (size * height / width + 0.25)
+    with mpl.rc_context(STYLE):
+        figure = MatplotlibFigure(figsize=figsize, layout="constrained")
+        axes = []
+        for row, line in enumerate(cells):
+            for column, (set_name, band) in enumerate(line):
+                map_ = result.maps[f"{set_name}_{band}"]
+                ax = figure.add_subplot(
+                    n_rows,
+                    n_columns,
+                    row * n_columns + column + 1,
+                    projection=map_.geom.wcs,
+                )
+                is_target = set_name == "target"
+                plot_mimic_map(
+                    result, set_name, band, ax, regions=regions * is_target, **marks
+                )
+                if len(cells) > 1 and name == "maps-energy":
+                    ax.set_title(f"{ax.get_title()}\n{bands[band]}", fontsize="small")
+                is_last = row == n_rows - 1 or len(cells[row + 1]) <= column
+                _label_sky(ax, left=column == 0, bottom=is_last)
+                axes.append(ax)
+        figure.colorbar(
+            axes[0].images[0],
+            ax=axes,
+            label=r"Significance [$\sigma$]",
+            extend="both",
+            aspect=40,
+        )
+        names = ", ".join(dict.fromkeys(name for line in cells for name, _ in line))
+        return _save(figure, name, f"{alt} of {names}", caption)
+
+
+def _label_sky(ax, left, bottom):
+    """Label the outer axes of a grid only."""
+    longitude, latitude = ax.coords
+    longitude.set_ticks(number=3)
+    latitude.set_ticks(number=5)
+    labels = {"ra": "Right ascension [h m]", "dec": "Declination [deg]"}
+    labels |= {"glon": "Galactic longitude [deg]", "glat": "Galactic latitude [deg]"}
+    for coord, shown, fallback in (
+        (longitude, bottom, "Longitude [deg]"),
+        (latitude, left, "Latitude [deg]"),
+    ):
+        name = next((_ for _ in labels if _ in str(coord.default_label).lower()), None)
+        coord.set_auto_axislabel(False)
+        coord.set_axislabel(labels.get(name, fallback) if shown else "")
+        coord.set_ticklabel_visible(shown)
+
+
+def _plot_distributions(result, regions):
+    bands = get_bands(result)
+    # all energies first
+    shown = [len(bands) - 1, *range(len(bands) - 1)][:MAX_BANDS]
+    figure, axes = _make_grid(len(shown), 3, (3.4, 3.3))
+    with mpl.rc_context(STYLE):
+        for band, ax in zip(shown, axes, strict=False):
+            plot_mimic_distribution(result, band, ax, regions)
+    mimics, target = select_values(result, -1, regions)
+    text = (
+        f"Distribution of the significance over the pixels of the maps: all mimics "
+        f"({mimics.size} pixels in {bands[-1]})"
+    )
+    if target is not None:
+        where = " outside of the exclusion regions" if regions else ""
+        text += f" and the target{where} ({target.size} pixels)"
+    text += (
+        ". The solid line is not a fit to the histogram, but the Gaussian with mean "
+        "and width of the table of systematic errors. It is of the positions with at "
+        f"least {result.meta.get('min_background')} background counts, the histograms "
+        "are of all. Values beyond 10 are in the last bin."
+    )
+    return _save(figure, "distributions", "Significance distributions", text)
+
+
+def _plot_systematics(result):
+    has_offset = np.isfinite(get_table(result, "systematics")["offset_min"]).any()
+    figure, axes = _make_grid(1 + has_offset, 2, (5, 3.6))
+    with mpl.rc_context(STYLE):
+        plot_systematics(result, axes[0])
+        if has_offset:
+            plot_systematics(result, axes[1], by="offset")
+    text = (
+        "Fractional systematic error of the background on the scale of the correlation "
+        "radius: what the variance of the mimics' significance has beyond that of "
+        "noise. Points with errors are larger than 0 with 95% confidence, arrows are "
+        "upper limits (95%). Horizontal bars are the bands; the paler ones are all "
+        "energies together. Errors are from the scatter of the sets."
+    )
+    alt = "Systematic error of the background by energy"
+    alt += " and by offset" * bool(has_offset)
+    return [_save(figure, "systematics", alt, text)]
+
+
+def _plot_maximum(result):
+    n_bands = len(get_bands(result))
+    figure, axes = _make_grid(1, 1, (7, 1.7 + 0.45 * n_bands))
+    with mpl.rc_context(STYLE):
+        plot_maximum(result, axes[0])
+    text = (
+        "Largest significance on the map of each mimic set and of the target outside "
+        "of its excluded sources. It has the trials of all positions of the map in it."
+    )
+    if not result.maps:
+        text = (
+            "Largest significance of an observation of each mimic set and the target."
+        )
+    text += " An arrow at the right is a value beyond the axis."
+    return _save(figure, "maximum", "Largest significance by energy", text)
+
+
+def _plot_bias(bias):
+    n_bands = min(len(bias.ratio), MAX_BANDS)
+    figure, axes = _make_grid(2 * n_bands, 2, (4.6, 3.7))
+    with mpl.rc_context(STYLE):
+        for band in range(n_bands):
+            plot_bias_map(bias, band, axes[2 * band])
+            plot_bias_map(bias, band, axes[2 * band + 1], quantity="significance")
+    judgement = "differ" if bias.is_significant else "do not differ"
+    text = (
+        "Counts of all mimics over their prediction in coordinates of the field of "
+        "view, both smoothed (left), and the difference from 1 over its statistical "
+        f"error (right). Counts and prediction {judgement} by more than chance: "
+        f"p = {bias.p_value:.2g}."
+    )
+    return _save(figure, "bias", "Bias of the background in the field of view", text)
+
+
+def _plot_flux(result):
+    figure, axes = _make_grid(1, 1, (7, 3.6))
+    with mpl.rc_context(STYLE):
+        plot_flux(result, axes[0])
+    text = (
+        "Flux of a source that is fitted at the position in question to each mimic "
+        "set, where there is none, with its statistical error. The bars are mean and "
+        "standard deviation of the sets. A flux of the target that is not well above "
+        "them may be one of the background."
+    )
+    return _save(figure, "flux", "Spurious flux of mimic sets by energy", text)
+
+
+def plot_plan(plan):
+    """Draw the plan.
+
+    Parameters
+    ----------
+    plan : `~gammapy_mimic.plan.MimicPlan`
+        Plan.
+
+    Returns
+    -------
+    figures : list of `Figure`
+        One picture, none for a plan that is too large to be read.
+    """
+    n_targets = len(np.unique(plan.table["OBS_ID"]))
+    if n_targets > MAX_TARGETS or len(plan.sets) > MAX_TARGETS // 2:
+        return []
+    size = max(5.5, 1.8 + 0.75 * len(plan.sets)), 1.2 + 0.24 * max(n_targets, 4)
+    figure, axes = _make_grid(1, 1, size)
+    with mpl.rc_context(STYLE):
+        plan.plot(axes[0])
+    text = (
+        "OFF observation of each target in each mimic set. The colour is the "
+        "difference of the zenith angles, on which the shape of the background depends."
+    )
+    return [_save(figure, "plan", "OFF observations by target and mimic set", text)]
+
+
+def plot_templates(templates):
+    """Draw background templates.
+
+    Parameters
+    ----------
+    templates : dict of `~gammapy.irf.BackgroundIRF`
+        Template by its label.
+
+    Returns
+    -------
+    figures : list of `Figure`
+        Pictures.
+    """
+    figures = []
+    for number, (label, bkg) in enumerate(templates.items(), start=1):
+        figure, axes = _make_grid(2, 2, (4.8, 3.5))
+        with mpl.rc_context(STYLE):
+            plot_background(bkg, axes[0])
+            plot_background_spectrum(bkg, axes[1])
+        text = f"Background template {label}: rates by offset and by energy."
+        alt = f"Background template {label}"
+        figures.append(_save(figure, f"template-{number}", alt, text))
+    return figures
+
+
+def _make_grid(number, n_columns, size):
+    """Figure with a number of axes."""
+    n_columns = min(n_columns, number)
+    n_rows = -(-number // n_columns)
+    with mpl.rc_context(STYLE):
+        figure = MatplotlibFigure(
+            figsize=(n_columns * size[0], n_rows * size[1]), layout="constrained"
+        )
+        axes = [figure.add_subplot(n_rows, n_columns, idx + 1) for idx in range(number)]
+    return figure, axes
+
+
+def _save(figure, name, alt, caption):
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(
+            buffer, dpi=DPI, bbox_inches="tight", metadata={"Software": None}
+        )
+    content = buffer.getvalue()
+    # the head of a PNG file
+    width, height = struct.unpack(">II", content[16:24])
+    data = base64.b64encode(content).decode("ascii")
+    return Figure(name, f"data:image/png;base64,{data}", width, height, alt, caption)

@@ -1,0 +1,89 @@
+"""What the columns of the tables are."""
+
+__all__ = ["MEANINGS"]
+
+_RESULT = {
+    "e_min": "lower edge of the band of energy",
+    "e_max": "upper edge",
+    "name": "mimic set, or the target outside of its excluded sources",
+    "mean": "mean of the significances; 0 for noise alone",
+    "mean_err": "its error, from the scatter of the sets",
+    "width": "standard deviation of the significances; 1 for noise alone",
+    "width_err": "its error, from the scatter of the sets",
+    "minimum": "smallest significance",
+    "maximum": "largest significance",
+    "above_3": "fraction of positions above 3 sigma; 0.00135 for noise alone",
+    "above_3_err": "its error, from the scatter of the sets",
+    "below_3": "fraction of positions below -3 sigma",
+    "below_3_err": "its error, from the scatter of the sets",
+    "n_background": "mean effective background counts of a position",
+    "n_positions": "number of pixels, which overlap, or of spectra",
+    "offset_min": "lower edge of the band of offset, none for all offsets",
+    "offset_max": "upper edge",
+    "f": "fractional systematic error of the background",
+    "f_err": "its error, none where f is 0",
+    "f_ul": "its upper limit, 95% confidence",
+    "f_squared": "square of f as it is estimated, which can be negative",
+    "f_squared_err": "its error, from the scatter of the sets",
+    "significance": "significance of the target",
+    "mimic_mean": "mean of the mimics",
+    "mimic_width": "standard deviation of the mimics",
+    "mimic_std": "standard deviation of the mimic sets",
+    "n_sample": "number of positions of mimics at this offset, without common events",
+    "n_sets": "number of mimic sets",
+    "calibrated": "significance minus mean, over the width of the mimics",
+    "calibrated_err": "its error, from those of mean and width",
+    "p_value": "(1 + k) / (1 + n), for k of n mimic values that are as large",
+    "parameter": "parameter of the FoV background model",
+    "n": "number of observations of all sets",
+    "spread": "scatter of the parameter beyond its statistical error",
+    "spread_err": "its error, from the scatter of the sets",
+    "spread_ul": "its upper limit, 95% confidence",
+    "flux": "integral flux",
+    "flux_err": "its statistical error",
+    "flux_ul": "its upper limit, 95% confidence",
+    "sqrt_ts": "significance",
+}
+
+_PLAN = {
+    "OBS_ID": "target observation",
+    "OBJECT": "object of the target observation",
+    "MIMIC_SET": "mimic set",
+    "OFF_OBS_ID": "OFF observation that stands in for it, -1 for none",
+    "KL_DIV": "Kullback-Leibler divergence of the backgrounds in energy and offset",
+    "KL_CORR": "the same without what noise adds on average: 0 if they are alike",
+    "P_VALUE": "probability of a divergence as large, if they are alike",
+    "DELTA_RMS": "rms of the relative difference of the backgrounds",
+    "LIVETIME_RATIO": "livetime, OFF over target",
+    "DELTA_ZENITH": "zenith angle, OFF minus target",
+    "STATUS": "ok; large_kl: not alike, but the best there is; no_mimic: no partner",
+}
+
+_REGIONS = {
+    "radius": "of a circle that holds the region",
+    "origin": "catalogue or file",
+}
+
+_FLUX = {**_RESULT, "name": "mimic set"}
+_SPURIOUS_FLUX = {
+    **_RESULT,
+    "mean": "mean flux of the sets",
+    "mean_ul": "its upper limit, 95% confidence",
+    "std": "standard deviation of the sets",
+    "statistical_err": "mean statistical error of a flux",
+    "flux_ul": "mean upper limit of a set, 95% confidence",
+}
+_NORMALISATION = {**_RESULT, "mean": "mean of the parameter; 1 for a perfect norm"}
+
+MEANINGS = {
+    "flux": _FLUX,
+    "maximum": _RESULT,
+    "normalisation": _NORMALISATION,
+    "plan": _PLAN,
+    "position": _RESULT,
+    "regions": _REGIONS,
+    "significance": _RESULT,
+    "spurious_flux": _SPURIOUS_FLUX,
+    "systematics": _RESULT,
+}
+"""Meaning of each column, by table (dict of dict of str)."""

@@ -1,0 +1,244 @@
+"""The page of the report: what it is made of, and how it is written."""
+
+import datetime
+import platform
+from importlib import metadata
+
+import jinja2
+import numpy as np
+import yaml
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+
+from ..exclusion import ExclusionRegions
+from ..files import replace_file
+from ..plan import MimicPlan
+from ..version import __version__
+from .answer import make_answer
+from .figures import make_figures, plot_plan, plot_templates
+from .meanings import MEANINGS
+from .tables import make_table
+
+__all__ = ["make_report"]
+
+PACKAGES = ("gammapy", "astropy", "numpy", "scipy", "regions", "matplotlib")
+QUESTIONABLE = ("no_mimic", "large_kl")
+# columns that the table of each set has as well
+LEFT_OUT = {"systematics": ["above_3", "above_3_err", "below_3", "below_3_err"]}
+MAX_OBJECTS = 3  # that are named in the title
+
+
+def make_report(
+    result,
+    path,
+    plan=None,
+    config=None,
+    title=None,
+    obs_table=None,
+    exclusion_regions=(),
+    templates=None,
+    overwrite=False,
+):
+    """Write the report of a result: one HTML file that needs no other.
+
+    Parameters
+    ----------
+    result : `~gammapy_mimic.estimators.MimicSystematics`
+        Result.
+    path : str or `~pathlib.Path`
+        File.
+    plan : `~gammapy_mimic.plan.MimicPlan`, optional
+        Plan. Also a table or file, as for `~gammapy_mimic.plan.MimicPlan.create`.
+        Default is not known.
+    config : `~gammapy_mimic.config.MimicAnalysisConfig` or str, optional
+        Configuration, or its YAML text. Default is not known.
+    title : str, optional
+        Title. Default has the names of the targets, if they are known.
+    obs_table : `~astropy.table.Table`, optional
+        Table of the target observations, of which ``OBS_ID`` and ``OBJECT`` are used.
+        Default is not known.
+    exclusion_regions : list of `~regions.SkyRegion`, optional
+        Sources in the fields of targets and OFF observations. Default is none.
+    templates : dict of `~gammapy.irf.BackgroundIRF`, optional
+        Background templates by their labels. Default is none.
+    overwrite : bool, optional
+        Whether to replace an existing file. Default is False.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and may not be replaced.
+    """
+    with replace_file(path, overwrite) as temporary:
+        plan = None if plan is None else MimicPlan.create(plan)
+        regions = ExclusionRegions(exclusion_regions)
+        if isinstance(exclusion_regions, ExclusionRegions):
+            regions = exclusion_regions
+        page = _Page(result, plan, config, regions, obs_table, templates or {})
+        temporary.write_text(page.render(title), encoding="utf-8")
+
+
+class _Page:
+    """Content of a report."""
+
+    def __init__(self, result, plan, config, regions, obs_table, templates):
+        self.result = result
+        self.plan = plan
+        self.config = config if config is None or isinstance(config, str) else None
+        if self.config is None and config is not None:
+            self.config = config.to_yaml()
+        self.regions = regions
+        self.obs_table = obs_table
+        self.templates = templates
+
+    def render(self, title=None):
+        """Render the page."""
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("gammapy_mimic.report", "."),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        is_known = find_on_map(self.result, self.regions)
+        known = self.regions[np.nonzero(is_known)[0]]
+        figures = make_figures(self.result, known)
+        if self.plan is not None:
+            figures["plan"] = plot_plan(self.plan)
+        if self.templates:
+            figures["templates"] = plot_templates(self.templates)
+        now = datetime.datetime.now(datetime.UTC)
+        return environment.get_template("report.html").render(
+            title=title or self._make_title(),
+            date=f"{now:%Y-%m-%d %H:%M} UTC",
+            answer=make_answer(self.result, self.plan, bool(len(known))),
+            result=self.result,
+            figures=figures,
+            tables=self._make_tables(is_known),
+            plan=self.plan,
+            n_targets=0 if self.plan is None else len(set(self.plan.table["OBS_ID"])),
+            max_reuse=_count_reuse(self.plan),
+            mimic=get_mimic_section(self.config),
+            config=self.config,
+            versions=_get_versions(),
+        )
+
+    def _make_title(self):
+        text = "Background systematics"
+        if self.obs_table is None or "OBJECT" not in self.obs_table.colnames:
+            return text
+        objects = sorted({str(_).strip() for _ in self.obs_table["OBJECT"]} - {""})
+        if len(objects) > MAX_OBJECTS:
+            objects = [*objects[:MAX_OBJECTS], "others"]
+        return f"{text}: {', '.join(objects)}" if objects else text
+
+    def _make_tables(self, is_known):
+        what = "the positions" if self.result.maps else "the observations"
+        captions = {
+            "position": "The position in question, by energy.",
+            "maximum": f"Largest significance of {what}, by energy.",
+            "significance": f"Significance of {what} of each set, by energy.",
+            "systematics": "Systematic error of the background, by energy and offset.",
+            "flux": "Flux of a source that is fitted in each mimic set.",
+            "spurious_flux": "Spurious flux: mean and scatter of the mimic sets.",
+            "normalisation": "Spread of the FoV normalisation between observations.",
+        }
+        tables = {
+            name: make_table(
+                table[[_ for _ in table.colnames if _ not in LEFT_OUT.get(name, ())]],
+                f"table-{name}",
+                captions.get(name, f"Table {name} of the result."),
+                MEANINGS.get(name),
+            )
+            for name, table in self.result.tables.items()
+        }
+        if self.plan is not None:
+            tables["plan"] = make_table(
+                self._make_plan_table(),
+                "table-plan",
+                "Pairs of target and OFF observation, questionable ones first.",
+                MEANINGS["plan"],
+                np.isin(self.plan.table["STATUS"], QUESTIONABLE),
+            )
+        if len(self.regions):
+            table = self.regions.to_table()
+            table["on the map"] = np.where(is_known, "yes", "no")
+            tables["regions"] = make_table(
+                table[np.argsort(~is_known, kind="stable")],
+                "table-regions",
+                "Exclusion regions, those on the map of the target first.",
+                MEANINGS["regions"],
+            )
+        return tables
+
+    def _make_plan_table(self):
+        """Plan with the names of the targets, if they are known."""
+        table = self.plan.table.copy()
+        names = {}
+        if self.obs_table is not None and "OBJECT" in self.obs_table.colnames:
+            ids = self.obs_table["OBS_ID"]
+            names = dict(zip(map(int, ids), self.obs_table["OBJECT"], strict=True))
+        if names:
+            objects = [str(names.get(int(_), "")) for _ in table["OBS_ID"]]
+            table.add_column(objects, index=1, name="OBJECT")
+        result = Table({name: table[name] for name in table.colnames})
+        for name in result.colnames:
+            result[name].unit = table[name].unit
+        return result
+
+
+def find_on_map(result, regions):
+    """Find the regions that touch the map of the target.
+
+    Parameters
+    ----------
+    result : `~gammapy_mimic.estimators.MimicSystematics`
+        Result.
+    regions : `~gammapy_mimic.exclusion.ExclusionRegions`
+        Regions.
+
+    Returns
+    -------
+    is_on_map : `~numpy.ndarray` of bool
+        Whether a circle around each one touches that around the map. All for spectra,
+        which have no map.
+    """
+    if not len(regions) or not result.maps:
+        return np.ones(len(regions), dtype=bool)
+    geom = next(iter(result.maps.values())).geom
+    table = regions.to_table()
+    position = SkyCoord(table["ra"], table["dec"])
+    separation = position.separation(geom.center_skydir.icrs).deg
+    radius = np.hypot(*geom.width.to_value("deg").ravel()) / 2
+    return separation < radius + table["radius"].data
+
+
+def get_mimic_section(config):
+    """Get what the configuration says of mimics.
+
+    Parameters
+    ----------
+    config : str or None
+        YAML text.
+
+    Returns
+    -------
+    section : dict
+        Section ``mimic``, empty if there is none.
+    """
+    data = yaml.safe_load(config) if config else None
+    return (data.get("mimic") if isinstance(data, dict) else None) or {}
+
+
+def _count_reuse(plan):
+    """Count the sets of the OFF observation that is in most of them."""
+    if plan is None:
+        return 0
+    used = plan.table["OFF_OBS_ID"][plan.table["STATUS"] != "no_mimic"]
+    return int(np.unique(used, return_counts=True)[1].max()) if len(used) else 0
+
+
+def _get_versions():
+    versions = {"gammapy-mimic": __version__}
+    versions |= {name: metadata.version(name) for name in PACKAGES}
+    return versions | {"Python": platform.python_version()}

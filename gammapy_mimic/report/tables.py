@@ -1,0 +1,118 @@
+"""Tables of the report: cells with a text to read and a value to sort by."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Cell", "Column", "ReportTable", "make_table"]
+
+DIGITS = 4
+
+
+class Cell(NamedTuple):
+    """Cell of a table."""
+
+    text: str
+    """What is shown."""
+    value: str
+    """What is sorted by: the number in full precision, or the text."""
+    is_number: bool
+    """Whether it is a number."""
+
+
+class Column(NamedTuple):
+    """Column of a table."""
+
+    name: str
+    """Name, as in the table it is from."""
+    unit: str
+    """Unit, "" for none."""
+    meaning: str
+    """What it is, "" for nothing to be explained."""
+    is_number: bool
+    """Whether it has numbers."""
+
+
+class ReportTable(NamedTuple):
+    """Table of the report."""
+
+    name: str
+    """Name, the id of the HTML element."""
+    caption: str
+    """What it shows."""
+    columns: list
+    """List of `Column`."""
+    rows: list
+    """List of rows, each a list of `Cell`."""
+    marked: list
+    """Whether each row is marked (list of bool)."""
+
+
+def make_table(table, name, caption, meanings=None, marked=None):
+    """Make a table of the report.
+
+    Columns without any value are left out.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Table.
+    name : str
+        Name, the id of the HTML element.
+    caption : str
+        What it shows.
+    meanings : dict of str, optional
+        What a column is, by its name. Default is nothing to be explained.
+    marked : list of bool, optional
+        Whether each row is marked, which puts it first. Default is none.
+
+    Returns
+    -------
+    table : `ReportTable`
+        Table.
+    """
+    meanings = {} if meanings is None else meanings
+    marked = np.zeros(len(table), bool) if marked is None else np.array(marked, bool)
+    order = np.argsort(~marked, kind="stable")
+    names = [_ for _ in table.colnames if not _is_empty(table[_])]
+    columns = [
+        Column(
+            name=_,
+            unit=_format_unit(table[_].unit),
+            meaning=meanings.get(_, ""),
+            is_number=table[_].dtype.kind in "iuf",
+        )
+        for _ in names
+    ]
+    return ReportTable(
+        name=name,
+        caption=caption,
+        columns=columns,
+        rows=[[_make_cell(table[_], idx) for _ in names] for idx in order],
+        marked=marked[order].tolist(),
+    )
+
+
+def _is_empty(column):
+    return (
+        column.dtype.kind == "f" and not np.isfinite(np.ma.filled(column, np.nan)).any()
+    )
+
+
+def _format_unit(unit):
+    if unit is None or str(unit) == "":
+        return ""
+    return (
+        str(unit).replace("1 / (s cm2)", "cm-2 s-1").replace("1 / (cm2 s)", "cm-2 s-1")
+    )
+
+
+def _make_cell(column, idx):
+    value = column[idx]
+    kind = column.dtype.kind
+    if kind in "iuf" and (np.ma.is_masked(value) or not np.isfinite(value)):
+        return Cell("–", "", True)  # noqa: RUF001
+    if kind == "f":
+        spec = column.info.format or f".{DIGITS}g"
+        return Cell(format(float(value), spec.lstrip("%")), repr(float(value)), True)
+    return Cell(str(value), str(value), kind in "iu")

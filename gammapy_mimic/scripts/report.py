@@ -1,0 +1,100 @@
+"""``gammapy-mimic report``: what an analysis has shown, as one HTML file."""
+
+import click
+from gammapy.data import ObservationTable
+from gammapy.utils.scripts import make_path
+
+from ..config import MimicAnalysisConfig
+from ..estimators import MimicSystematics
+from ..exclusion import ExclusionRegions
+from ..factory import naming_key
+from ..plan import MimicPlan
+from ..report import make_report
+
+__all__ = ["report", "report_folder"]
+
+
+@click.command()
+@click.argument("outdir")
+@click.option("--out", help="File. Default is report.html in OUTDIR.")
+@click.option("--title", help="Title. Default has the names of the targets.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def report(outdir, out, title, overwrite):
+    """Write the report of the analysis in the folder OUTDIR.
+
+    Reads systematics.fits, and plan.ecsv, exclusion.reg and config.yaml if they are
+    there. The report is one HTML file that needs no other.
+    """
+    path = report_folder(outdir, out, title=title, overwrite=overwrite)
+    click.echo(f"Open {path}")
+
+
+def report_folder(outdir, path=None, title=None, templates=None, overwrite=False):
+    """Write the report of the analysis in a folder.
+
+    Parameters
+    ----------
+    outdir : str or `~pathlib.Path`
+        Folder with ``systematics.fits``. If they are there, ``plan.ecsv``,
+        ``exclusion.reg``, ``config.yaml`` and the observation index of ``mimic_1`` are
+        used as well.
+    path : str or `~pathlib.Path`, optional
+        File. Default is ``report.html`` in the folder.
+    title : str, optional
+        Title. Default has the names of the targets.
+    templates : dict of `~gammapy.irf.BackgroundIRF`, optional
+        Background templates by their labels. Default is none.
+    overwrite : bool, optional
+        Whether to replace an existing file. Default is False.
+
+    Returns
+    -------
+    path : `~pathlib.Path`
+        File.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no result in it.
+    ValueError
+        If a file cannot be read. Names the file.
+    FileExistsError
+        If the file exists and may not be replaced.
+    """
+    outdir = make_path(outdir)
+    path = outdir / "report.html" if path is None else make_path(path)
+    if not outdir.is_dir():
+        raise FileNotFoundError(f"There is no folder {outdir}.")
+    result_path = outdir / "systematics.fits"
+    if not result_path.is_file():
+        raise FileNotFoundError(
+            f"{outdir} has no systematics.fits, the result of the analysis. Run it "
+            "first: gammapy-mimic run."
+        )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent}.")
+    config = _read(MimicAnalysisConfig.read, outdir / "config.yaml")
+    if config is None:
+        config = _read(MimicAnalysisConfig.read, outdir / "mimic_1/config.yaml")
+    with naming_key(result_path):
+        result = MimicSystematics.read(result_path)
+    make_report(
+        result,
+        path,
+        plan=_read(MimicPlan.read, outdir / "plan.ecsv"),
+        config=config,
+        title=title,
+        obs_table=_read(ObservationTable.read, outdir / "mimic_1/obs-index.fits.gz"),
+        exclusion_regions=_read(ExclusionRegions.read, outdir / "exclusion.reg") or (),
+        templates=templates,
+        overwrite=overwrite,
+    )
+    return path
+
+
+def _read(read, path):
+    """Read a file, None if there is none."""
+    if not path.is_file():
+        return None
+    with naming_key(path):
+        return read(path)

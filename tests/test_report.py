@@ -1,0 +1,764 @@
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import astropy.units as u
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+from gammapy.datasets import Datasets, MapDataset
+from gammapy.maps import Map, MapAxis, WcsGeom
+from numpy.testing import assert_allclose
+from regions import CircleSkyRegion
+
+from gammapy_mimic.estimators import MimicSystematics, MimicSystematicsEstimator
+from gammapy_mimic.exclusion import ExclusionRegions
+from gammapy_mimic.plan import MimicPlan
+from gammapy_mimic.report import make_answer, make_report
+from gammapy_mimic.report.answer import get_position
+from gammapy_mimic.report.page import LEFT_OUT, find_on_map, get_mimic_section
+from gammapy_mimic.report.tables import make_table
+from gammapy_mimic.scripts.main import main
+from gammapy_mimic.simulate import make_irfs
+from gammapy_mimic.visualization import (
+    plot_bias_map,
+    plot_flux,
+    plot_maximum,
+    plot_mimic_distribution,
+    plot_mimic_map,
+    plot_systematics,
+)
+from gammapy_mimic.visualization.systematics import is_measured, select_values
+
+DASH = "\N{EN DASH}"  # no value
+CENTER = SkyCoord(83.63, 22.01, unit="deg")
+EVIL = "<script>document.title = 'evil'</script> & <b>"
+CONFIG = """
+mimic:
+  background: template
+  template: {dimension: 3d, time_request: 10 h}
+  scramble: {method: fill, width: 0.2 deg}
+"""
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def make_dataset(obs_id, off_obs_id, source=0):
+    axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=2)
+    true_axis = axis.copy(name="energy_true")
+    geom = WcsGeom.create(skydir=CENTER, width=3, binsz=0.1, axes=[axis], proj="TAN")
+    shape = geom.data_shape
+    counts = np.random.default_rng(off_obs_id).poisson(5.0, shape)
+    counts[:, 15, 15] += source
+    return MapDataset(
+        counts=Map.from_geom(geom, data=counts.astype(float)),
+        background=Map.from_geom(geom, data=np.full(shape, 5.0)),
+        exposure=Map.from_geom(
+            geom.to_image().to_cube([true_axis]),
+            unit="cm2 s",
+            data=np.full(shape, 1e13),
+        ),
+        mask_safe=Map.from_geom(geom, data=np.ones(shape, bool)),
+        meta_table=Table(
+            {
+                "OBS_ID": [obs_id],
+                "RA_PNT": [CENTER.ra.deg],
+                "DEC_PNT": [CENTER.dec.deg],
+                "OFF_OBS_ID": [off_obs_id],
+            }
+        ),
+        name=f"obs_{obs_id}_{off_obs_id}",
+    )
+
+
+@pytest.fixture(scope="module")
+def result():
+    """Three mimic sets of two observations, and a target with a source."""
+    estimator = MimicSystematicsEstimator(
+        "0.2 deg",
+        energy_edges=np.geomspace(1, 10, 3) * u.TeV,
+        offset_edges=[0, 1, 2] * u.deg,
+        position=CENTER,
+    )
+    sets = {
+        name: Datasets([make_dataset(_, 100 * name + _) for _ in (1, 2)])
+        for name in (1, 2, 3)
+    }
+    return estimator.run(sets, Datasets([make_dataset(_, 900 + _, 20) for _ in (1, 2)]))
+
+
+@pytest.fixture(scope="module")
+def plan():
+    table = Table(
+        {
+            "OBS_ID": [1, 2, 1, 2, 1, 2],
+            "MIMIC_SET": [1, 1, 2, 2, 3, 3],
+            "OFF_OBS_ID": [101, 102, 102, 103, 104, -1],
+            "KL_CORR": [0.001, 0.1, 0.003, -0.002, 0.01, np.nan],
+            "DELTA_ZENITH": [1.0, -2.0, 3.0, 1.0, 0.5, np.nan],
+            "STATUS": ["ok", "large_kl", "ok", "ok", "ok", "no_mimic"],
+        }
+    )
+    return MimicPlan(table)
+
+
+@pytest.fixture(scope="module")
+def regions():
+    near = CircleSkyRegion(CENTER, 0.3 * u.deg)
+    far = CircleSkyRegion(SkyCoord(263, -22, unit="deg"), 0.3 * u.deg)
+    return ExclusionRegions([far, near], names=["far", EVIL])
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, result, plan, regions):
+    """The report with everything in it, and with names that are HTML."""
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    make_report(
+        result,
+        path,
+        plan=plan,
+        config=CONFIG + f"# {EVIL}\n",
+        obs_table=Table({"OBS_ID": [1, 2], "OBJECT": [EVIL, EVIL]}),
+        exclusion_regions=regions,
+        templates={"<all>": make_irfs("0 deg", background="2d")["bkg"]},
+    )
+    return path
+
+
+class Page(HTMLParser):
+    """Tables (by id: names, values, texts), pictures and texts of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tables, self.images, self.tags, self.texts = {}, [], [], []
+        self.cell = None
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append((tag, attrs))
+        if tag == "table":
+            self.table = self.tables[attrs["id"]] = SimpleNamespace(
+                names=[], values=[], texts=[], marked=[]
+            )
+        elif tag == "button":
+            self.cell = self.table.names
+            self.cell.append("")
+        elif tag in ("small", "br"):
+            self.cell = None
+        elif tag == "tr" and self.table.names:
+            self.table.values.append([])
+            self.table.texts.append([])
+            self.table.marked.append(attrs.get("class") == "marked")
+        elif tag == "td":
+            self.table.values[-1].append(attrs["data-value"])
+            self.cell = self.table.texts[-1]
+            self.cell.append("")
+        elif tag == "img":
+            self.images.append(attrs)
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "button"):
+            self.cell = None
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if self.cell:
+            self.cell[-1] += data.strip()
+
+    @property
+    def names(self):
+        return [name for name, _ in self.tags]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+class TestPage:
+    def test_numbers_are_those_of_the_result(self, page, result):
+        tables = Page(page).tables
+        for name, table in result.tables.items():
+            shown = tables[f"table-{name}"]
+            assert len(shown.values) == len(table)
+            filled = [
+                _
+                for _ in table.colnames
+                if table[_].dtype.kind != "f" or np.isfinite(table[_]).any()
+                if _ not in LEFT_OUT.get(name, ())
+            ]
+            assert shown.names == filled
+            for idx, column in enumerate(filled):
+                for row, value in enumerate(table[column]):
+                    number, text = shown.values[row][idx], shown.texts[row][idx]
+                    if isinstance(value, str):
+                        assert text == number == value
+                    elif np.isfinite(value):
+                        assert float(number) == value
+                        assert_allclose(float(text), value, rtol=5e-4)
+                    else:
+                        assert (number, text) == ("", DASH)
+
+    def test_units(self, page):
+        text = Page(page).text
+        assert "e_ min TeV" in text.replace("_min", "_ min")
+        assert "cm-2 s-1" in text
+
+    def test_questionable_pairs_come_first(self, page, plan):
+        table = Page(page).tables["table-plan"]
+        status = table.names.index("STATUS")
+        rows = [_[status] for _ in table.values]
+        assert rows == ["large_kl", "no_mimic", "ok", "ok", "ok", "ok"]
+        assert table.marked == [True, True, False, False, False, False]
+        off = table.names.index("OFF_OBS_ID")
+        assert sorted(int(_[off]) for _ in table.values) == sorted(
+            plan.table["OFF_OBS_ID"]
+        )
+
+    def test_answer_is_on_the_page(self, page, result, plan):
+        answer = make_answer(result, plan, has_exclusion=True)
+        text = Page(page).text
+        for line in (answer.question, *answer.lines, *answer.findings, *answer.limits):
+            parts = [_.strip() for _ in line.split(": ")]
+            assert all(_ in text for _ in parts)
+
+    def test_names_are_escaped(self, page):
+        content = page.read_text(encoding="utf-8")
+        assert "<script>document" not in content
+        parsed = Page(page)
+        assert parsed.names.count("script") == 1
+        assert (
+            parsed.text.count(EVIL) >= 4
+        )  # title, heading, plan, region, configuration
+
+    def test_needs_no_other_file(self, page):
+        for tag, attrs in Page(page).tags:
+            for name in ("src", "href", "srcset", "data", "action"):
+                assert attrs.get(name, "#").startswith(("#", "data:")), tag
+        content = page.read_text(encoding="utf-8")
+        assert not re.search(r"@import|url\(|https?://", content)
+        assert page.stat().st_size < 5e6
+
+    def test_figures_have_alt_text_and_caption(self, page):
+        parsed = Page(page)
+        names = [_["id"] for tag, _ in parsed.tags if tag == "figure"]
+        for name in (
+            "plan",
+            "maps",
+            "maps-energy",
+            "distributions",
+            "maximum",
+            "systematics",
+            "bias",
+            "flux",
+            "template-1",
+        ):
+            assert f"figure-{name}" in names
+        assert parsed.names.count("figcaption") == len(names)
+        assert all(len(_["alt"]) > 10 for _ in parsed.images)
+
+    def test_contents_lead_somewhere(self, page):
+        tags = Page(page).tags
+        ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
+        assert len(ids) == len(set(ids))
+        links = [attrs["href"][1:] for tag, attrs in tags if tag == "a"]
+        assert len(links) == 11
+        assert set(links) <= set(ids)
+
+    def test_settings(self, page):
+        text = Page(page).text
+        assert "time_request 10 h" in text
+        assert "method fill" in text
+        assert "correlation_radius 0.2 deg" in text
+        assert re.search(r"gammapy 2\.\d", text)
+
+    @pytest.mark.usefixtures("no_figures")
+    def test_result_from_a_file_gives_the_same(self, tmp_path, page, result, plan):
+        result.write(tmp_path / "systematics.fits")
+        other = MimicSystematics.read(tmp_path / "systematics.fits")
+        make_report(other, tmp_path / "report.html", plan=plan)
+        before, after = (Page(_).tables for _ in (page, tmp_path / "report.html"))
+        for name in result.tables:
+            name = f"table-{name}"
+            assert after[name].values == before[name].values
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Pages without pictures, which take most of the time."""
+    monkeypatch.setattr("gammapy_mimic.report.page.make_figures", lambda *args: {})
+
+
+class TestPartialPage:
+    @pytest.mark.usefixtures("no_figures")
+    def test_result_alone(self, tmp_path, result):
+        path = tmp_path / "report.html"
+        make_report(result, path, title="A & B")
+        text = Page(path).text
+        assert "A & B" in text
+        assert "The plan is not known" in text
+        assert "The configuration is not known" in text
+        assert "There are none, or they are not known" in text
+        assert result.meta["no_normalisation"] in text
+        assert "Templates and scrambling" not in text
+
+    def test_spectra(self, tmp_path, result):
+        """Spectra have no maps, no bias map and no position."""
+        meta = {**result.meta, "no_bias": "Spectra have none."}
+        del meta["position"]
+        spectra = dataclasses.replace(result, maps={}, bias=None, meta=meta)
+        path = tmp_path / "report.html"
+        make_report(spectra, path)
+        text = Page(path).text
+        assert "Spectra have no maps" in text
+        assert "There is no bias map. Spectra have none." in text
+        assert "in the on region" in text
+        assert "Largest significance of the observations" in text
+        assert not make_answer(spectra).findings
+
+    @pytest.mark.usefixtures("no_figures")
+    def test_large_plan(self, tmp_path, result):
+        ids = np.arange(100)
+        path = tmp_path / "report.html"
+        make_report(result, path, plan={int(_): int(_) + 1000 for _ in ids})
+        parsed = Page(path)
+        assert "too large for a picture" in parsed.text
+        assert len(parsed.tables["table-plan"].values) == 100
+
+    def test_no_target(self, tmp_path, result):
+        keep = ("significance", "systematics")
+        tables = {name: result.tables[name] for name in keep}
+        tables["significance"] = tables["significance"][
+            tables["significance"]["name"] != "target"
+        ]
+        maps = {name: _ for name, _ in result.maps.items() if "target" not in name}
+        path = tmp_path / "report.html"
+        make_report(dataclasses.replace(result, tables=tables, maps=maps), path)
+        text = Page(path).text
+        assert "How large is the systematic error of the background?" in text
+        assert "Excess of the target" not in text
+
+    def test_existing_file(self, tmp_path, result):
+        path = tmp_path / "report.html"
+        path.write_text("mine")
+        with pytest.raises(FileExistsError, match="exists"):
+            make_report(result, path)
+        assert path.read_text() == "mine"
+
+    def test_complete_or_not_at_all(self, tmp_path, result):
+        with pytest.raises(ValueError, match="no column"):
+            make_report(result, tmp_path / "report.html", plan=Table({"OBS_ID": [1]}))
+        assert not list(tmp_path.iterdir())
+
+
+def replace_row(result, name, **values):
+    """Result with other values in the last row of a table."""
+    table = result.tables[name].copy()
+    for column, value in values.items():
+        table[column] = np.array(table[column].data, dtype=float)
+        table[column][-1] = value
+    return dataclasses.replace(result, tables={**result.tables, name: table})
+
+
+class TestAnswer:
+    @pytest.mark.parametrize(
+        ("values", "verdict"),
+        [
+            ((5.2, 0.1, 1.08, 75, 4.7, 1 / 76), "unlikely to explain it"),
+            ((5.2, 0.1, 0.9, 75, 5.7, 1 / 76), "does not explain it"),
+            # a width below 1 does not turn 4 sigma into 5
+            ((4.2, 0.0, 0.8, 75, 5.25, 1 / 76), "unlikely to explain it"),
+            ((4.0, 0.1, 2.0, 75, 1.95, 1 / 76), "may explain it"),
+            ((4.0, 0.1, 2.0, 75, 1.95, 6 / 76), "The background explains it"),
+            ((4.0, 0.1, 2.0, 75, 1.95, 3 / 76), "may explain it"),
+            ((9.0, 0.1, 1.0, 5, 8.9, 1 / 6), "too few mimics"),
+            ((9.0, 0.1, np.nan, 1, np.nan, 1 / 2), "too few mimics"),
+            ((2.9, 0.1, 1.0, 75, 2.8, 1 / 76), "no excess"),
+            ((-3.0, 0.1, 1.0, 75, -3.1, 1.0), "no excess"),
+        ],
+    )
+    def test_position(self, result, values, verdict):
+        names = "significance mimic_mean mimic_width n_sample calibrated p_value"
+        values = dict(zip(names.split(), values, strict=True))
+        answer = make_answer(replace_row(result, "position", **values))
+        assert len(answer.lines) == 3
+        assert verdict in answer.lines[2]
+        assert f"{values['significance']:.1f} sigma" in answer.lines[0]
+        assert "RA 83.630 deg, Dec +22.010 deg" in answer.lines[0]
+
+    def test_position_numbers(self, result):
+        row = {"significance": 5.2, "mimic_mean": 0.1, "mimic_width": 1.08}
+        row |= {"n_sample": 75, "calibrated": 4.72, "calibrated_err": 0.38}
+        row["p_value"] = 1 / 76
+        answer = make_answer(replace_row(result, "position", **row))
+        for text in ("mean of 0.10", "width of 1.08", "75 positions", "3 mimic sets"):
+            assert text in answer.lines[1]
+        assert "none of 75 positions is as large, p = 0.013" in answer.lines[2]
+        assert "is 4.7 ± 0.4." in answer.lines[2]
+        row["p_value"] = 3 / 76
+        answer = make_answer(replace_row(result, "position", **row))
+        assert "2 of 75 positions are as large, p = 0.039" in answer.lines[2]
+
+    def test_position_without_data(self, result):
+        answer = make_answer(replace_row(result, "position", significance=np.nan))
+        assert "no significance" in answer.lines[0]
+        assert len(answer.lines) == 3
+
+    @pytest.mark.parametrize(
+        ("values", "verdict"),
+        [
+            ((9.0, 4.0, 0.5, 5, 1 / 6), "does not explain it"),
+            ((6.0, 4.0, 0.5, 5, 1 / 6), "unlikely to explain it"),
+            ((9.0, 4.0, 0.5, 3, 1 / 4), "too few mimics"),
+            ((4.0, 4.0, 0.5, 5, 3 / 6), "The background explains it: 2 of 5 sets"),
+            ((2.5, 2.0, 0.1, 5, 1 / 6), "no excess"),
+        ],
+    )
+    def test_maximum(self, result, values, verdict):
+        names = ("significance", "mimic_mean", "mimic_std", "n_sets", "p_value")
+        values = dict(zip(names, values, strict=True))
+        result = replace_row(result, "maximum", **values)
+        tables = {name: _ for name, _ in result.tables.items() if name != "position"}
+        answer = make_answer(dataclasses.replace(result, tables=tables))
+        assert len(answer.lines) == 3
+        assert verdict in answer.lines[2]
+
+    def test_systematic_error(self, result):
+        table = result.tables["systematics"].copy()
+        is_total = ~np.isfinite(table["offset_min"])
+        tables = {"significance": result.tables["significance"], "systematics": table}
+        result = dataclasses.replace(result, tables=tables)
+        columns = ("f", "f_err", "f_ul", "f_squared", "f_squared_err")
+        for values, text in (
+            ((0.03, 0.005, 0.038, 9e-4, 3e-4), "is 3.0% ± 0.5%."),
+            ((0.01, 0.02, 0.04, 1e-4, 4e-4), "is below 4.0% (95% confidence)."),
+            ((0.0, np.nan, 0.0, -1e-3, 1e-4), "is not seen"),
+            ((0.0, np.nan, np.nan, np.nan, np.nan), "cannot be given"),
+        ):
+            for name, value in zip(columns, values, strict=True):
+                table[name][is_total] = value
+            answer = make_answer(result)
+            assert text in answer.lines[1]
+            assert len(answer.lines) == 3
+
+    def test_nothing_is_measured(self, result):
+        tables = {name: _ for name, _ in result.tables.items() if name != "position"}
+        empty = replace_row(
+            dataclasses.replace(result, tables=tables), "maximum", significance=-99
+        )
+        answer = make_answer(empty)
+        assert "target's map has no position with enough" in answer.lines[0]
+        assert len(answer.lines) == 3
+
+        table = result.tables["systematics"].copy()
+        for name in table.colnames[4:]:
+            table[name] = np.nan
+        tables = {"significance": result.tables["significance"], "systematics": table}
+        answer = make_answer(dataclasses.replace(result, tables=tables))
+        assert "Mimics have no position with enough" in answer.lines[0]
+        assert "nan" not in " ".join(answer.lines)
+
+    def test_findings(self, result):
+        table = result.tables["systematics"].copy()
+        is_total = ~np.isfinite(table["offset_min"])
+        table["mean"][is_total], table["mean_err"][is_total] = -0.3, 0.02
+        bias = dataclasses.replace(result.bias, p_value=1e-5)
+        tables = {**result.tables, "systematics": table}
+        changed = dataclasses.replace(result, tables=tables, bias=bias)
+        changed = replace_row(changed, "maximum", significance=30.0)
+        changed = replace_row(changed, "significance", mean=1.0)
+        findings = " ".join(make_answer(changed).findings)
+        assert "a mean of -0.30 ± 0.02, so that the prediction is too high" in findings
+        assert "p = 1e-05" in findings
+        assert "no sources are excluded" in findings
+        assert "mean significance of the target's map is +1.00" in findings
+        findings = " ".join(make_answer(changed, has_exclusion=True).findings)
+        assert "there is more than the excluded sources" in findings
+
+    def test_limits(self, result, plan):
+        limits = " ".join(make_answer(result, plan).limits)
+        assert "only 3 positions" in limits
+        assert "3 mimic sets, which is few" in limits
+        assert "1 of 4 OFF observations are in more than one set" in limits
+        assert "1 of 2 targets have no partner, or a poor one" in limits
+        assert "Missing: normalisation." in limits
+
+    @pytest.mark.parametrize(
+        ("text", "position"),
+        [
+            ("83.63 deg, 22.01 deg", (83.63, 22.01)),
+            ("0.0 deg, -1e-05 deg", (0, -1e-5)),
+            ("", None),
+        ],
+    )
+    def test_position_of_the_result(self, result, text, position):
+        meta = {"position": text}
+        assert get_position(dataclasses.replace(result, meta=meta)) == position
+
+
+def test_table_cells():
+    table = Table({"n": [3, 1], "x": [np.nan, 1 / 3], "none": [np.nan, np.nan]})
+    table["masked"] = np.ma.masked_array([1, 2], mask=[False, True])
+    report = make_table(table, "t", "A table.", marked=[False, True])
+    assert [_.name for _ in report.columns] == ["n", "x", "masked"]
+    assert [_.text for _ in report.rows[0]] == ["1", "0.3333", DASH]
+    assert [_.value for _ in report.rows[0]] == ["1", repr(1 / 3), ""]
+    assert [_.text for _ in report.rows[1]] == ["3", DASH, "1"]
+    assert report.marked == [True, False]
+
+
+def test_regions_on_the_map(result, regions):
+    assert find_on_map(result, regions).tolist() == [False, True]
+    assert find_on_map(result, ExclusionRegions()).tolist() == []
+
+
+@pytest.mark.parametrize("config", [None, "", "mimic:", "general: {}", "[1]"])
+def test_configuration_without_mimics(config):
+    assert get_mimic_section(config) == {}
+
+
+class TestPlots:
+    @pytest.fixture(autouse=True)
+    def close(self):
+        yield
+        plt.close("all")
+
+    def test_axes_have_labels_and_units(self, result):
+        for plot, x_unit, y_unit in (
+            (plot_mimic_distribution, "sigma", "sigma"),
+            (plot_systematics, "TeV", "%"),
+            (plot_flux, "Energy", "cm"),
+            (plot_maximum, "sigma", "Energy"),
+        ):
+            _, ax = plt.subplots()
+            assert plot(result, ax=ax) is ax
+            assert x_unit in ax.get_xlabel()
+            assert y_unit in ax.get_ylabel()
+
+    def test_default_axes(self, result):
+        _, ax = plt.subplots()
+        assert plot_maximum(result) is ax
+
+    def test_map(self, result):
+        ax = plot_mimic_map(result, "mimic_2", band=0, position=CENTER)
+        values = ax.images[0].get_array()
+        assert_allclose(values, result.maps["mimic_2_0"].data.squeeze())
+        assert ax.get_title() == "Mimic set 2"
+
+    def test_empty_maps(self, result):
+        empty = {
+            name: _.copy(data=np.full(_.data.shape, np.nan))
+            for name, _ in result.maps.items()
+        }
+        _, ax = plt.subplots()
+        plot_mimic_distribution(dataclasses.replace(result, maps=empty), ax=ax)
+        assert len(ax.lines) == 2
+
+    def test_offset(self, result):
+        _, ax = plt.subplots()
+        assert "deg" in plot_systematics(result, ax=ax, by="offset").get_xlabel()
+        table = result.tables["systematics"]
+        total = table[~np.isfinite(table["offset_min"])]
+        other = dataclasses.replace(
+            result, tables={**result.tables, "systematics": total}
+        )
+        with pytest.raises(ValueError, match="no bands of offset"):
+            plot_systematics(other, ax=ax, by="offset")
+
+    def test_east_is_left(self, result):
+        for quantity in ("ratio", "significance"):
+            _, ax = plt.subplots()
+            plot_bias_map(result.bias, ax=ax, quantity=quantity)
+            low, high = ax.get_xlim()
+            assert low > high
+            assert "deg" in ax.get_xlabel()
+
+    def test_regions_of_the_target_are_left_out(self, result, regions):
+        mimics, target = select_values(result)
+        assert mimics.size == 3 * 900
+        assert target.size == 900
+        other, kept = select_values(result, regions=regions[[1]])
+        assert other.size == mimics.size
+        assert 865 < kept.size < 880
+        assert kept.max() < target.max()
+
+    @pytest.mark.parametrize(
+        ("square", "limit", "expected"),
+        [(9e-4, 0.035, True), (9e-4, 0.05, False), (-1e-4, 0.0, False)],
+    )
+    def test_is_measured(self, square, limit, expected):
+        assert is_measured({"f_squared": square, "f_ul": limit}) == expected
+
+
+@pytest.fixture
+def outdir(tmp_path, result, plan, regions):
+    path = tmp_path / "out"
+    path.mkdir()
+    result.write(path / "systematics.fits")
+    plan.write(path / "plan.ecsv")
+    regions.write(path / "exclusion.reg")
+    (path / "config.yaml").write_text(CONFIG)
+    return path
+
+
+def run(*args):
+    try:
+        main([str(_) for _ in args])
+    except SystemExit as error:
+        return error.code or 0
+    return 0
+
+
+@pytest.mark.usefixtures("no_figures")
+class TestCommand:
+    def test_report(self, outdir, capsys):
+        assert run("report", outdir) == 0
+        assert "report.html" in capsys.readouterr().out
+        parsed = Page(outdir / "report.html")
+        assert {"table-plan", "table-regions"} <= set(parsed.tables)
+        assert "method fill" in parsed.text
+
+    def test_overwrite_and_out(self, outdir, capsys):
+        path = outdir / "report.html"
+        path.write_text("mine")
+        assert run("report", outdir) == 1
+        assert path.read_text() == "mine"
+        assert run("report", outdir, "--overwrite", "--title", "My title") == 0
+        assert "My title" in Page(path).text
+        other = outdir / "other.html"
+        assert run("report", outdir, "--out", other) == 0
+        assert other.exists()
+
+    def test_result_alone(self, outdir):
+        for name in ("plan.ecsv", "exclusion.reg", "config.yaml"):
+            (outdir / name).unlink()
+        assert run("report", outdir) == 0
+
+    @pytest.mark.parametrize(
+        ("name", "content", "match"),
+        [
+            ("systematics.fits", None, "has no systematics.fits"),
+            ("systematics.fits", "text", "systematics.fits"),
+            ("plan.ecsv", "text", "plan.ecsv"),
+            ("config.yaml", "mimics: 1", "Did you mean 'mimic'"),
+            ("exclusion.reg", "circle", "exclusion.reg"),
+        ],
+    )
+    def test_bad_folder(self, outdir, capsys, name, content, match):
+        (outdir / name).unlink()
+        if content is not None:
+            (outdir / name).write_text(content)
+        before = sorted(outdir.iterdir())
+        assert run("report", outdir) == 1
+        error = capsys.readouterr().err.splitlines()
+        assert len([_ for _ in error if _.startswith("Error: ")]) == 1
+        assert match in error[-1]
+        assert sorted(outdir.iterdir()) == before
+
+    def test_no_folder(self, tmp_path, outdir, capsys):
+        assert run("report", tmp_path / "nowhere") == 1
+        assert "There is no folder" in capsys.readouterr().err
+        assert run("report", outdir, "--out", tmp_path / "nowhere/report.html") == 1
+        assert "There is no folder" in capsys.readouterr().err
+
+
+# clicks at the heads of a table, and writes what a reader would see
+PROBE = """
+<script>
+const seen = {title: document.title, images: [], sorts: []};
+for (const image of document.images) seen.images.push(image.naturalWidth);
+const table = document.getElementById("table-plan");
+const heads = Array.from(table.tHead.rows[0].cells);
+for (const name of ["KL_CORR", "KL_CORR", "OFF_OBS_ID", "STATUS"]) {
+  const index = heads.findIndex((head) => head.textContent.trim() === name);
+  heads[index].querySelector("button").click();
+  const rows = Array.from(table.tBodies[0].rows);
+  const values = rows.map((row) => row.cells[index].textContent);
+  seen.sorts.push([name, heads[index].getAttribute("aria-sort"), values]);
+}
+seen.sorted = document.querySelectorAll("th[aria-sort]").length;
+seen.wide = document.documentElement.scrollWidth > window.innerWidth;
+const output = document.createElement("pre");
+output.id = "seen";
+output.textContent = JSON.stringify(seen);
+document.body.append(output);
+</script>
+</body>"""
+
+
+def browse(path, profile):
+    """Open a page. The document that scripts have made of it, and the console."""
+    process = subprocess.run(
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={profile}",
+            "--window-size=1366,768",
+            "--virtual-time-budget=5000",
+            "--enable-logging=stderr",
+            "--v=0",
+            "--dump-dom",
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return process.stdout, [_ for _ in process.stderr.splitlines() if "CONSOLE" in _]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+class TestBrowser:
+    def test_console_is_read(self, tmp_path):
+        path = tmp_path / "page.html"
+        path.write_text("<script>no_such_function()</script>")
+        _, console = browse(path, tmp_path / "profile")
+        assert "no_such_function" in console[0]
+
+    def test_page(self, tmp_path, page):
+        path = tmp_path / "page.html"
+        content = page.read_text(encoding="utf-8").replace("</body>", PROBE)
+        path.write_text(content, encoding="utf-8")
+        document, console = browse(path, tmp_path / "profile")
+        assert console == []
+        parsed = re.search(r'<pre id="seen">(.*?)</pre>', document, re.DOTALL)
+        seen = json.loads(HTMLText(parsed.group(1)).text)
+
+        assert seen["title"] == f"Background systematics: {EVIL}"
+        assert len(seen["images"]) == 9
+        assert min(seen["images"]) > 300
+        assert not seen["wide"]
+        # numbers by value, and those that are missing last
+        assert seen["sorts"] == [
+            ["KL_CORR", "ascending", ["-0.002", "0.001", "0.003", "0.01", "0.1", DASH]],
+            [
+                "KL_CORR",
+                "descending",
+                ["0.1", "0.01", "0.003", "0.001", "-0.002", DASH],
+            ],
+            ["OFF_OBS_ID", "ascending", ["-1", "101", "102", "102", "103", "104"]],
+            ["STATUS", "ascending", ["large_kl", "no_mimic", "ok", "ok", "ok", "ok"]],
+        ]
+        assert seen["sorted"] == 1
+
+
+class HTMLText(HTMLParser):
+    """Text of a piece of HTML."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.text = ""
+        self.feed(content)
+        self.close()
+
+    def handle_data(self, data):
+        self.text += data
