@@ -2,16 +2,14 @@
 
 import copy
 
-import numpy as np
 from gammapy.analysis import Analysis, AnalysisConfig
 from gammapy.datasets import Datasets, MapDatasetOnOff
 from gammapy.utils.scripts import make_path
 
 from .config import MimicAnalysisConfig
-from .datasets import read_datasets
+from .datasets import add_partners
 from .factory import MakerFactory, check_observations, naming_key
-from .pipeline import run_pipeline
-from .plan import NO_PARTNER
+from .pipeline import read_results, run_pipeline
 
 __all__ = ["MimicAnalysis"]
 
@@ -44,6 +42,8 @@ class MimicAnalysis(Analysis):
         Mimic observations by mimic set.
     mimic_datasets : dict of `~gammapy.datasets.Datasets`
         Their datasets by mimic set.
+    systematics : `~gammapy_mimic.estimators.MimicSystematics`
+        What the mimic sets say about the background.
 
     Examples
     --------
@@ -59,6 +59,7 @@ class MimicAnalysis(Analysis):
         self.plan = None
         self.mimic_observations = {}
         self.mimic_datasets = {}
+        self.systematics = None
         self._factory = None
 
     @property
@@ -157,12 +158,26 @@ class MimicAnalysis(Analysis):
             raise ValueError(
                 "datasets.on_region: a 1d analysis needs frame, lon, lat and radius."
             )
+        mimic, mask = config.mimic, config.datasets.background.exclusion
+        if mimic is not None and mimic.exclusion.background and mask is not None:
+            raise ValueError(
+                "mimic.exclusion.background: there is a mask, too, in "
+                "datasets.background.exclusion. Choose one of them."
+            )
         with naming_key("datasets.background"):
-            self._create_background_maker()
+            super()._create_background_maker()
         with naming_key("datasets.safe_mask"):
             self._create_safe_mask_maker()
         with naming_key("datasets.geom"):
             self._create_geometry()
+
+    def _create_background_maker(self):
+        """Create the background maker, if asked to with the exclusion regions."""
+        maker = super()._create_background_maker()
+        mimic = self.config.mimic
+        if maker is not None and mimic is not None and mimic.exclusion.background:
+            maker.exclusion_mask = self.factory.make_exclusion_mask()
+        return maker
 
     def get_datasets(self):
         """Reduce the target observations."""
@@ -199,6 +214,15 @@ class MimicAnalysis(Analysis):
             for mimic_set, observations in self.mimic_observations.items()
         }
 
+    def get_systematics(self):
+        """Estimate the systematic error of the background from the mimic sets."""
+        if not self.mimic_datasets:
+            self.get_mimic_datasets()
+        if not self.datasets:
+            self.get_datasets()
+        estimator = self.factory.make_systematics_estimator()
+        self.systematics = estimator.run(self.mimic_datasets, self.datasets)
+
     def reduce(self, observations, mimic_set=None):
         """Reduce observations as the configuration says.
 
@@ -218,9 +242,7 @@ class MimicAnalysis(Analysis):
         check_observations(observations)
         datasets = self._reduce_all(observations)
         if mimic_set is not None:
-            partners = self.plan.partners(mimic_set)
-            for dataset in datasets:
-                _add_partners(dataset.meta_table, partners, mimic_set)
+            add_partners(datasets, self.plan, mimic_set)
         return datasets
 
     def _reduce_all(self, observations):
@@ -270,19 +292,7 @@ class MimicAnalysis(Analysis):
         """
         run_pipeline(self, force=force)
         path = make_path(self.config.general.outdir)
-        sets = self.plan.sets if self.plan else []
-        self.datasets = read_datasets(path / "datasets")
-        self.mimic_datasets = {
-            _: read_datasets(path / f"datasets_mimic_{_}") for _ in sets
-        }
-
-
-def _add_partners(meta_table, partners, mimic_set):
-    """Add the OFF observation of each observation, as `MimicMaker` does."""
-    obs_ids = np.asarray(meta_table["OBS_ID"])
-    off_obs_ids = [partners.get(int(_), NO_PARTNER) for _ in obs_ids.ravel()]
-    meta_table["OFF_OBS_ID"] = np.reshape(off_obs_ids, obs_ids.shape)
-    meta_table["MIMIC_SET"] = np.full(obs_ids.shape, mimic_set)
+        self.datasets, self.mimic_datasets = read_results(path, self.plan)
 
 
 def _name_by_obs_id(datasets):

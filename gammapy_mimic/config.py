@@ -1,5 +1,6 @@
 """Configuration: that of Gammapy, with a section ``mimic``."""
 
+import itertools
 import json
 import logging
 from enum import Enum
@@ -7,9 +8,13 @@ from enum import Enum
 import astropy.units as u
 import yaml
 from gammapy.analysis import AnalysisConfig
-from gammapy.analysis.config import GammapyBaseConfig, deep_update
+from gammapy.analysis.config import (
+    GammapyBaseConfig,
+    SkyCoordConfig,
+    deep_update,
+)
 from gammapy.utils.scripts import make_path, to_yaml
-from gammapy.utils.types import AngleType, PathType
+from gammapy.utils.types import AngleType, EnergyType, PathType
 from gammapy.workflow import WorkflowConfig
 from pydantic import (
     Field,
@@ -33,6 +38,7 @@ __all__ = [
     "OffConfig",
     "OffSelectionConfig",
     "ScrambleConfig",
+    "SystematicsConfig",
     "TemplateConfig",
 ]
 
@@ -128,6 +134,9 @@ class ExclusionConfig(GammapyBaseConfig):
         Magnitude of the faintest star that is left out.
     star_radius : angle
         Radius of the region around a star.
+    background : bool
+        Whether the background maker leaves the regions out, too, for targets and
+        mimics alike. Else it has the mask ``datasets.background.exclusion``, if any.
     """
 
     catalogs: list[str] = Field(default_factory=list)
@@ -136,6 +145,7 @@ class ExclusionConfig(GammapyBaseConfig):
     stars: PathType | None = None
     magnitude_max: float = 6
     star_radius: AngleType = "0.3 deg"
+    background: bool = False
 
     _check_radius = field_validator("radius", "star_radius")(_check_positive)
 
@@ -194,6 +204,46 @@ def _is_positive_time(value):
         return False
 
 
+class SystematicsConfig(GammapyBaseConfig):
+    """How the systematic error is estimated from the mimic sets.
+
+    Attributes
+    ----------
+    correlation_radius : angle
+        Radius in which counts are added.
+    energy_edges : list of energy
+        Edges of bands of energy. Default is one band.
+    offset_edges : list of angle
+        Edges of bands of offset. Default is none.
+    position : `~gammapy.analysis.config.SkyCoordConfig`
+        Position of a possible source: ``frame``, ``lon`` and ``lat``.
+    min_background : float
+        Background counts that a position must have.
+    """
+
+    correlation_radius: AngleType = "0.1 deg"
+    energy_edges: list[EnergyType] = Field(default_factory=list)
+    offset_edges: list[AngleType] = Field(default_factory=list)
+    position: SkyCoordConfig = SkyCoordConfig()
+    min_background: PositiveFloat = 10
+
+    _check_radius = field_validator("correlation_radius")(_check_positive)
+
+    @field_validator("energy_edges", "offset_edges")
+    @classmethod
+    def _check_edges(cls, value):
+        if len(value) == 1 or any(a >= b for a, b in itertools.pairwise(value)):
+            raise ValueError("must be two or more rising edges")
+        return value
+
+    @field_validator("position")
+    @classmethod
+    def _check_position(cls, value):
+        if len({_ is None for _ in (value.frame, value.lon, value.lat)}) > 1:
+            raise ValueError("needs all of frame, lon and lat")
+        return value
+
+
 class MimicConfig(GammapyBaseConfig):
     """Section ``mimic`` of the configuration.
 
@@ -220,6 +270,8 @@ class MimicConfig(GammapyBaseConfig):
         Seed of the plan and of the scrambling.
     write_datastore : bool
         Whether to write the mimic sets as datastores.
+    systematics : `SystematicsConfig`
+        How the systematic error is estimated.
     """
 
     off: OffConfig = OffConfig()
@@ -233,6 +285,7 @@ class MimicConfig(GammapyBaseConfig):
     template: TemplateConfig = TemplateConfig()
     random_state: NonNegativeInt = 0
     write_datastore: bool = True
+    systematics: SystematicsConfig = SystematicsConfig()
 
 
 class _ConfigWithMimic(GammapyBaseConfig):

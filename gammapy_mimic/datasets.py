@@ -1,14 +1,37 @@
-"""Write datasets with what Gammapy leaves out: background models and meta tables."""
+"""Datasets with what Gammapy leaves out: partners, background models, meta tables."""
 
+import numpy as np
 from astropy.table import Table
 from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
 from .files import replace_folder
+from .plan import NO_PARTNER
 
-__all__ = ["read_datasets", "write_datasets"]
+__all__ = ["add_partners", "read_datasets", "write_datasets"]
 
 DATASETS_FILE, MODELS_FILE, META_DIR = "datasets.yaml", "models.yaml", "meta"
+
+
+def add_partners(datasets, plan, mimic_set):
+    """Add ``OFF_OBS_ID`` and ``MIMIC_SET`` to meta tables, as `MimicMaker` does.
+
+    Parameters
+    ----------
+    datasets : `~gammapy.datasets.Datasets`
+        Datasets of mimic observations. Changed in place.
+    plan : `~gammapy_mimic.plan.MimicPlan`
+        Plan.
+    mimic_set : int
+        Mimic set.
+    """
+    partners = plan.partners(mimic_set)
+    for dataset in datasets:
+        table = dataset.meta_table
+        obs_ids = np.asarray(table["OBS_ID"])
+        off_obs_ids = [partners.get(int(_), NO_PARTNER) for _ in obs_ids.ravel()]
+        table["OFF_OBS_ID"] = np.reshape(off_obs_ids, obs_ids.shape)
+        table["MIMIC_SET"] = np.full(obs_ids.shape, mimic_set)
 
 
 def write_datasets(datasets, path):

@@ -3,10 +3,13 @@
 import contextlib
 import functools
 
-from astropy.coordinates import SkyCoord
+import astropy.units as u
+from astropy.coordinates import Angle, SkyCoord
 from gammapy.data import Observations
+from gammapy.maps import Map, WcsGeom
 
 from .criteria import MatchCriteria
+from .estimators import MimicSystematicsEstimator
 from .exclusion import ExclusionRegions
 from .io import open_datastore, select_datastore
 from .makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
@@ -16,6 +19,7 @@ from .query import query_obs_table
 __all__ = ["MakerFactory", "check_observations", "naming_key"]
 
 ENERGY_TOLERANCE = 1e-6
+MASK_WIDTH = "8 deg"  # of a spectrum, more than the field of view
 
 _NOTHING_TO_SCRAMBLE = (
     "mimic.scramble: there is no source to hide in the fields. Set mimic.exclusion, or "
@@ -253,6 +257,56 @@ class MakerFactory:
                 "'aeff-default'."
             )
 
+    def make_systematics_estimator(self):
+        """Make the estimator of the systematic error.
+
+        Returns
+        -------
+        estimator : `~gammapy_mimic.estimators.MimicSystematicsEstimator`
+            Estimator.
+        """
+        config, datasets = self.config.mimic.systematics, self.config.datasets
+        position = config.position if datasets.type == "3d" else datasets.on_region
+        if position.lon is not None:
+            position = SkyCoord(position.lon, position.lat, frame=position.frame)
+        else:
+            position = None
+        return MimicSystematicsEstimator(
+            config.correlation_radius,
+            energy_edges=_to_quantity(config.energy_edges),
+            offset_edges=_to_quantity(config.offset_edges),
+            position=position,
+            exclusion_mask=self.make_exclusion_mask(),
+            min_background=config.min_background,
+            n_jobs=self.config.general.n_jobs,
+        )
+
+    def make_exclusion_mask(self):
+        """Make the mask of the known sources.
+
+        Returns
+        -------
+        mask : `~gammapy.maps.WcsNDMap` or None
+            The mask ``datasets.background.exclusion`` if there is one, else that of the
+            exclusion regions. None without them.
+        """
+        config = self.config.datasets
+        if config.background.exclusion is not None:
+            return Map.read(config.background.exclusion)
+        if not self.exclusion_regions:
+            return None
+        wcs = config.geom.wcs
+        region = config.on_region if config.type == "1d" else wcs.skydir
+        size = MASK_WIDTH if config.type == "1d" else wcs.width.width
+        height = size if config.type == "1d" else wcs.width.height
+        geom = WcsGeom.create(
+            skydir=SkyCoord(region.lon, region.lat, frame=region.frame),
+            frame=region.frame,
+            width=(Angle(size).deg, Angle(height).deg),
+            binsz=Angle(wcs.binsize).deg,
+        )
+        return self.exclusion_regions.to_mask(geom)
+
     def _make_scramble_maker(self):
         config = self.config.mimic.scramble
         if config is None:
@@ -266,3 +320,8 @@ class MakerFactory:
             width=config.width,
             random_state=self.config.mimic.random_state,
         )
+
+
+def _to_quantity(values):
+    """Quantity of a list, None for an empty one."""
+    return u.Quantity(values) if values else None

@@ -18,15 +18,17 @@ from gammapy.data import DataStore
 from gammapy.utils.scripts import make_path
 
 from .archive import write_mimic_sets
-from .datasets import write_datasets
+from .datasets import read_datasets, write_datasets
+from .estimators import MimicSystematics
 from .factory import check_observations, naming_key
 from .files import remove_leftovers, replace_file
 from .plan import MimicPlan
 from .ranking import make_checksum
+from .report import make_report
 from .sky_regions import regions_to_text
 from .version import __version__
 
-__all__ = ["StepRecords", "run_pipeline"]
+__all__ = ["StepRecords", "read_results", "run_pipeline"]
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ def run_pipeline(analysis, force=False, report=log.info):
     - ``mimic_1``, ``mimic_2`` and so on: the datastores, each with ``config.yaml``
     - ``datasets`` and ``datasets_mimic_1`` and so on: the datasets of the targets and
       of the mimics
+    - ``systematics.fits``, the result of
+      `~gammapy_mimic.estimators.MimicSystematicsEstimator`, and ``report.html``
 
     An edited ``plan.ecsv`` is used as it is, as long as nothing changes that it was
     made from. Then it is kept under another name.
@@ -66,6 +70,30 @@ def run_pipeline(analysis, force=False, report=log.info):
         pipeline.run_plan()
         pipeline.run_mimic_observations()
     pipeline.run_datasets()
+    if analysis.config.mimic is not None:
+        pipeline.run_systematics()
+
+
+def read_results(path, plan):
+    """Read the datasets that a run has written.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+        Folder.
+    plan : `~gammapy_mimic.plan.MimicPlan` or None
+        Plan, None for a run without mimics.
+
+    Returns
+    -------
+    datasets : `~gammapy.datasets.Datasets`
+        Datasets of the targets.
+    mimic_datasets : dict of `~gammapy.datasets.Datasets`
+        Datasets by mimic set.
+    """
+    sets = plan.sets if plan else []
+    mimic_datasets = {_: read_datasets(path / f"datasets_mimic_{_}") for _ in sets}
+    return read_datasets(path / "datasets"), mimic_datasets
 
 
 class StepRecords:
@@ -290,13 +318,7 @@ class _Pipeline:
     def _run_datasets(
         self, name, observations_checksum, get_observations, mimic_set=None
     ):
-        checksum = make_checksum(
-            observations_checksum,
-            mimic_set and self.analysis.plan.partners(mimic_set),
-            gammapy_version,
-            self.config.datasets.model_dump_json(),
-            _stamp(self.config.datasets.background.exclusion),
-        )
+        checksum = self._get_datasets_checksum(observations_checksum)
         if self.records.is_done(name, checksum):
             self.report(f"{name}: up to date")
             return
@@ -304,6 +326,72 @@ class _Pipeline:
             datasets = self.analysis.reduce(get_observations(), mimic_set)
             write_datasets(datasets, self.path / name)
         self.report(f"{name}: {len(datasets)} written")
+
+    def run_systematics(self):
+        """Estimate the systematic error of the background, and write the report."""
+        sets = self.analysis.plan.sets
+        if len(sets) < 2:
+            for name in ("systematics", "report"):
+                self.records.remove(name)
+            self.report("systematics: not estimated, needs two mimic sets")
+            return
+        checksum = make_checksum(
+            self._get_datasets_checksum(self._target_checksum),
+            [self._get_datasets_checksum(self._get_mimic_checksum(_)) for _ in sets],
+            self.config.mimic.systematics.model_dump_json(),
+            regions_to_text(list(self.analysis.exclusion_regions)),
+        )
+        self._run_systematics(checksum)
+        self._run_report(checksum)
+
+    def _run_systematics(self, checksum):
+        if self.records.is_done("systematics", checksum):
+            self.report("systematics: up to date")
+            return
+        path = self.path / "systematics.fits"
+        with self.records.step("systematics", checksum, [path.name]):
+            results = read_results(self.path, self.analysis.plan)
+            self.analysis.datasets, self.analysis.mimic_datasets = results
+            self.analysis.get_systematics()
+            self.analysis.systematics.write(path, overwrite=True)
+        self.report("systematics: written")
+
+    def _run_report(self, systematics_checksum):
+        plan_text = (self.path / "plan.ecsv").read_text()
+        checksum = make_checksum(systematics_checksum, plan_text)
+        if self.records.is_done("report", checksum):
+            self.report("report: up to date")
+            return
+        path = self.path / "report.html"
+        table = self.analysis.datastore.obs_table
+        with self.records.step("report", checksum, [path.name]):
+            make_report(
+                MimicSystematics.read(self.path / "systematics.fits"),
+                path,
+                plan=self.analysis.plan,
+                config=self.config,
+                obs_table=table[np.isin(table["OBS_ID"], self._obs_ids)],
+                exclusion_regions=self.analysis.exclusion_regions,
+                overwrite=True,
+            )
+        self.report(f"report: open {path}")
+
+    def _get_datasets_checksum(self, observations_checksum):
+        return make_checksum(
+            observations_checksum,
+            gammapy_version,
+            self.config.datasets.model_dump_json(),
+            _stamp(self.config.datasets.background.exclusion),
+            self._background_regions,
+        )
+
+    @property
+    def _background_regions(self):
+        """Regions that the background maker leaves out, as text."""
+        mimic = self.config.mimic
+        if mimic is None or not mimic.exclusion.background:
+            return None
+        return regions_to_text(list(self.analysis.exclusion_regions))
 
     def _get_targets(self):
         if self.config.mimic is None:
@@ -323,14 +411,17 @@ class _Pipeline:
             if name.startswith(prefix) and name not in wanted:
                 self.records.remove(name)
 
+    @property
+    def _obs_ids(self):
+        return [_.obs_id for _ in self.analysis.observations]
+
     @functools.cached_property
     def _observations_checksum(self):
         """Hash of the target observations as they are on disk."""
-        obs_ids = self.analysis.observations.ids
         return make_checksum(
-            obs_ids,
+            self._obs_ids,
             self.config.observations.obs_time.model_dump_json(),
-            _stamp_datastore(self.analysis.datastore, obs_ids),
+            _stamp_datastore(self.analysis.datastore, self._obs_ids),
             __version__,
         )
 

@@ -8,7 +8,8 @@ They are there after a call of `register`:
 >>> workflow.register()
 >>> config = MimicWorkflowConfig.read("config.yaml")  # doctest: +SKIP
 >>> steps = ["observations", "mimic-plan", "mimic-observations", "datasets"]
->>> Workflow(config).run([*steps, "mimic-datasets"])  # doctest: +SKIP
+>>> steps += ["mimic-datasets", "mimic-systematics"]
+>>> Workflow(config).run(steps)  # doctest: +SKIP
 """
 
 import copy
@@ -16,12 +17,14 @@ import copy
 from gammapy.workflow import WORKFLOW_STEP_REGISTRY
 from gammapy.workflow.steps import DatasetsWorkflowStep, WorkflowStepBase
 
+from .datasets import add_partners
 from .factory import MakerFactory
 
 __all__ = [
     "MimicDatasetsWorkflowStep",
     "MimicObservationsWorkflowStep",
     "MimicPlanWorkflowStep",
+    "MimicSystematicsWorkflowStep",
     "register",
 ]
 
@@ -96,21 +99,39 @@ class MimicDatasetsWorkflowStep(_MimicWorkflowStep):
     def _run(self):
         mimic_observations = self._get("mimic_observations", "mimic-observations")
         self.outputs["mimic_datasets"].data = {
-            mimic_set: self._reduce(observations)
+            mimic_set: self._reduce(observations, mimic_set)
             for mimic_set, observations in mimic_observations.items()
         }
 
-    def _reduce(self, observations):
+    def _reduce(self, observations, mimic_set):
         workflow = copy.copy(self.inputs)
         workflow.observations = observations
         DatasetsWorkflowStep(self.config, log=self.log).run(workflow)
+        add_partners(workflow.datasets, self.inputs.plan, mimic_set)
         return workflow.datasets
+
+
+class MimicSystematicsWorkflowStep(_MimicWorkflowStep):
+    """Estimate the systematic error of the background.
+
+    Sets ``workflow.systematics``, a `~gammapy_mimic.estimators.MimicSystematics`.
+    """
+
+    tag = "mimic-systematics"
+    outputs_names = ("systematics",)
+
+    def _run(self):
+        mimic_datasets = self._get("mimic_datasets", "mimic-datasets")
+        datasets = self._get("datasets", "datasets")
+        estimator = self.factory.make_systematics_estimator()
+        self.outputs["systematics"].data = estimator.run(mimic_datasets, datasets)
 
 
 STEPS = (
     MimicPlanWorkflowStep,
     MimicObservationsWorkflowStep,
     MimicDatasetsWorkflowStep,
+    MimicSystematicsWorkflowStep,
 )
 
 

@@ -53,10 +53,11 @@ mimic:
   n_sets: 2
 """
 STEPS = ["plan", "mimic_1", "mimic_2", "datasets", "datasets_mimic_1"]
-STEPS += ["datasets_mimic_2"]
+STEPS += ["datasets_mimic_2", "systematics", "report"]
 DATES = ("CREATED", "DATE", "CHECKSUM", "DATASUM")
 NAMES = ["datasets", "datasets_mimic_1", "datasets_mimic_2", "exclusion.reg", "kl"]
-NAMES += ["mimic_1", "mimic_2", "plan.ecsv", "questionable.ecsv"]
+NAMES += ["mimic_1", "mimic_2", "plan.ecsv", "questionable.ecsv", "systematics.fits"]
+NAMES.insert(NAMES.index("questionable.ecsv") + 1, "report.html")
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +119,7 @@ def run(config, **kwargs):
     for line in lines:
         name, state = line.split(": ")
         name = name.replace("Mimic set ", "mimic_").replace("Plan", "plan")
-        if state != "up to date":
+        if state != "up to date" and not state.startswith("not "):
             done.append(name)
     return done
 
@@ -161,7 +162,9 @@ def assert_same_results(path, expected):
     snapshot, other = take_snapshot(path), take_snapshot(expected)
     assert list(snapshot) == list(other)
     # they name the folder of the mask
-    skipped = re.compile(r"mimic_\d/config.yaml|.steps/datasets.*")
+    skipped = re.compile(
+        r"mimic_\d/config.yaml|.steps/(datasets|systematics|report).*|report.html"
+    )
     names = [_ for _ in snapshot if not skipped.fullmatch(_)]
     assert [_ for _ in names if not is_same(snapshot[_], other[_])] == []
 
@@ -223,8 +226,10 @@ def test_force(again, finished):
     assert_same_results(get_out(again), finished / "out")
 
 
-DATASETS = ["datasets", "datasets_mimic_1", "datasets_mimic_2"]
+DATASETS = ["datasets", "datasets_mimic_1", "datasets_mimic_2", "systematics", "report"]
 MIMICS = ["mimic_1", "mimic_2", "datasets_mimic_1", "datasets_mimic_2"]
+MIMICS += ["systematics", "report"]
+THIRD = ["plan", "mimic_3", "datasets_mimic_3"]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +239,7 @@ MIMICS = ["mimic_1", "mimic_2", "datasets_mimic_1", "datasets_mimic_2"]
         ("datasets: {stack: false}", DATASETS),
         ("datasets: {background: {parameters: {method: fit}}}", DATASETS),
         ("mimic: {n_sets: 1}", ["plan"]),
-        ("mimic: {n_sets: 3}", ["plan", "mimic_3", "datasets_mimic_3"]),
+        ("mimic: {n_sets: 3}", [*THIRD, "systematics", "report"]),
         ("mimic: {background: target}", MIMICS),
         ("mimic: {background: template}", [*MIMICS, "datasets"]),
         ("mimic: {time: off}", MIMICS),
@@ -250,6 +255,7 @@ MIMICS = ["mimic_1", "mimic_2", "datasets_mimic_1", "datasets_mimic_2"]
         # other KL_CORR are bad, the pairs are good
         ("mimic: {selection: {kl_max: 0.03}}", ["plan"]),
         ("mimic: {write_datastore: false}", []),
+        ("mimic: {systematics: {min_background: 5}}", ["systematics", "report"]),
         ("mimic: null", []),
         ("fit: {fit_range: {min: 1 TeV}}", []),
     ],
@@ -276,7 +282,7 @@ def test_fewer_sets_and_no_stores(again):
     run(again)
     assert sorted(os.listdir(out)) == [
         ".steps",
-        *(_ for _ in NAMES if not _.endswith("_2")),
+        *(_ for _ in NAMES if not _.endswith(("_2", ".fits", ".html"))),
     ]
     again.mimic.write_datastore = False
     assert run(again) == []
@@ -287,7 +293,7 @@ def test_without_stores(again, finished):
     again.mimic.write_datastore = False
     shutil.rmtree(get_out(again))
     assert run(again) == ["plan", *DATASETS]
-    for name in DATASETS:
+    for name in DATASETS[:3]:
         paths = [_ / name for _ in (get_out(again), finished / "out")]
         assert is_same(*(take_snapshot(_) for _ in paths))
 
@@ -353,7 +359,13 @@ def test_changed_off_file(again, tmp_path):
     row = DataStore.from_dir(tmp_path / "off").hdu_table
     idx = row["OBS_ID"].tolist().index(off_obs_id)
     touch(row.location_info(idx).path())
-    assert run(again) == ["plan", "mimic_2", "datasets_mimic_2"]
+    assert run(again) == [
+        "plan",
+        "mimic_2",
+        "datasets_mimic_2",
+        "systematics",
+        "report",
+    ]
 
 
 def test_changed_conditions_of_off_observations(again, tmp_path):
@@ -384,7 +396,7 @@ def edit_plan(config, mimic_set=2, obs_id=1, off_obs_id=None):
 
 def test_edited_plan(again):
     off_obs_id = edit_plan(again)
-    assert run(again) == ["mimic_2", "datasets_mimic_2"]
+    assert run(again) == ["mimic_2", "datasets_mimic_2", "systematics", "report"]
     store = DataStore.from_dir(get_out(again) / "mimic_2")
     assert store.obs(1).events.table.meta["MIM_OBS"] == off_obs_id
     # what the plan is not made from does not make it anew
@@ -393,7 +405,7 @@ def test_edited_plan(again):
     plan = MimicPlan.read(get_out(again) / "plan.ecsv")
     assert plan.partners(2)[1] == off_obs_id
     assert edit_plan(again, off_obs_id=-1) == -1
-    assert run(again) == ["mimic_2", "datasets_mimic_2"]
+    assert run(again) == ["mimic_2", "datasets_mimic_2", "systematics", "report"]
     assert DataStore.from_dir(get_out(again) / "mimic_2").obs_ids.tolist() == [2]
 
 
@@ -434,8 +446,9 @@ def test_edited_plan_is_kept(again):
 def test_removed_result_is_made_again(again, finished, name):
     path = get_out(again) / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    step = "plan" if "mimic" not in name and name != "datasets" else name
-    assert run(again) == [step]
+    name = name.removesuffix(".fits").removesuffix(".html")
+    own = "mimic" in name or name in ("datasets", "systematics", "report")
+    assert run(again) == [name if own else "plan"]
     assert_same_results(get_out(again), finished / "out")
 
 

@@ -12,7 +12,7 @@ from gammapy_mimic.config import MimicAnalysisConfig, MimicWorkflowConfig
 
 from .test_pipeline import make_config
 
-TAGS = ["mimic-plan", "mimic-observations", "mimic-datasets"]
+TAGS = ["mimic-plan", "mimic-observations", "mimic-datasets", "mimic-systematics"]
 STEPS = ["observations", "mimic-plan", "mimic-observations", "datasets"]
 STEPS += ["mimic-datasets"]
 

@@ -5,15 +5,39 @@ from pathlib import Path
 import click
 from astropy.coordinates import SkyCoord
 
-from ..makers import KLBackgroundSelector
+from ..analysis import MimicAnalysis
+from ..config import MimicAnalysisConfig
+from ..pipeline import run_pipeline
 from ..simulate import simulate_datastore
-from .make import make_mimic_sets, reduce_mimic_sets
 from .options import n_jobs_option, random_state_option
 
 __all__ = ["demo"]
 
 TARGET = SkyCoord(83.63, 22.01, unit="deg")
 FIRST_OFF_OBS_ID = 101
+CONFIG = """
+general: {log: {level: warning}}
+datasets:
+  type: 3d
+  stack: false
+  geom:
+    wcs:
+      skydir: {frame: icrs, lon: 83.63 deg, lat: 22.01 deg}
+      width: {width: 5 deg, height: 5 deg}
+      binsize: 0.05 deg
+    selection: {offset_max: 2 deg}
+    axes:
+      energy: {min: 0.5 TeV, max: 20 TeV, nbins: 10}
+      energy_true: {min: 0.3 TeV, max: 40 TeV, nbins: 8}
+  background: {method: fov_background, parameters: {method: scale}}
+  safe_mask:
+    methods: [aeff-default, offset-max]
+    parameters: {offset_max: 2 deg}
+mimic:
+  systematics:
+    correlation_radius: 0.1 deg
+    position: {frame: icrs, lon: 83.63 deg, lat: 22.01 deg}
+"""
 
 
 @click.command()
@@ -29,11 +53,12 @@ def demo(outdir, n_targets, n_off, n_sets, random_state, n_jobs):
     """Simulate targets and OFF observations, and mimic the targets.
 
     Needs no data, and takes less than a minute. Results of an earlier demo in the
-    same folder are replaced.
+    same folder are replaced. The configuration is written to config.yaml, to be changed
+    and run again.
     """
     outdir = Path(outdir)
     click.echo(f"Simulating {n_targets} target and {n_off} OFF observations")
-    targets = simulate_datastore(
+    simulate_datastore(
         outdir / "targets",
         n_targets,
         targets={"target": TARGET},
@@ -41,7 +66,7 @@ def demo(outdir, n_targets, n_off, n_sets, random_state, n_jobs):
         random_state=random_state,
         overwrite=True,
     )
-    off = simulate_datastore(
+    simulate_datastore(
         outdir / "off",
         n_off,
         first_obs_id=FIRST_OFF_OBS_ID,
@@ -49,11 +74,12 @@ def demo(outdir, n_targets, n_off, n_sets, random_state, n_jobs):
         random_state=random_state,
         overwrite=True,
     )
-    observations = targets.get_observations()
-    selector = KLBackgroundSelector(off)
-    plan = selector.make_plan(
-        observations, n_sets=n_sets, random_state=random_state, n_jobs=n_jobs
-    )
-    make_mimic_sets(observations, off, plan, outdir, overwrite=True, n_jobs=n_jobs)
-    reduce_mimic_sets(plan, outdir, n_jobs=n_jobs)
-    click.echo(f"Open {outdir / 'significance.png'}")
+    config = MimicAnalysisConfig.from_yaml(CONFIG)
+    config.general.outdir = str(outdir)
+    config.general.n_jobs = n_jobs
+    config.observations.datastore = outdir / "targets"
+    config.mimic.off.datastore = outdir / "off"
+    config.mimic.n_sets = n_sets
+    config.mimic.random_state = random_state
+    config.write(outdir / "config.yaml", overwrite=True)
+    run_pipeline(MimicAnalysis(config), report=click.echo)

@@ -14,6 +14,7 @@ from .demo import demo
 from .exclusions import exclusions
 from .make import make
 from .rank import rank
+from .report import report
 from .run import init, run
 from .scramble import scramble
 
@@ -41,6 +42,7 @@ COMMANDS = (
     init,
     make,
     rank,
+    report,
     run,
     scramble,
 )
