@@ -10,7 +10,6 @@ import logging
 import sys
 import time
 from functools import partial
-from multiprocessing import Pool
 from pathlib import Path
 
 import astropy.units as u
@@ -24,6 +23,7 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gammapy_mimic.estimators import MimicSystematicsEstimator, make_bias_map
+from gammapy_mimic.parallel import run_parallel
 from tests.test_systematics import (
     CENTER,
     EDGES,
@@ -41,6 +41,7 @@ from tests.test_systematics import (
 OFFSETS = (0, 0.5, 1.5)
 RADII = ("0.1 deg", "0.2 deg", "0.3 deg")
 N_REPEAT = 5
+N_JOBS = 2
 
 
 def get_position(offset):
@@ -53,8 +54,9 @@ def describe(values):
     return f"{mean:.5f} ± {scatter / np.sqrt(len(values)):.5f}, scatter {scatter:.5f}"
 
 
-def run(pool, function, n_seeds):
-    return np.array(pool.map(function, range(n_seeds)))
+def run(function, n_seeds):
+    inputs = [(seed,) for seed in range(n_seeds)]
+    return np.array(run_parallel(function, inputs, n_jobs=N_JOBS))
 
 
 def find_no_systematic(seed):
@@ -74,8 +76,8 @@ def find_no_systematic(seed):
     return rows
 
 
-def study_no_systematic(pool, n_seeds):
-    values = run(pool, find_no_systematic, n_seeds)
+def study_no_systematic(n_seeds):
+    values = run(find_no_systematic, n_seeds)
     for radius, column in zip(RADII, np.moveaxis(values, 1, 0), strict=False):
         square, error, limit, width, maximum = column.T
         yield f"no systematic, {radius}: f² x 1e5", describe(1e5 * square)
@@ -117,13 +119,13 @@ def find_random_field(seed, fraction, is_same, radius):
     return [row[_] for _ in ("f", "f_squared", "f_squared_err", "f_ul", "width")]
 
 
-def study_random_field(pool, n_seeds):
+def study_random_field(n_seeds):
     cases = itertools.product((0.1, 0.2), (0.02, 0.05, 0.1), (False, True))
     for radius, fraction, is_same in cases:
         function = partial(
             find_random_field, fraction=fraction, is_same=is_same, radius=radius
         )
-        found, square, error, limit, width = run(pool, function, n_seeds).T
+        found, square, error, limit, width = run(function, n_seeds).T
         where = "same in all sets" if is_same else "one for each set"
         pull = (square - fraction**2) / error
         inside = np.abs(pull) < stats.t.ppf(0.84, 4)
@@ -159,8 +161,8 @@ def correct(bias, sets):
     ]
 
 
-def study_gradient(pool, n_seeds):
-    values = run(pool, correct_gradient, n_seeds).T
+def study_gradient(n_seeds):
+    values = run(correct_gradient, n_seeds).T
     yield f"gradient of {GRADIENT} / deg, low energies", describe(values[0])
     yield "    high energies", describe(values[1])
     yield f"ratio of energies, tilt of {TILT}", describe(values[2])
@@ -179,8 +181,8 @@ def find_bias(seed):
     return bias.p_value, np.std(bias.significance[bias.error > 0])
 
 
-def study_bias(pool, n_seeds):
-    values = run(pool, find_bias, n_seeds)
+def study_bias(n_seeds):
+    values = run(find_bias, n_seeds)
     for start, name in enumerate(("once", "again")):
         p_value, width = values[start::2].T
         yield f"bias map, observations {name}: p-values", describe(p_value)
@@ -210,8 +212,8 @@ def correct_random_field(seed):
     return row
 
 
-def study_random_correction(pool, n_seeds):
-    values = run(pool, correct_random_field, n_seeds).T
+def study_random_correction(n_seeds):
+    values = run(correct_random_field, n_seeds).T
     cases = ("before", "smooth 0.25 deg", "smooth 0.1 deg", "smooth 0.05 deg")
     names = itertools.product((0.02, 0.05, 0.1), cases)
     for (fraction, case), widths in zip(names, values, strict=True):
@@ -246,8 +248,8 @@ def find_prior(seed):
     return row
 
 
-def study_prior(pool, n_seeds):
-    values = iter(run(pool, find_prior, n_seeds).T)
+def study_prior(n_seeds):
+    values = iter(run(find_prior, n_seeds).T)
     for truth in (f"tilt {TILT} ± 0", f"tilt 0 ± {TILT}"):
         for name in ("tilt", "norm"):
             yield f"{truth}: prior of the {name}, mu", describe(next(values))
@@ -273,8 +275,8 @@ def find_source(seed):
     return row
 
 
-def study_source(pool, n_seeds):
-    values = run(pool, find_source, n_seeds)
+def study_source(n_seeds):
+    values = run(find_source, n_seeds)
     for is_biased, offset in itertools.product((0, 1), range(3)):
         found, true = values[is_biased::2, 2 * offset : 2 * offset + 2].T
         name = "gradient" if is_biased else "no systematic"
@@ -284,7 +286,7 @@ def study_source(pool, n_seeds):
         )
 
 
-def study_speed(pool, n_seeds):
+def study_speed(n_seeds):
     """Five sets of 200 x 200 pixels and 6 energies, stacked or of 20 observations."""
     field = Field(20, 6)
     axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=6)
@@ -330,21 +332,20 @@ def main(n_seeds=200):
     studies = {
         study_speed: 1,
         study_no_systematic: n_seeds,
-        study_random_field: n_seeds // 5,
-        study_random_correction: n_seeds // 10,
-        study_gradient: n_seeds // 10,
+        study_random_field: max(n_seeds // 5, 2),
+        study_random_correction: max(n_seeds // 10, 2),
+        study_gradient: max(n_seeds // 10, 2),
         study_bias: n_seeds,
-        study_prior: n_seeds // 10,
-        study_source: n_seeds // 2,
+        study_prior: max(n_seeds // 10, 2),
+        study_source: max(n_seeds // 2, 2),
     }
-    with Pool(2) as pool:
-        for study, number in studies.items():
-            rows = [[name, str(value)] for name, value in study(pool, number)]
-            table = vstack([Table(rows=[_], names=["what", "value"]) for _ in rows])
-            table["what"].info.format = "<65s"
-            table["value"].info.format = "<60s"
-            table.pprint(max_width=-1, max_lines=-1)
-            sys.stdout.flush()
+    for study, number in studies.items():
+        rows = [[name, str(value)] for name, value in study(number)]
+        table = vstack([Table(rows=[_], names=["what", "value"]) for _ in rows])
+        table["what"].info.format = "<65s"
+        table["value"].info.format = "<60s"
+        table.pprint(max_width=-1, max_lines=-1)
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

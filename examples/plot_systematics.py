@@ -81,7 +81,7 @@ datasets:
 
 mimic:
   off: {{query: "{query}"}}
-  exclusion: {{regions: {regions}}}
+  exclusion: {{regions: {regions}, background: true}}
   n_sets: 5
   systematics:
     correlation_radius: 0.2 deg
@@ -106,8 +106,8 @@ print(result)
 # A prior
 # -------
 # How much the normalisation of the background model varies between observations, beyond
-# its statistical error. In a fit of the source, it keeps the background from taking what
-# is not its own, without being fixed.
+# its statistical error. In a fit of the source, it keeps the background from taking
+# what is not its own, without being fixed.
 
 print(result.to_table("normalisation"))
 prior = result.to_prior("norm")

@@ -13,6 +13,7 @@ from regions import CircleSkyRegion
 
 from gammapy_mimic.analysis import MimicAnalysis
 from gammapy_mimic.config import MimicAnalysisConfig
+from gammapy_mimic.estimators import MimicSystematicsEstimator
 from gammapy_mimic.plan import MimicPlan
 
 DATASETS = {
@@ -248,6 +249,47 @@ def test_selected_time(config):
     analysis.update_config("")
     analysis.get_plan()
     assert_allclose(analysis.plan.table["LIVETIME_RATIO"], 2)
+
+
+def test_systematics(config):
+    """As by hand, and for maps with all that single observations tell."""
+    config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
+    config = config.update("datasets: {stack: false}")
+    config.mimic.systematics.correlation_radius = "0.3 deg"
+    config.mimic.systematics.position = {
+        "frame": "icrs",
+        "lon": "329.7 deg",
+        "lat": "-30.2 deg",
+    }
+    analysis = MimicAnalysis(config)
+    analysis.get_systematics()
+    result = analysis.systematics
+    assert result.n_sets == 2
+    assert {"systematics", "position", "maximum", "normalisation"} <= set(result.tables)
+    assert result.bias is not None
+    estimator = MimicSystematicsEstimator(
+        "0.3 deg", position=SkyCoord(329.7, -30.2, unit="deg")
+    )
+    expected = estimator.run(analysis.mimic_datasets, analysis.datasets)
+    assert str(result) == str(expected)
+
+
+def test_exclusion_in_the_background_maker(config, tmp_path):
+    """Targets and mimics alike, and not with another mask."""
+    config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
+    (tmp_path / "source.reg").write_text("icrs\ncircle(329.7,-30.2,0.5)\n")
+    config.mimic.exclusion.regions = tmp_path / "source.reg"
+    config.datasets.background.exclusion = None
+    config.mimic.exclusion.background = True
+    analysis = MimicAnalysis(config)
+    mask = analysis._create_background_maker().exclusion_mask
+    inside, outside = SkyCoord([329.7, 331], [-30.2, -30.2], unit="deg")
+    assert mask.get_by_coord(inside)[0] == 0
+    assert mask.get_by_coord(outside)[0] == 1
+    mask.write(tmp_path / "mask.fits")
+    config.datasets.background.exclusion = tmp_path / "mask.fits"
+    with pytest.raises(ValueError, match="mimic.exclusion.background: there is a mask"):
+        MimicAnalysis(config).check_makers()
 
 
 def test_mimic_steps_need_the_section():

@@ -437,7 +437,7 @@ class TestAnswer:
         for values, text in (
             ((0.03, 0.005, 0.038, 9e-4, 3e-4), "is 3.0% ± 0.5%."),
             ((0.01, 0.02, 0.04, 1e-4, 4e-4), "is below 4.0% (95% confidence)."),
-            ((0.0, np.nan, 0.0, -1e-3, 1e-4), "is not seen"),
+            ((0.0, np.nan, 0.03, -1e-3, 4e-4), "is below 3.0% (95% confidence)."),
             ((0.0, np.nan, np.nan, np.nan, np.nan), "cannot be given"),
         ):
             for name, value in zip(columns, values, strict=True):

@@ -88,7 +88,7 @@ def test_fraction():
     fraction = to_fraction(average_sets([-0.01, -0.03]))
     assert fraction.value == 0
     assert np.isnan(fraction.error)
-    assert_allclose(fraction.upper_limit, np.sqrt(-0.02 + 0.01 * 6.3137515), rtol=1e-6)
+    assert_allclose(fraction.upper_limit, np.sqrt(0.01 * 6.3137515), rtol=1e-6)
 
 
 @pytest.mark.parametrize("spread", [0, 0.02, 0.1])

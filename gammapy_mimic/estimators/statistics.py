@@ -122,14 +122,15 @@ def to_fraction(estimate):
     Returns
     -------
     fraction : `Estimate`
-        Fractional error, 0 for a negative square. Its error is NaN there.
+        Fractional error. For a negative square it is 0, its error NaN, and its limit
+        that of a square of 0: chance gives no limit below what the data can tell.
     """
     value, error, limit = estimate
     fraction = np.sqrt(max(value, 0))
     return Estimate(
         float(fraction),
         float(error / (2 * fraction)) if fraction > 0 else np.nan,
-        float(np.sqrt(max(limit, 0))),
+        float(np.sqrt(max(value, 0) + limit - value)),
     )
 
 

@@ -240,8 +240,6 @@ def _describe_systematic(result):
         return f"{text} is {row['f']:.1%} ± {row['f_err']:.1%}."
     if not np.isfinite(row["f_ul"]):
         return f"{text} cannot be given, for lack of positions or sets."
-    if row["f_ul"] == 0:
-        return f"{text} is not seen: its square comes out below 0."
     return f"{text} is below {row['f_ul']:.1%} (95% confidence)."
 
 
@@ -322,12 +320,6 @@ def _find_limits(result, plan):
     n_sets = result.n_sets
     text = f"Errors are from the scatter of {_count(n_sets)}"
     limits.append(f"{text}, which is few." if n_sets < FEW_SETS else f"{text}.")
-    row = select_total(result)
-    if row["f_squared"] < -row["f_squared_err"]:
-        limits.append(
-            "The square of the systematic error is below 0 by more than its error. By "
-            "this chance, the upper limit is smaller than on average."
-        )
     limits += _find_position_limits(result)
     if plan is not None:
         limits += _find_plan_limits(plan)
