@@ -32,6 +32,8 @@ __all__ = ["StepRecords", "read_results", "run_pipeline"]
 
 log = logging.getLogger(__name__)
 
+N_TEMPLATES = 3  # in the report
+
 
 def run_pipeline(analysis, force=False, report=log.info):
     """Run all steps of an analysis, or those that are not done.
@@ -372,9 +374,17 @@ class _Pipeline:
                 config=self.config,
                 obs_table=table[np.isin(table["OBS_ID"], self._obs_ids)],
                 exclusion_regions=self.analysis.exclusion_regions,
+                templates=self._get_templates(),
                 overwrite=True,
             )
         self.report(f"report: open {path}")
+
+    def _get_templates(self):
+        """Templates of some mimics, for the report."""
+        observations = self.analysis.mimic_observations.get(1, [])
+        if self.config.mimic.background != "template":
+            return None
+        return {f"OBS_ID {_.obs_id}": _.bkg for _ in observations[:N_TEMPLATES]}
 
     def _get_datasets_checksum(self, observations_checksum):
         return make_checksum(

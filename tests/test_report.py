@@ -365,6 +365,15 @@ def replace_row(result, name, **values):
     return dataclasses.replace(result, tables={**result.tables, name: table})
 
 
+def test_result_plots_itself(result):
+    """Methods of the result are the functions of the plots."""
+    for name in ("map", "distribution", "systematics", "maximum", "bias", "flux"):
+        plt.figure()
+        ax = getattr(result, f"plot_{name}")()
+        assert ax.get_xlabel()
+        plt.close("all")
+
+
 class TestAnswer:
     @pytest.mark.parametrize(
         ("values", "verdict"),

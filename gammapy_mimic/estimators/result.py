@@ -145,6 +145,108 @@ class MimicSystematics:
             raise ValueError(f"There is no bias map: {self.meta.get('no_bias')}")
         return self.bias.apply(dataset, force=force)
 
+    def plot_map(self, ax=None, **kwargs):
+        """Plot the significance map of a set or of the target.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes`, optional
+            Axes. Default is the current one, or new ones for a map.
+        **kwargs : dict
+            Options of `~gammapy_mimic.visualization.plot_mimic_map`.
+
+        Returns
+        -------
+        ax : `~matplotlib.axes.Axes`
+            Axes.
+        """
+        return _plot("plot_mimic_map", self, ax, kwargs)
+
+    def plot_distribution(self, ax=None, **kwargs):
+        """Plot the significance distribution of mimics and target.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes`, optional
+            Axes. Default is the current one, or new ones for a map.
+        **kwargs : dict
+            Options of `~gammapy_mimic.visualization.plot_mimic_distribution`.
+
+        Returns
+        -------
+        ax : `~matplotlib.axes.Axes`
+            Axes.
+        """
+        return _plot("plot_mimic_distribution", self, ax, kwargs)
+
+    def plot_systematics(self, ax=None, **kwargs):
+        """Plot the systematic error by energy or offset.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes`, optional
+            Axes. Default is the current one, or new ones for a map.
+        **kwargs : dict
+            Options of `~gammapy_mimic.visualization.plot_systematics`.
+
+        Returns
+        -------
+        ax : `~matplotlib.axes.Axes`
+            Axes.
+        """
+        return _plot("plot_systematics", self, ax, kwargs)
+
+    def plot_maximum(self, ax=None, **kwargs):
+        """Plot the largest significance of the target and of mimics.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes`, optional
+            Axes. Default is the current one, or new ones for a map.
+        **kwargs : dict
+            Options of `~gammapy_mimic.visualization.plot_maximum`.
+
+        Returns
+        -------
+        ax : `~matplotlib.axes.Axes`
+            Axes.
+        """
+        return _plot("plot_maximum", self, ax, kwargs)
+
+    def plot_bias(self, ax=None, **kwargs):
+        """Plot the bias map.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes`, optional
+            Axes. Default is the current one, or new ones for a map.
+        **kwargs : dict
+            Options of `~gammapy_mimic.visualization.plot_bias_map`.
+
+        Returns
+        -------
+        ax : `~matplotlib.axes.Axes`
+            Axes.
+        """
+        return _plot("plot_bias_map", self.bias, ax, kwargs)
+
+    def plot_flux(self, ax=None, **kwargs):
+        """Plot the spurious flux.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes`, optional
+            Axes. Default is the current one, or new ones for a map.
+        **kwargs : dict
+            Options of `~gammapy_mimic.visualization.plot_flux`.
+
+        Returns
+        -------
+        ax : `~matplotlib.axes.Axes`
+            Axes.
+        """
+        return _plot("plot_flux", self, ax, kwargs)
+
     def write(self, path, overwrite=False):
         """Write to a FITS file.
 
@@ -232,6 +334,13 @@ class MimicSystematics:
                 bias=_read_bias(hdu_list) if "ratio" in names else None,
                 meta=dict(zip(keys.tolist(), values.tolist(), strict=True)),
             )
+
+
+def _plot(name, values, ax, kwargs):
+    """Call a function of the plots, which are loaded only when they are needed."""
+    from .. import visualization
+
+    return getattr(visualization, name)(values, ax=ax, **kwargs)
 
 
 def _read_table(hdu):
