@@ -23,11 +23,11 @@ from gammapy.modeling.models import (
     SkyModel,
 )
 from gammapy.utils.scripts import make_path
+from regions import Regions
 
 from gammapy_mimic.analysis import MimicAnalysis
 from gammapy_mimic.config import MimicAnalysisConfig
 from gammapy_mimic.simulate import simulate_datastore
-from gammapy_mimic.visualization import plot_systematics
 
 # %%
 # Data
@@ -41,7 +41,7 @@ if not path.exists():
     path = folder / "simulated"
     query = "OBJECT != 'PKS 2155-304'"
     fields = {"PKS 2155-304": position}
-    fields |= {f"OFF {_}": SkyCoord(30.0 * _, 40, unit="deg") for _ in range(6)}
+    fields |= {f"OFF {_}": SkyCoord(30.0 * _, -45, unit="deg") for _ in range(6)}
     spectrum = PowerLawSpectralModel(index=3, amplitude="3e-11 cm-2 s-1 TeV-1")
     source = SkyModel(spectrum, PointSpatialModel.from_position(position))
     zenith = "20 deg", "30 deg"
@@ -54,7 +54,7 @@ if not path.exists():
 # and the spread of the normalisation need them.
 
 regions = folder / "target.reg"
-regions.write_text("icrs\ncircle(329.717, -30.226, 0.4)\n")
+regions.write_text("icrs\ncircle(329.717, -30.226, 0.6)\n")
 
 config = MimicAnalysisConfig.from_yaml(f"""
 general:
@@ -77,7 +77,9 @@ datasets:
       energy: {{min: 0.5 TeV, max: 10 TeV, nbins: 4}}
       energy_true: {{min: 0.3 TeV, max: 20 TeV, nbins: 6}}
   background: {{method: fov_background, parameters: {{method: scale}}}}
-  safe_mask: {{methods: [offset-max], parameters: {{offset_max: 2 deg}}}}
+  safe_mask:
+    methods: [aeff-default, offset-max]
+    parameters: {{offset_max: 2 deg}}
 
 mimic:
   off: {{query: "{query}"}}
@@ -126,11 +128,15 @@ Fit().run(Datasets([dataset]))
 print(dataset.models.to_parameters_table())
 
 # %%
-# By energy and offset
-# --------------------
-# Arrows are upper limits.
+# Map, distribution and offset
+# ----------------------------
+# Left: the target, with what is no source around it. Middle: all mimics, and the target
+# outside of the source. Right: the systematic error by offset; arrows are upper limits.
 
-figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-plot_systematics(result, ax=axes[0], by="energy")
-plot_systematics(result, ax=axes[1], by="offset")
+figure = plt.figure(figsize=(14, 4.2), layout="constrained")
+wcs = result.maps["target_0"].geom.wcs
+result.plot_map(ax=figure.add_subplot(131, projection=wcs), position=position)
+source_region = Regions.read(regions, format="ds9")
+result.plot_distribution(ax=figure.add_subplot(132), regions=source_region)
+result.plot_systematics(ax=figure.add_subplot(133), by="offset")
 plt.show()

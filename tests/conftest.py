@@ -1,3 +1,4 @@
+import logging
 import os
 from pathlib import Path
 
@@ -22,6 +23,16 @@ def open_real_store(path):
     if "GAMMAPY_DATA" not in os.environ or not path.exists():
         pytest.skip(f"needs {path.name} in $GAMMAPY_DATA")
     return DataStore.from_dir(path)
+
+
+@pytest.fixture(autouse=True)
+def remove_log_handlers():
+    """Take back handlers of the root logger that write to a stream of the test."""
+    yield
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if type(handler) in (logging.StreamHandler, logging.FileHandler):
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

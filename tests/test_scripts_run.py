@@ -63,12 +63,14 @@ def test_run_and_run_again(tmp_path, config, capsys):
         "datasets: 1 written",
         "datasets_mimic_1: 1 written",
         "datasets_mimic_2: 1 written",
+        "systematics: written",
+        f"report: open {tmp_path / 'out/report.html'}",
     ]
     assert sorted(os.listdir(tmp_path / "out")) == [".steps", *NAMES]
 
     assert run("run", path, "--n-jobs", 2) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [_.split(": ")[1] for _ in lines] == ["up to date"] * 6
+    assert [_.split(": ")[1] for _ in lines] == ["up to date"] * 8
     assert run("run", path, "--force") == 0
     assert "up to date" not in capsys.readouterr().out
 

@@ -318,7 +318,8 @@ def plot_systematics(result, ax=None, by="energy"):
             options = options if is_all else options | {"alpha": 1}
             _plot_value(ax, row, middle, [[middle - low], [high - middle]], options)
         ax.plot([], [], "o", color=COLORS[idx % len(COLORS)], label=label)
-    ax.set_ylim(bottom=0)
+    # with room for the legend
+    ax.set_ylim(0, 1.35 * ax.get_ylim()[1])
     ax.set_ylabel("Systematic error of the background [%]")
     ax.set_xlabel("Offset [deg]")
     if by == "energy":
@@ -327,7 +328,7 @@ def plot_systematics(result, ax=None, by="energy"):
         ax.set_xticks(edges, [f"{_:.3g}" for _ in edges])
         ax.set_xticks([], minor=True)
         ax.set_xlabel("Energy [TeV]")
-    ax.legend(fontsize="small", loc="best")
+    ax.legend(fontsize="small", loc="upper right")
     ax.grid(alpha=0.3)
     return ax
 
@@ -340,8 +341,6 @@ def _plot_value(ax, row, x, xerr, options):
     elif np.isfinite(row["f_ul"]):
         limit = 100 * row["f_ul"]
         ax.errorbar(x, limit, fmt="none", **options)
-        if limit == 0:
-            return
         style = {"arrowstyle": "-|>", "color": options["color"], "lw": 1.5}
         style |= {"alpha": options["alpha"], "shrinkA": 0, "shrinkB": 0}
         ax.annotate(
