@@ -169,7 +169,7 @@ class ExclusionRegions(Sequence):
             as $GAMMAPY_DATA/veritas/crab-point-like-ED/Hipparcos_MAG8_1997.dat. Proper
             motion is neglected. Stars are not merged. Default is None.
         magnitude_max : float
-            Magnitude of the faintest star. Default is 6: on average, 2.5 stars are in a
+            Magnitude of the faintest star. Default is 6: on average, 2.4 stars are in a
             field of view of 2.5 deg radius. With 7 and 8, there are 7 and 20.
         star_radius : `~astropy.units.Quantity` or str
             Radius around a star. Default is "0.3 deg".

@@ -296,14 +296,14 @@ class MakerFactory:
         if not self.exclusion_regions:
             return None
         wcs = config.geom.wcs
-        region = config.on_region if config.type == "1d" else wcs.skydir
-        size = MASK_WIDTH if config.type == "1d" else wcs.width.width
-        height = size if config.type == "1d" else wcs.width.height
+        center, width = wcs.skydir, (wcs.width.width, wcs.width.height)
+        if config.type == "1d":
+            center, width = config.on_region, (MASK_WIDTH, MASK_WIDTH)
         geom = WcsGeom.create(
-            skydir=SkyCoord(region.lon, region.lat, frame=region.frame),
-            frame=region.frame,
-            width=(Angle(size).deg, Angle(height).deg),
-            binsz=Angle(wcs.binsize).deg,
+            skydir=SkyCoord(center.lon, center.lat, frame=center.frame),
+            frame=center.frame,
+            width=tuple(Angle(_).deg for _ in width),
+            binsz=wcs.binsize.deg,
         )
         return self.exclusion_regions.to_mask(geom)
 

@@ -270,7 +270,7 @@ class _Pipeline:
         """Write the mimic sets as datastores, and open them."""
         sets = self.analysis.plan.sets if self.config.mimic.write_datastore else []
         self._remove_others("mimic_", sets)
-        checksums = {_: self._get_mimic_checksum(_) for _ in sets}
+        checksums = self._mimic_checksums
         todo = [_ for _ in sets if not self.records.is_done(f"mimic_{_}", checksums[_])]
         with contextlib.ExitStack() as stack:
             for _ in todo:
@@ -312,7 +312,7 @@ class _Pipeline:
         for mimic_set in self.analysis.plan.sets:
             self._run_datasets(
                 f"datasets_mimic_{mimic_set}",
-                self._get_mimic_checksum(mimic_set),
+                self._mimic_checksums[mimic_set],
                 functools.partial(self._get_mimics, mimic_set),
                 mimic_set,
             )
@@ -339,7 +339,7 @@ class _Pipeline:
             return
         checksum = make_checksum(
             self._get_datasets_checksum(self._target_checksum),
-            [self._get_datasets_checksum(self._get_mimic_checksum(_)) for _ in sets],
+            [self._get_datasets_checksum(self._mimic_checksums[_]) for _ in sets],
             self.config.mimic.systematics.model_dump_json(),
             regions_to_text(list(self.analysis.exclusion_regions)),
         )
@@ -473,6 +473,11 @@ class _Pipeline:
             config.random_state,
             config.selection.randomise,
         )
+
+    @functools.cached_property
+    def _mimic_checksums(self):
+        """Hash of each mimic set. All steps need it, and it looks at all files."""
+        return {_: self._get_mimic_checksum(_) for _ in self.analysis.plan.sets}
 
     def _get_mimic_checksum(self, mimic_set):
         """Hash of what the mimic observations of a set depend on."""

@@ -13,7 +13,7 @@ from scipy import stats
 from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import gaussian_filter
 
-from ..sky_regions import local_axes, to_vectors
+from ..sky_regions import get_offset, local_axes, to_vectors
 from .measurement import get_pointings
 
 __all__ = ["BiasMap", "CorrectedDataset", "make_bias_map", "stack_fov"]
@@ -140,9 +140,9 @@ def _get_key(dataset):
 def _to_fov(position, pointing):
     """Coordinates to the east and north of a pointing, in deg. Shape (2, n)."""
     vectors = to_vectors(position.ra.deg.ravel(), position.dec.deg.ravel())
-    x, y, z = local_axes(pointing.ra.deg, pointing.dec.deg) @ vectors
-    distance = np.hypot(x, y)
-    scale = np.degrees(np.arctan2(distance, z)) / np.maximum(distance, 1e-12)
+    vectors = local_axes(pointing.ra.deg, pointing.dec.deg) @ vectors
+    x, y, _ = vectors
+    scale = get_offset(vectors) / np.maximum(np.hypot(x, y), 1e-12)
     return scale * x, scale * y
 
 

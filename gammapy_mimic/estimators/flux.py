@@ -12,7 +12,7 @@ from gammapy.modeling.models import (
 )
 
 from ..parallel import run_parallel
-from .measurement import is_map
+from .measurement import is_map, split_bands
 from .statistics import average_sets
 from .tables import make_table
 
@@ -82,10 +82,7 @@ class _FluxFit:
         self.spectral_model = spectral_model
 
     def __call__(self, name, dataset, position, energy_edges):
-        edges = [energy_edges]
-        if len(energy_edges) > 2:
-            edges.append(energy_edges[[0, -1]])
-        tables = [self._fit(dataset, position, _) for _ in edges]
+        tables = [self._fit(dataset, position, _) for _ in split_bands(energy_edges)]
         table = vstack(tables, metadata_conflicts="silent")
         table.add_column(np.full(len(table), name), index=0, name="name")
         table.meta = {}

@@ -26,6 +26,7 @@ __all__ = [
     "measure_spectra",
     "sample_mask",
     "snap_energy_edges",
+    "split_bands",
     "stack_datasets",
     "stack_groups",
 ]
@@ -117,6 +118,23 @@ def get_bands(energy_edges):
     """Bands of energy, of which the last is all, unless there is only one."""
     bands = list(itertools.pairwise(energy_edges))
     return bands if len(bands) == 1 else [*bands, (energy_edges[0], energy_edges[-1])]
+
+
+def split_bands(energy_edges):
+    """Edges of an estimator for the bands, and of one for all energies.
+
+    Parameters
+    ----------
+    energy_edges : `~astropy.units.Quantity`
+        Edges of the bands of energy.
+
+    Returns
+    -------
+    edges : list of `~astropy.units.Quantity`
+        Edges of each run of the estimator, which together give `get_bands`.
+    """
+    is_one = len(energy_edges) == 2
+    return [energy_edges] if is_one else [energy_edges, energy_edges[[0, -1]]]
 
 
 def make_stacking_geoms(datasets):
@@ -223,10 +241,9 @@ def measure_maps(dataset, energy_edges, correlation_radius):
     measurement : `Measurement`
         Measurement.
     """
-    edges = [energy_edges]
-    if len(energy_edges) > 2:
-        edges.append(energy_edges[[0, -1]])
-    maps = [_estimate(dataset, correlation_radius, _) for _ in edges]
+    maps = [
+        _estimate(dataset, correlation_radius, _) for _ in split_bands(energy_edges)
+    ]
     significance, background = (
         np.concatenate(_, axis=0) for _ in zip(*maps, strict=True)
     )

@@ -344,7 +344,8 @@ def _plot(name, values, ax, kwargs):
 
 
 def _read_table(hdu):
-    table = Table.read(hdu, unit_parse_strict="silent")
+    # NaN as it was written, not a mask
+    table = Table.read(hdu, unit_parse_strict="silent", mask_invalid=False)
     table.meta.clear()
     for name in table.colnames:
         if table[name].dtype.kind == "S":

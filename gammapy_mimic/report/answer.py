@@ -8,7 +8,6 @@ import numpy as np
 
 from ..visualization.systematics import (
     format_band,
-    get_table,
     is_measured,
     select_total,
 )
@@ -118,7 +117,7 @@ def get_position(result):
 
 
 def _answer_position(result):
-    row = get_table(result, "position")[-1]
+    row = result.tables["position"][-1]
     value, n_sample = row["significance"], int(row["n_sample"])
     position = get_position(result)
     place = "in the on region"
@@ -177,7 +176,7 @@ def _calibrated(row):
 
 
 def _answer_maximum(result):
-    row = get_table(result, "maximum")[-1]
+    row = result.tables["maximum"][-1]
     value, n_sets = row["significance"], int(row["n_sets"])
     question = "Does the map of the target hold more than its background?"
     if value < NO_VALUE:
@@ -220,7 +219,7 @@ def _answer_systematic(result):
         f"{row['width_err']:.3f} ({format_band(row)}; noise alone has 0 and 1)."
     )
     second = _describe_systematic(result)
-    rows = [_ for _ in get_table(result, "systematics") if np.isfinite(_["f_ul"])]
+    rows = [_ for _ in result.tables["systematics"] if np.isfinite(_["f_ul"])]
     if not rows:
         return question, [first, second, "There are too few positions for a limit."]
     largest = max(rows, key=lambda _: _["f_ul"])
@@ -267,7 +266,7 @@ def _count(n_sets):
 def _find_bias(result):
     """Means of mimics that differ from 0, and the bias map."""
     findings = []
-    table = get_table(result, "systematics")
+    table = result.tables["systematics"]
     for row in table[~np.isfinite(table["offset_min"])]:
         # a biased mean of a few percent is that of the test statistic itself
         if abs(row["mean"]) > max(N_ERRORS * row["mean_err"], 0.1):
@@ -290,7 +289,7 @@ def _find_difference(result, has_exclusion):
     if "maximum" not in result.tables or not result.maps:
         return []
     findings = []
-    row = get_table(result, "maximum")[-1]
+    row = result.tables["maximum"][-1]
     if row["significance"] > max(2 * EXCESS, row["mimic_mean"] + EXCESS):
         reason = (
             "there is more than the excluded sources"
@@ -301,7 +300,7 @@ def _find_difference(result, has_exclusion):
             f"The target's map reaches {row['significance']:.1f} sigma, mimics "
             f"{row['mimic_mean']:.1f}: {reason}."
         )
-    table = get_table(result, "significance")
+    table = result.tables["significance"]
     (target,) = table[table["name"] == "target"][-1:]
     total = select_total(result)
     shift = target["mean"] - total["mean"]
@@ -340,7 +339,7 @@ def _find_position_limits(result):
         "Beyond the largest value of mimics, the calibrated significance assumes that "
         "their distribution is Gaussian. Its error is that of their mean and width.",
     ]
-    n_sample = int(get_table(result, "position")[-1]["n_sample"])
+    n_sample = int(result.tables["position"][-1]["n_sample"])
     if n_sample < FEW_POSITIONS:
         kind = "positions" if result.maps else "sets"
         limits.append(f"There are only {n_sample} {kind} of mimics to compare with.")

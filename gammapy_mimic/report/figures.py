@@ -21,7 +21,7 @@ from ..visualization import (
     plot_mimic_map,
     plot_systematics,
 )
-from ..visualization.systematics import get_bands, get_table, select_values
+from ..visualization.systematics import get_bands, select_values
 from .answer import get_position
 
 __all__ = ["Figure", "make_figures", "plot_plan", "plot_templates"]
@@ -211,7 +211,7 @@ def _plot_distributions(result, regions):
 
 
 def _plot_systematics(result):
-    has_offset = np.isfinite(get_table(result, "systematics")["offset_min"]).any()
+    has_offset = np.isfinite(result.tables["systematics"]["offset_min"]).any()
     figure, axes = _make_grid(1 + has_offset, 2, (5, 3.6))
     with mpl.rc_context(STYLE):
         plot_systematics(result, axes[0])

@@ -21,29 +21,6 @@ RATIO_MIN, RATIO_MAX = 0.05, 0.5  # range of the colours of the bias map
 OUTLIER = 1.6  # times the largest value of mimics, beyond which an arrow is drawn
 
 
-def get_table(result, name):
-    """Get a table of a result, with NaN for masked values.
-
-    Parameters
-    ----------
-    result : `~gammapy_mimic.estimators.MimicSystematics`
-        Result.
-    name : str
-        Name of the table.
-
-    Returns
-    -------
-    table : `~astropy.table.Table`
-        Table.
-    """
-    # a table that is read from a file has masks where there is NaN
-    table = result.tables[name].copy()
-    for column in table.colnames:
-        if table[column].dtype.kind == "f" and hasattr(table[column], "filled"):
-            table[column] = table[column].filled(np.nan)
-    return table
-
-
 def get_bands(result):
     """Bands of energy of a result.
 
@@ -57,7 +34,7 @@ def get_bands(result):
     bands : list of str
         Such as "0.5 to 1 TeV". The last one is all energies, unless there is only one.
     """
-    table = get_table(result, "significance")
+    table = result.tables["significance"]
     return [format_band(_) for _ in table[table["name"] == table["name"][0]]]
 
 
@@ -266,7 +243,7 @@ def select_total(result, band=-1):
     row : `~astropy.table.Row`
         Row.
     """
-    table = get_table(result, "systematics")
+    table = result.tables["systematics"]
     return table[~np.isfinite(table["offset_min"])][band]
 
 
@@ -296,7 +273,7 @@ def plot_systematics(result, ax=None, by="energy"):
         If there are no bands of offset.
     """
     ax = plt.gca() if ax is None else ax
-    table = get_table(result, "systematics")
+    table = result.tables["systematics"]
     names = {"energy": ("e", "offset", "deg"), "offset": ("offset", "e", "TeV")}
     x_name, other, unit = names[by]
     if by == "offset":
@@ -418,7 +395,7 @@ def plot_maximum(result, ax=None):
         Axes.
     """
     ax = plt.gca() if ax is None else ax
-    table = get_table(result, "significance")
+    table = result.tables["significance"]
     bands = np.array([format_band(_) for _ in table])
     is_target = table["name"] == "target"
     names = list(dict.fromkeys(bands))
@@ -467,7 +444,7 @@ def plot_flux(result, ax=None):
         Axes.
     """
     ax = plt.gca() if ax is None else ax
-    table, means = (get_table(result, _) for _ in ("flux", "spurious_flux"))
+    table, means = (result.tables[_] for _ in ("flux", "spurious_flux"))
     bands = np.array([format_band(_) for _ in table])
     names = [format_band(_) for _ in means]
     for idx, (name, row) in enumerate(zip(names, means, strict=True)):
