@@ -1,21 +1,29 @@
 """Analysis of target observations and of their mimics from one configuration."""
 
 import copy
+import logging
+import pickle
+from typing import NamedTuple
 
+import numpy as np
 from gammapy.analysis import Analysis, AnalysisConfig
-from gammapy.datasets import Datasets, MapDatasetOnOff
+from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
 from .config import MimicAnalysisConfig
 from .datasets import add_partners
 from .factory import MakerFactory, check_observations, naming_key
+from .makers.coverage import describe_loss, find_losses, get_reason, warn_of_losses
 from .pipeline import read_results, run_pipeline
+from .reduction import ImageMaker, reduce_observations
 
 __all__ = ["MimicAnalysis"]
 
-BLOCK_SIZE = 8
-"""Number of datasets a process that are in memory before they are stacked."""
+log = logging.getLogger(__name__)
 
+PLAN_SECTIONS = {"off", "selection", "exclusion", "n_sets", "random_state"}
+OTHER_SECTIONS = {"systematics", "write_datastore"}
+"""Sections of ``mimic`` that make the plan, and those that no dataset depends on."""
 
 _NO_DATASETS = (
     "datasets: nothing is left of the observations. For 1d, on_region needs background "
@@ -23,11 +31,21 @@ _NO_DATASETS = (
 )
 
 
+class _Made(NamedTuple):
+    """Result of a step, and the settings it was made with."""
+
+    value: object
+    settings: bytes
+
+
 class MimicAnalysis(Analysis):
     """`~gammapy.analysis.Analysis` that reduces mimics of its observations as well.
 
     Mimics and target observations go through the same makers, made from the same
     configuration. Without the section ``mimic`` it is Gammapy's analysis.
+
+    A step takes the results of earlier steps as they are, if they were set by hand, or
+    made with the settings of now. Otherwise it has them made again.
 
     Parameters
     ----------
@@ -61,6 +79,7 @@ class MimicAnalysis(Analysis):
         self.mimic_datasets = {}
         self.systematics = None
         self._factory = None
+        self._made = {}
 
     @property
     def config(self):
@@ -84,9 +103,10 @@ class MimicAnalysis(Analysis):
     @property
     def factory(self):
         """Makers that the configuration stands for (`MakerFactory`)."""
-        if self._factory is None:
-            if self.observations is None:
-                self.get_observations()
+        if self.observations is None:
+            self.get_observations()
+        known = self._factory
+        if known is None or known.observations is not self.observations:
             self._factory = MakerFactory(self.config, self.observations)
         return self._factory
 
@@ -173,18 +193,30 @@ class MimicAnalysis(Analysis):
 
     def _create_background_maker(self):
         """Create the background maker, if asked to with the exclusion regions."""
-        maker = super()._create_background_maker()
-        mimic = self.config.mimic
+        analysis, mimic = self, self.config.mimic
+        if mimic is not None and self._makes_image:
+            # Gammapy asks for one bin of energy, but is given an image later
+            analysis = copy.copy(self)
+            analysis._config = self.config.model_copy(deep=True)
+            analysis._config.datasets.geom.axes.energy.nbins = 1
+        maker = super(MimicAnalysis, analysis)._create_background_maker()
         if maker is not None and mimic is not None and mimic.exclusion.background:
             maker.exclusion_mask = self.factory.make_exclusion_mask()
         return maker
+
+    @property
+    def _makes_image(self):
+        """Whether datasets are summed over energy before the background is made."""
+        return self.config.datasets.background.method == "ring"
 
     def get_datasets(self):
         """Reduce the target observations."""
         if self.config.mimic is None:
             super().get_datasets()
-        else:
-            self.datasets = self.reduce(self.factory.make_target_observations())
+            return
+        self.datasets = self.reduce(self.factory.make_target_observations())
+        self._keep("datasets")
+        warn_of_losses({"target": _get_tables(self.datasets)})
 
     def get_plan(self, path=None):
         """Pair target observations with OFF observations.
@@ -195,36 +227,69 @@ class MimicAnalysis(Analysis):
             Folder to keep the ranking of each target in. Default is None.
         """
         self.plan = self.factory.make_plan(path)
+        self._keep("plan")
 
     def get_mimic_observations(self):
         """Make the mimic observations of all sets, in memory."""
-        if self.plan is None:
-            self.get_plan()
+        self._update("plan", self.get_plan)
         self.mimic_observations = {
             mimic_set: self.factory.make_mimic_observations(self.plan, mimic_set)
             for mimic_set in self.plan.sets
         }
+        self._keep("mimic_observations")
 
     def get_mimic_datasets(self):
         """Reduce the mimic observations of all sets."""
-        if not self.mimic_observations:
-            self.get_mimic_observations()
+        self._update("plan", self.get_plan)
+        self._update("mimic_observations", self.get_mimic_observations)
         self.mimic_datasets = {
             mimic_set: self.reduce(observations, mimic_set)
             for mimic_set, observations in self.mimic_observations.items()
         }
+        self._keep("mimic_datasets")
+        sets = self.mimic_datasets.items()
+        warn_of_losses({f"mimic set {name}": _get_tables(_) for name, _ in sets})
 
     def get_systematics(self):
         """Estimate the systematic error of the background from the mimic sets."""
-        if not self.mimic_datasets:
-            self.get_mimic_datasets()
-        if not self.datasets:
-            self.get_datasets()
+        self._update("mimic_datasets", self.get_mimic_datasets)
+        self._update("datasets", self.get_datasets)
         estimator = self.factory.make_systematics_estimator()
         self.systematics = estimator.run(self.mimic_datasets, self.datasets)
 
+    def _keep(self, name):
+        """Note with which settings a result was made."""
+        self._made[name] = _Made(getattr(self, name), self._get_settings(name))
+
+    def _update(self, name, make):
+        """Make a result if there is none, or one that was made with other settings."""
+        value, made = getattr(self, name), self._made.get(name)
+        is_own = made is not None and made.value is value
+        if not value or (is_own and made.settings != self._get_settings(name)):
+            make()
+
+    def _get_settings(self, name):
+        """Get the settings that a result depends on, to be compared."""
+        mimic, settings = (
+            self.config.mimic,
+            [self.observations and self.observations.ids],
+        )
+        if name == "plan":
+            settings += [mimic.model_dump(include=PLAN_SECTIONS)]
+        else:
+            settings += [mimic.model_dump(exclude=OTHER_SECTIONS)]
+        if name in ("datasets", "mimic_datasets"):
+            settings += [self.config.datasets.model_dump()]
+        if name in ("mimic_observations", "mimic_datasets"):
+            settings += [self.plan and self.plan.table.as_array().tolist()]
+        # a parameter of a maker can be a map
+        return pickle.dumps(settings)
+
     def reduce(self, observations, mimic_set=None):
         """Reduce observations as the configuration says.
+
+        With a ring background, maps are summed over energy before the background is
+        made. Datasets with OFF counts have them also when they are stacked.
 
         Parameters
         ----------
@@ -237,48 +302,41 @@ class MimicAnalysis(Analysis):
         -------
         datasets : `~gammapy.datasets.Datasets`
             Datasets. Those of single observations are named after their OBS_ID. Meta
-            tables of mimics have ``OFF_OBS_ID`` and ``MIMIC_SET``.
+            tables tell the counts that have no prediction of the background, see
+            `~gammapy_mimic.makers.coverage.Loss`, and for mimics ``OFF_OBS_ID`` and
+            ``MIMIC_SET``.
+
+        Raises
+        ------
+        ValueError
+            If nothing is left of the observations. Names what masks them.
         """
         check_observations(observations)
-        datasets = self._reduce_all(observations)
+        config = self.config.datasets
+        datasets = reduce_observations(
+            self._create_reference_dataset(name="stacked"),
+            observations,
+            self._make_chain(),
+            stack=config.stack,
+            cutout_width=2 * config.geom.selection.offset_max,
+            n_jobs=self.config.general.n_jobs,
+        )
+        _check_reduced(datasets, observations)
+        if not config.stack:
+            datasets = _name_by_obs_id(datasets)
         if mimic_set is not None:
             add_partners(datasets, self.plan, mimic_set)
         return datasets
 
-    def _reduce_all(self, observations):
-        config = self.config.datasets
-        if not config.stack:
-            return _name_by_obs_id(self._reduce(observations))
-        if config.type == "3d":
-            if self.config.general.n_jobs > 1:
-                return self._reduce_in_order(observations)
-            return self._reduce(observations)
-        datasets = self._reduce(observations, stack=False)
-        return Datasets([datasets.stack_reduce(name="stacked")])
-
-    def _reduce(self, observations, **datasets):
-        """Reduce observations by Gammapy, with other settings of the datasets."""
-        other = copy.copy(self)
-        other._config = self.config.model_copy(
-            update={"datasets": self.config.datasets.model_copy(update=datasets)}
-        )
-        other.observations = observations
-        super(MimicAnalysis, other).get_datasets()
-        if not other.datasets:
-            raise ValueError(_NO_DATASETS)
-        return Datasets(other.datasets)
-
-    def _reduce_in_order(self, observations):
-        """Stack in the order of the observations. Gammapy does as processes finish."""
-        stacked = self._create_reference_dataset(name="stacked")
-        size = BLOCK_SIZE * self.config.general.n_jobs
-        for start in range(0, len(observations), size):
-            block = observations[start : start + size]
-            for dataset in self._reduce(block, stack=False):
-                if isinstance(dataset, MapDatasetOnOff):
-                    dataset = dataset.to_map_dataset(name=dataset.name)
-                stacked.stack(dataset)
-        return Datasets([stacked])
+    def _make_chain(self):
+        """Make the makers of a dataset in their order, which is Gammapy's."""
+        dataset_maker = self._create_dataset_maker()
+        background = [_ for _ in [self._create_background_maker()] if _ is not None]
+        safe_mask = [self._create_safe_mask_maker()]
+        if self.config.datasets.type == "1d":
+            return [dataset_maker, *background, *safe_mask]
+        image = [ImageMaker()] if self._makes_image else []
+        return [dataset_maker, *safe_mask, *image, *background]
 
     def run(self, force=False):
         """Run all steps into the folder ``general.outdir``, or go on where it stopped.
@@ -293,6 +351,33 @@ class MimicAnalysis(Analysis):
         run_pipeline(self, force=force)
         path = make_path(self.config.general.outdir)
         self.datasets, self.mimic_datasets = read_results(path, self.plan)
+
+
+def _check_reduced(datasets, observations):
+    """Raise an error if nothing is left, and warn of observations in no dataset."""
+    tables = _get_tables(datasets)
+    obs_ids = {int(_) for table in tables for _ in np.ravel(table["OBS_ID"])}
+    if not obs_ids:
+        raise ValueError(_NO_DATASETS)
+    missing = [_.obs_id for _ in observations if _.obs_id not in obs_ids]
+    if missing:
+        log.warning(
+            f"OBS_ID {missing} are in no dataset: their fields of view do not overlap "
+            "with the geometry."
+        )
+    masked = [_ for _ in find_losses(tables) if _.fraction == 1]
+    if len(masked) == len(obs_ids):
+        causes = dict.fromkeys(_.cause for _ in masked)
+        reasons = " ".join(map(get_reason, causes))
+        raise ValueError(
+            f"datasets: nothing is left of {len(masked)} observations. "
+            f"{describe_loss(masked[0])}. {reasons}"
+        )
+
+
+def _get_tables(datasets):
+    """Meta tables of datasets."""
+    return [_.meta_table for _ in datasets if _.meta_table is not None]
 
 
 def _name_by_obs_id(datasets):

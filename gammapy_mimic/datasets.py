@@ -6,32 +6,94 @@ from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
 from .files import replace_folder
-from .plan import NO_PARTNER
+from .plan import NO_PARTNER, MimicPlan
 
-__all__ = ["add_partners", "read_datasets", "write_datasets"]
+__all__ = ["add_partners", "read_datasets", "stack_dataset", "write_datasets"]
 
 DATASETS_FILE, MODELS_FILE, META_DIR = "datasets.yaml", "models.yaml", "meta"
+FILL_VALUES = {"b": False, "i": NO_PARTNER, "u": NO_PARTNER, "f": np.nan}
 
 
 def add_partners(datasets, plan, mimic_set):
     """Add ``OFF_OBS_ID`` and ``MIMIC_SET`` to meta tables, as `MimicMaker` does.
 
+    Gammapy's own makers know the target, and not which OFF observation a mimic
+    observation was made of. `MimicSystematicsEstimator` needs both.
+
     Parameters
     ----------
     datasets : `~gammapy.datasets.Datasets`
-        Datasets of mimic observations. Changed in place.
-    plan : `~gammapy_mimic.plan.MimicPlan`
-        Plan.
+        Datasets of mimic observations, stacked or not. Changed in place.
+    plan : `~gammapy_mimic.plan.MimicPlan`, `~astropy.table.Table` or dict
+        Plan, as for `~gammapy_mimic.plan.MimicPlan.create`.
     mimic_set : int
         Mimic set.
+
+    Raises
+    ------
+    ValueError
+        If the plan has no such set, or a dataset does not tell its observations.
     """
-    partners = plan.partners(mimic_set)
+    partners = MimicPlan.create(plan).partners(mimic_set)
     for dataset in datasets:
-        table = dataset.meta_table
-        obs_ids = np.asarray(table["OBS_ID"])
-        off_obs_ids = [partners.get(int(_), NO_PARTNER) for _ in obs_ids.ravel()]
-        table["OFF_OBS_ID"] = np.reshape(off_obs_ids, obs_ids.shape)
-        table["MIMIC_SET"] = np.full(obs_ids.shape, mimic_set)
+        dataset.meta_table = _add_partners(dataset, partners, mimic_set)
+
+
+def _add_partners(dataset, partners, mimic_set):
+    table = dataset.meta_table
+    if table is None or "OBS_ID" not in table.colnames:
+        raise ValueError(
+            f"The dataset {dataset.name!r} has no meta_table with OBS_ID, which tells "
+            "the partner of a target in the plan."
+        )
+    table = table.copy()
+    obs_ids = np.asarray(table["OBS_ID"])
+    off_obs_ids = [partners.get(int(_), NO_PARTNER) for _ in obs_ids.ravel()]
+    table["OFF_OBS_ID"] = np.reshape(off_obs_ids, obs_ids.shape)
+    table["MIMIC_SET"] = np.full(obs_ids.shape, mimic_set)
+    return table
+
+
+def stack_dataset(stacked, dataset):
+    """Stack a dataset to another one, with all columns of their meta tables.
+
+    Gammapy drops the columns that the first one does not have, and fails for those that
+    the second one does not have.
+
+    Parameters
+    ----------
+    stacked : `~gammapy.datasets.Dataset`
+        Dataset. Changed in place. The value of a column that one of the two does not
+        have is -1, NaN or "none".
+    dataset : `~gammapy.datasets.Dataset`
+        Dataset to add. Not changed.
+    """
+    tables = [_.meta_table for _ in (stacked, dataset) if _.meta_table is not None]
+    stacked.meta_table = None
+    stacked.stack(dataset)
+    stacked.meta_table = _join_rows(tables) if tables else None
+
+
+def _join_rows(tables):
+    """Join tables of one row to one, with the values side by side as in Gammapy."""
+    if len(tables) == 1:
+        return tables[0].copy()
+    columns = {name: table[name] for table in tables for name in table.colnames}
+    lengths = [np.size(table[table.colnames[0]]) for table in tables]
+    joined = Table()
+    for name, column in columns.items():
+        parts = [
+            np.ravel(table[name]) if name in table.colnames else _fill(column, length)
+            for table, length in zip(tables, lengths, strict=True)
+        ]
+        joined[name] = np.concatenate(parts)[np.newaxis]
+        joined[name].unit = column.unit
+    return joined
+
+
+def _fill(column, length):
+    """Values of a column that a table does not have."""
+    return np.full(length, FILL_VALUES.get(column.dtype.kind, "none"))
 
 
 def write_datasets(datasets, path):

@@ -1,7 +1,6 @@
 """Makers from a configuration."""
 
 import contextlib
-import functools
 
 import astropy.units as u
 from astropy.coordinates import Angle, SkyCoord
@@ -15,10 +14,10 @@ from .io import open_datastore, select_datastore
 from .makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
 from .observation import get_fixed_pointing
 from .query import query_obs_table
+from .sky_regions import regions_to_text
 
 __all__ = ["MakerFactory", "check_observations", "naming_key"]
 
-ENERGY_TOLERANCE = 1e-6
 MASK_WIDTH = "8 deg"  # of a spectrum, more than the field of view
 
 _NOTHING_TO_SCRAMBLE = (
@@ -84,10 +83,23 @@ class MakerFactory:
             raise ValueError(_NOTHING_TO_SCRAMBLE)
         self.config = config
         self.observations = observations
+        self._kept = {}
 
-    @functools.cached_property
+    def _keep(self, make, *sections):
+        """Call a method, or return what it has made from the same configuration."""
+        key = [_ if isinstance(_, str) else _.model_dump_json() for _ in sections]
+        known = self._kept.get(make.__name__)
+        if known is None or known[0] != key:
+            known = self._kept[make.__name__] = key, make()
+        return known[1]
+
+    @property
     def off_datastore(self):
         """OFF observations (`~gammapy.data.DataStore`)."""
+        config = self.config
+        return self._keep(self._open_off, config.mimic.off, config.observations)
+
+    def _open_off(self):
         config = self.config.mimic.off
         path = config.datastore or self.config.observations.datastore
         with naming_key("mimic.off.datastore"):
@@ -112,9 +124,14 @@ class MakerFactory:
             raise ValueError(f"mimic.off: {path} has no observations but the targets.")
         return select_datastore(datastore, obs_ids)
 
-    @functools.cached_property
+    @property
     def exclusion_regions(self):
         """Sources in any field (`~gammapy_mimic.exclusion.ExclusionRegions`)."""
+        config, mimic = self.config, self.config.mimic
+        sections = config.observations, mimic.off, mimic.exclusion, mimic.selection
+        return self._keep(self._find_exclusion_regions, *sections)
+
+    def _find_exclusion_regions(self):
         config = self.config.mimic.exclusion
         if config.is_empty:
             return ExclusionRegions()
@@ -132,11 +149,16 @@ class MakerFactory:
                 regions=config.regions,
             )
 
-    @functools.cached_property
+    @property
     def selector(self):
         """Selector of OFF observations, with its index (`KLBackgroundSelector`)."""
+        config, regions = self.config, regions_to_text(list(self.exclusion_regions))
+        sections = config.observations, config.mimic.off, regions
+        return self._make_selector(self._keep(self._make_index, *sections))
+
+    def _make_selector(self, index=None):
         config = self.config.mimic
-        selector = KLBackgroundSelector(
+        return KLBackgroundSelector(
             self.off_datastore,
             criteria=config.selection.criteria,
             distribution=config.selection.distribution,
@@ -145,12 +167,15 @@ class MakerFactory:
             time_request=config.template.time_request,
             background=config.template.dimension,
             smooth=config.template.smooth,
+            index=index,
         )
-        path = config.off.index
+
+    def _make_index(self):
+        path = self.config.mimic.off.index
         if path is not None and not path.parent.is_dir():
             raise ValueError(f"mimic.off.index: there is no folder {path.parent}.")
-        selector.make_index(path, n_jobs=self.config.general.n_jobs)
-        return selector
+        selector = self._make_selector()
+        return selector.make_index(path, n_jobs=self.config.general.n_jobs)
 
     def make_plan(self, path=None):
         """Make the plan that pairs targets with OFF observations.
@@ -235,27 +260,7 @@ class MakerFactory:
         if self.config.mimic.background != "template":
             return self.observations
         n_jobs = self.config.general.n_jobs
-        observations = self.selector.make_observations(self.observations, n_jobs=n_jobs)
-        self._check_templates(observations)
-        return observations
-
-    def _check_templates(self, observations):
-        """Raise an error if templates begin above the lowest energy of the maps.
-
-        Gammapy takes the background below as zero. The threshold of the effective area
-        would be a safe mask for it, as templates reach down to that.
-        """
-        config = self.config.datasets
-        if config.type == "1d" or "aeff-default" in config.safe_mask.methods:
-            return
-        low = config.geom.axes.energy.min.to("TeV")
-        start = max(_.bkg.axes["energy"].edges[0] for _ in observations)
-        if start > low * (1 + ENERGY_TOLERANCE):
-            raise ValueError(
-                f"datasets.geom.axes.energy.min: a template begins at {start:.3g}, "
-                f"above {low:.3g}. Choose a higher energy, or the safe_mask "
-                "'aeff-default'."
-            )
+        return self.selector.make_observations(self.observations, n_jobs=n_jobs)
 
     def make_systematics_estimator(self):
         """Make the estimator of the systematic error.

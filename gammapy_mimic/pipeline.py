@@ -22,6 +22,7 @@ from .datasets import read_datasets, write_datasets
 from .estimators import MimicSystematics
 from .factory import check_observations, naming_key
 from .files import remove_leftovers, replace_file
+from .makers.coverage import warn_of_losses
 from .plan import MimicPlan
 from .ranking import make_checksum
 from .report import make_report
@@ -305,29 +306,37 @@ class _Pipeline:
 
     def run_datasets(self):
         """Reduce targets and mimics, and write their datasets."""
-        self._run_datasets("datasets", self._target_checksum, self._get_targets)
+        made = {
+            "target": self._run_datasets(
+                "datasets", self._target_checksum, self._get_targets
+            )
+        }
         if self.config.mimic is None:
             return
         self._remove_others("datasets_mimic_", self.analysis.plan.sets)
         for mimic_set in self.analysis.plan.sets:
-            self._run_datasets(
+            made[f"mimic set {mimic_set}"] = self._run_datasets(
                 f"datasets_mimic_{mimic_set}",
                 self._mimic_checksums[mimic_set],
                 functools.partial(self._get_mimics, mimic_set),
                 mimic_set,
             )
+        # of all sets at once, so that a cause is named once
+        warn_of_losses(made)
 
     def _run_datasets(
         self, name, observations_checksum, get_observations, mimic_set=None
     ):
+        """Reduce, and return the meta tables. None if the datasets are there."""
         checksum = self._get_datasets_checksum(observations_checksum)
         if self.records.is_done(name, checksum):
             self.report(f"{name}: up to date")
-            return
+            return []
         with self.records.step(name, checksum, [name]):
             datasets = self.analysis.reduce(get_observations(), mimic_set)
             write_datasets(datasets, self.path / name)
         self.report(f"{name}: {len(datasets)} written")
+        return [_.meta_table for _ in datasets]
 
     def run_systematics(self):
         """Estimate the systematic error of the background, and write the report."""

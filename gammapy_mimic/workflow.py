@@ -90,13 +90,20 @@ class MimicDatasetsWorkflowStep(_MimicWorkflowStep):
     """Reduce the mimic observations by Gammapy's step "datasets".
 
     Sets ``workflow.mimic_datasets``, a dict of `~gammapy.datasets.Datasets` by mimic
-    set.
+    set. Datasets that are masked completely are named, with a warning.
     """
 
     tag = "mimic-datasets"
     outputs_names = ("mimic_datasets",)
 
     def _run(self):
+        config = self.config.datasets
+        if config.background.method == "ring" and config.stack:
+            raise ValueError(
+                "datasets.stack: Gammapy stacks datasets with OFF counts to one "
+                "without, which forgets their noise. Set it to false for a ring "
+                "background, or use MimicAnalysis."
+            )
         mimic_observations = self._get("mimic_observations", "mimic-observations")
         self.outputs["mimic_datasets"].data = {
             mimic_set: self._reduce(observations, mimic_set)
@@ -108,6 +115,12 @@ class MimicDatasetsWorkflowStep(_MimicWorkflowStep):
         workflow.observations = observations
         DatasetsWorkflowStep(self.config, log=self.log).run(workflow)
         add_partners(workflow.datasets, self.inputs.plan, mimic_set)
+        for dataset in workflow.datasets:
+            if not dataset.mask_safe.data.any():
+                self.log.warning(
+                    f"The dataset {dataset.name} of mimic set {mimic_set} is masked "
+                    "completely. MimicAnalysis tells by what."
+                )
         return workflow.datasets
 
 

@@ -5,15 +5,18 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from gammapy.analysis import Analysis
+from gammapy.data import DataStore, Observations
 from gammapy.datasets import MapDatasetOnOff
 from gammapy.estimators import ExcessMapEstimator
 from gammapy.makers import RingBackgroundMaker
+from gammapy.maps import WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion
 
 from gammapy_mimic.analysis import MimicAnalysis
 from gammapy_mimic.config import MimicAnalysisConfig
 from gammapy_mimic.estimators import MimicSystematicsEstimator
+from gammapy_mimic.makers.coverage import find_losses
 from gammapy_mimic.plan import MimicPlan
 
 DATASETS = {
@@ -108,6 +111,22 @@ def assert_same(datasets, expected):
             assert_array_equal(dataset.meta_table[name], other.meta_table[name])
 
 
+def make_rings(config):
+    """Datasets of Gammapy, with images before the ring as in its tutorial."""
+    config = config.update("mimic: null").update(BACKGROUNDS["none"])
+    config.datasets.stack = False
+    maker = RingBackgroundMaker(r_in="0.5 deg", width="0.4 deg")
+    return [maker.run(_.to_image()) for _ in run(config, Analysis).datasets]
+
+
+def stack_on_off(datasets, like):
+    """Stack datasets, with their OFF counts, by Gammapy."""
+    stacked = MapDatasetOnOff.from_geoms(**like.geoms)
+    for dataset in datasets:
+        stacked.stack(dataset)
+    return stacked
+
+
 CASES = {f"3d {name}": (DATASETS["3d"], _) for name, _ in BACKGROUNDS.items()}
 CASES["1d"] = (DATASETS["1d"],)
 
@@ -122,8 +141,12 @@ def test_plain_part_is_that_of_gammapy(config, case, stack):
 
     analysis = run(config)
 
-    assert_same(analysis.datasets, expected)
     assert_same(run(config.update("mimic: null")).datasets, expected)
+    if case == "3d ring":
+        # in a MapDataset the noise of the OFF counts would be forgotten
+        expected = make_rings(config)
+        expected = [stack_on_off(expected, analysis.datasets[0])] if stack else expected
+    assert_same(analysis.datasets, expected)
     names = ["stacked"] if stack else ["obs_1", "obs_2", "obs_3"]
     assert analysis.datasets.names == names
     assert list(analysis.mimic_datasets) == analysis.plan.sets == [1, 2]
@@ -166,7 +189,7 @@ def test_same_for_any_number_of_jobs(config, background):
 def test_blocks_of_datasets(config, monkeypatch):
     config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
     expected = run(config.update("mimic: null")).datasets
-    monkeypatch.setattr("gammapy_mimic.analysis.BLOCK_SIZE", 1)
+    monkeypatch.setattr("gammapy_mimic.reduction.BLOCK_SIZE", 1)
     config.general.n_jobs = 2
     analysis = MimicAnalysis(config)
     analysis.get_observations()
@@ -213,6 +236,62 @@ def test_template_leaves_the_mimic_set_out(config, monkeypatch):
     assert_allclose(*background, rtol=0.1)
 
 
+TEMPLATE = """
+datasets:
+  geom: {axes: {energy: {min: 0.15 TeV, max: 10 TeV, nbins: 5}}}
+  background: {method: ring, parameters: {r_in: 0.5 deg, width: 0.4 deg}}
+mimic: {background: template}
+"""
+
+
+def test_template_that_does_not_cover_the_dataset(config, caplog):
+    """Found for targets and mimics, left out, and said once."""
+    config = config.update(DATASETS["3d"]).update(TEMPLATE)
+    analysis = run(config)
+    messages = [_.getMessage() for _ in caplog.records if "prediction" in _.msg]
+    assert len(messages) == 2
+    for message, group in zip(messages, ("target", "mimic set 1"), strict=True):
+        assert message.startswith(f"{group}, OBS_ID 1: ")
+        assert "no prediction of the background, in 0.15 to 0." in message
+        assert "the template, does not reach over these bins" in message
+    for datasets in (analysis.datasets, *analysis.mimic_datasets.values()):
+        losses = find_losses([_.meta_table for _ in datasets])
+        assert [_.obs_id for _ in losses] == [1, 2, 3]
+        assert {_.cause for _ in losses} == {"background"}
+        for name in ("counts", "background", "acceptance", "counts_off"):
+            assert np.isfinite(getattr(datasets[0], name).data).all()
+        valid = datasets[0].mask_safe.data
+        excess = (datasets[0].counts - datasets[0].background).data[valid]
+        assert abs(excess.sum()) < 5 * np.sqrt(datasets[0].counts.data.sum())
+
+
+def test_dataset_that_is_masked_completely(config):
+    """One bin that no template covers: an error that names what masks it."""
+    config = config.update(DATASETS["3d"]).update(TEMPLATE)
+    config.datasets.geom.axes.energy.nbins = 1
+    analysis = MimicAnalysis(config)
+    match = "nothing is left of 3 observations. OBS_ID 1: all is masked, .* template"
+    with pytest.raises(ValueError, match=match):
+        analysis.get_datasets()
+    analysis.config.datasets.safe_mask.methods = ["aeff-default"]
+    match = "nothing is left of 3 .* The safe mask 'aeff-default' leaves no bin. Choose"
+    with pytest.raises(ValueError, match=match):
+        analysis.get_datasets()
+
+
+def test_observation_that_is_not_on_the_map(config, caplog):
+    config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
+    analysis = MimicAnalysis(config)
+    analysis.get_observations()
+    off = DataStore.from_dir(config.mimic.off.datastore).get_observations([101])
+    observations = Observations([*analysis.observations, *off])
+    (dataset,) = analysis.reduce(observations)
+    assert np.ravel(dataset.meta_table["OBS_ID"]).tolist() == [1, 2, 3]
+    assert "OBS_ID [101] are in no dataset: their fields of view do not" in caplog.text
+    with pytest.raises(ValueError, match="nothing is left of the observations"):
+        analysis.reduce(off)
+
+
 def test_changed_configuration_is_used(config):
     analysis = MimicAnalysis(config.update(DATASETS["1d"]))
     analysis.get_plan()
@@ -221,6 +300,90 @@ def test_changed_configuration_is_used(config):
     analysis.get_plan()
     assert len(analysis.plan.sets) == 3
     assert analysis.plan.table["OFF_OBS_ID"].max() == 104
+
+
+def edit_kl_max(config):
+    config.mimic.selection.kl_max = 1e-9
+
+
+def edit_criteria(config):
+    config.mimic.selection.criteria = {"airmass": None, "exclude_obs_ids": [101, 102]}
+
+
+def edit_off(config):
+    config.mimic.off.obs_ids = [103, 104, 105, 106]
+
+
+def edit_regions(config):
+    path = config.mimic.off.datastore / "hole.reg"
+    path.write_text("icrs\ncircle(329.7, -30.2, 1)\n")
+    config.mimic.exclusion.regions = path
+
+
+def edit_sets(config):
+    config.mimic.n_sets = 1
+
+
+def edit_scramble(config):
+    config.mimic.scramble = {"method": "azimuth"}
+
+
+def edit_background(config):
+    config.mimic.background = "target"
+
+
+def edit_datasets(config):
+    config.datasets.geom.axes.energy.nbins = 2
+
+
+EDITS = [edit_kl_max, edit_criteria, edit_off, edit_regions, edit_sets]
+EDITS += [edit_scramble, edit_background, edit_datasets]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_configuration_that_is_edited_in_place(config, edit):
+    """What comes out does not depend on what was called before."""
+    config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
+    analysis = run(config)
+    before = analysis.mimic_datasets
+    edit(analysis.config)
+
+    analysis.get_mimic_datasets()
+
+    expected = MimicAnalysis(analysis.config.model_copy(deep=True))
+    expected.get_mimic_datasets()
+    assert str(analysis.plan.table) == str(expected.plan.table)
+    assert list(analysis.mimic_datasets) == list(expected.mimic_datasets)
+    for mimic_set, datasets in expected.mimic_datasets.items():
+        assert_same(analysis.mimic_datasets[mimic_set], datasets)
+    assert analysis.mimic_datasets is not before
+
+
+def test_systematics_of_an_edited_configuration(config):
+    """Only what depends on the edit is made again."""
+    config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
+    analysis = MimicAnalysis(config)
+    analysis.get_systematics()
+    before = analysis.mimic_datasets, analysis.datasets
+    analysis.config.mimic.systematics.correlation_radius = "0.4 deg"
+    analysis.get_systematics()
+    assert analysis.systematics.meta["correlation_radius"] == "0.4 deg"
+    assert analysis.mimic_datasets is before[0]
+    analysis.config.datasets.geom.axes.energy.nbins = 2
+    analysis.get_systematics()
+    assert analysis.mimic_datasets is not before[0]
+    assert analysis.datasets is not before[1]
+    assert analysis.datasets[0].counts.data.shape[0] == 2
+
+
+def test_plan_set_by_hand_stays(config):
+    analysis = run(config.update(DATASETS["3d"]))
+    plan = MimicPlan.create({1: 104, 3: 105})
+    analysis.plan = plan
+    analysis.config.mimic.n_sets = 3
+    analysis.get_mimic_datasets()
+    assert analysis.plan is plan
+    assert list(analysis.mimic_datasets) == [1]
 
 
 def test_own_plan(config):
@@ -338,20 +501,6 @@ mimic: {n_sets: 3}
 """
 
 
-def make_ring_map(datasets):
-    """As in Gammapy's tutorial on ring backgrounds."""
-    axis = datasets[0].counts.geom.axes["energy"].squash()
-    geom = datasets[0].counts.geom.to_image().to_cube([axis])
-    mask = geom.region_mask([CircleSkyRegion(MSH, 0.4 * u.deg)], inside=False)
-    maker = RingBackgroundMaker(r_in="0.5 deg", width="0.3 deg", exclusion_mask=mask)
-    stacked = MapDatasetOnOff.create(
-        geom=geom, energy_axis_true=datasets[0].exposure.geom.axes["energy_true"]
-    )
-    for dataset in datasets:
-        stacked.stack(maker.run(dataset.to_image()))
-    return stacked
-
-
 @pytest.fixture(scope="module")
 def hess_config(hess_store, tmp_path_factory):
     path = tmp_path_factory.mktemp("regions") / "sources.reg"
@@ -377,25 +526,38 @@ def check_msh(dataset, has_source):
 
 
 def test_msh_1552_ring(hess_config):
+    """Ten bins of energy, and the image of Gammapy's tutorial on ring backgrounds."""
     config = hess_config.update(MSH_CONFIG)
     plain = Analysis(config)
     plain.get_observations()
     plain.observations = plain.observations[:4]
     plain.get_datasets()
-    expected = make_ring_map(plain.datasets)
+    geom = plain.datasets[0].counts.geom.to_image()
+    axis = plain.datasets[0].counts.geom.axes["energy"].squash()
+    region = CircleSkyRegion(MSH, 0.4 * u.deg)
+    mask = WcsGeom.create(skydir=geom.center_skydir, width=5, binsz=0.02, axes=[axis])
+    mask = mask.region_mask([region], inside=False)
+    maker = RingBackgroundMaker(r_in="0.5 deg", width="0.3 deg", exclusion_mask=mask)
+    expected = [maker.run(_.to_image()) for _ in plain.datasets]
+
+    config.datasets.background = {
+        "method": "ring",
+        "parameters": {"r_in": "0.5 deg", "width": "0.3 deg", "exclusion_mask": mask},
+    }
+    config.datasets.stack = True
     analysis = MimicAnalysis(config)
     analysis.get_observations()
     analysis.observations = analysis.observations[:4]
     analysis.get_datasets()
-    ring_map = make_ring_map(analysis.datasets)
-    for name in ("counts", "counts_off", "acceptance", "acceptance_off"):
-        assert_array_equal(getattr(ring_map, name).data, getattr(expected, name).data)
+    (stacked,) = analysis.datasets
+    assert_same([stacked], [stack_on_off(expected, stacked)])
 
     analysis.get_mimic_datasets()
-    check_msh(ring_map, has_source=True)
+    check_msh(stacked, has_source=True)
     assert list(analysis.mimic_datasets) == [1, 2, 3]
-    for datasets in analysis.mimic_datasets.values():
-        check_msh(make_ring_map(datasets), has_source=False)
+    for (dataset,) in analysis.mimic_datasets.values():
+        assert isinstance(dataset, MapDatasetOnOff)
+        check_msh(dataset, has_source=False)
 
 
 def test_msh_1552_fov_background(hess_config, tmp_path):

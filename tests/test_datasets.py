@@ -3,12 +3,22 @@
 import numpy as np
 import pytest
 from astropy.table import Table
-from gammapy.makers import FoVBackgroundMaker, MapDatasetMaker
+from gammapy.makers import (
+    DatasetsMaker,
+    FoVBackgroundMaker,
+    MapDatasetMaker,
+    SafeMaskMaker,
+)
 
 from gammapy_mimic import MimicMaker
 from gammapy_mimic.analysis import MimicAnalysis
 from gammapy_mimic.config import MimicAnalysisConfig
-from gammapy_mimic.datasets import read_datasets, write_datasets
+from gammapy_mimic.datasets import (
+    add_partners,
+    read_datasets,
+    stack_dataset,
+    write_datasets,
+)
 
 from .helpers import make_reference
 
@@ -81,6 +91,56 @@ def test_partners_are_those_of_the_maker(stores, datasets):
         dataset = link.run(dataset, observation)
     assert dataset.meta_table["OFF_OBS_ID"].tolist() == [off_obs_id]
     assert np.ravel(table["OBS_ID"])[0] == observation.obs_id
+
+
+def test_partners_of_plain_datasets(stores):
+    """What Gammapy has made, stacked or not, does not know them."""
+    observations = stores["targets"].get_observations()
+    plan = {1: 104, 3: 105}
+    reference = make_reference(observations[0], name="stacked")
+    makers = [MapDatasetMaker(), SafeMaskMaker(["offset-max"])]
+    singles = DatasetsMaker(makers, stack_datasets=False).run(reference, observations)
+    stacked = DatasetsMaker(makers).run(reference.copy(name="stacked"), observations)
+    for datasets in (singles, stacked):
+        before = [_.meta_table for _ in datasets]
+        add_partners(datasets, plan, 1)
+        tables = [_.meta_table for _ in datasets]
+        assert np.ravel([_["OFF_OBS_ID"] for _ in tables]).tolist() == [104, -1, 105]
+        assert np.ravel([_["MIMIC_SET"] for _ in tables]).tolist() == [1, 1, 1]
+        # that of the caller may be in other datasets, too
+        assert all("OFF_OBS_ID" not in _.colnames for _ in before)
+    with pytest.raises(ValueError, match="has no mimic set 2"):
+        add_partners(singles, plan, 2)
+    singles[0].meta_table = None
+    with pytest.raises(ValueError, match="has no meta_table with OBS_ID"):
+        add_partners(singles, plan, 1)
+
+
+@pytest.mark.parametrize("mimic_first", [True, False])
+def test_stacking_keeps_all_columns(stores, mimic_first):
+    """Of datasets that know their partners, and of those that do not."""
+    observation = stores["targets"].get_observations()[0]
+    reference = make_reference(observation, name="stacked")
+    datasets = [MapDatasetMaker().run(reference, observation) for _ in range(3)]
+    columns = {"OFF_OBS_ID": 101, "SCR_METH": "fill", "SCR_WID": 0.3}
+    for name, value in columns.items():
+        datasets[0].meta_table[name] = [value]
+    before = datasets[0].meta_table.copy()
+    if not mimic_first:
+        datasets = datasets[::-1]
+    stacked = reference.copy(name="stacked")
+    for dataset in datasets:
+        stack_dataset(stacked, dataset)
+    order = slice(None) if mimic_first else slice(None, None, -1)
+    values = {_: np.ravel(stacked.meta_table[_])[order].tolist() for _ in columns}
+    assert values["OFF_OBS_ID"] == [101, -1, -1]
+    assert values["SCR_METH"] == ["fill", "none", "none"]
+    np.testing.assert_array_equal(values["SCR_WID"], [0.3, np.nan, np.nan])
+    assert np.ravel(stacked.meta_table["OBS_ID"]).tolist() == [1, 1, 1]
+    assert stacked.meta_table["RA_PNT"].unit == "deg"
+    table = datasets[0 if mimic_first else -1].meta_table
+    assert str(table) == str(before)
+    assert stacked.counts.data.sum() == 3 * datasets[0].counts.data.sum()
 
 
 def test_no_datasets(tmp_path):

@@ -72,6 +72,27 @@ def test_steps(config, background):
             assert_array_equal(*maps)
 
 
+def test_ring_that_gammapy_would_stack(config):
+    config.datasets.background.method = "ring"
+    config.datasets.background.parameters = {"r_in": "0.5 deg", "width": "0.4 deg"}
+    config.datasets.geom.axes.energy.nbins = 1
+    config.datasets.stack = True
+    with pytest.raises(ValueError, match="datasets.stack: Gammapy stacks datasets"):
+        Workflow(config).run(STEPS)
+    config.datasets.stack = False
+    steps = Workflow(config)
+    steps.run(STEPS)
+    assert {_.stat_type for _ in steps.mimic_datasets[1]} == {"wstat"}
+
+
+def test_masked_completely(config, caplog):
+    config.datasets.background = {"method": None}
+    config.datasets.safe_mask.methods = ["offset-max"]
+    config.datasets.safe_mask.parameters = {"offset_max": "0.01 deg"}
+    Workflow(config).run(STEPS)
+    assert "of mimic set 2 is masked completely" in caplog.text
+
+
 def _without_steps(config):
     data = config.model_dump()
     for name in ("steps", "overwrite"):
