@@ -26,10 +26,12 @@ from .observation import (
     INDEX_HEADER,
     IRF_NAMES,
     get_hdu,
+    get_livetime_fraction,
     make_obs_table,
     read_column,
 )
 from .parallel import run_parallel
+from .template import convert_dead_time
 from .version import __version__
 
 __all__ = [
@@ -374,8 +376,10 @@ def _make_hdu_table(rows):
 def write_background(datastore, path, templates, labels=None, overwrite=False):
     """Write a datastore whose observations have other backgrounds.
 
-    Only the backgrounds are written, one file each. The index points at the original
-    files for all else, by relative path. Written like `write_datastore`.
+    Only the backgrounds are written, one file each, and one for each dead time that
+    the observations of a template have: a template that tells its own (DEADC) is
+    converted. The index points at the original files for all else, by relative path.
+    Written like `write_datastore`.
 
     Parameters
     ----------
@@ -413,10 +417,13 @@ def write_background(datastore, path, templates, labels=None, overwrite=False):
             location = get_hdu(observation, "events")
             header = fits.getheader(location.path(), location.hdu_name)
             is_2d = templates[label].has_offset_axis
-            key = label, not is_2d and _reads_reversed(header)
+            fraction = get_livetime_fraction(observation)
+            key = label, not is_2d and _reads_reversed(header), round(fraction, 9)
             if key not in written:
-                irf = _to_gadf_alignment(templates[label], header)
-                suffix = "_reversed" if key[1] else ""
+                irf = convert_dead_time(templates[label], fraction)
+                irf = _to_gadf_alignment(irf, header)
+                number = sum(_[0] == label for _ in written)
+                suffix = f"_{number}" if number else ""
                 file_name = f"background_{label}{suffix}.fits"
                 hdu_list = irf.to_hdulist()
                 hdu_list.writeto(folder / DATA_DIR / file_name)

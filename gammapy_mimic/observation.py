@@ -27,10 +27,12 @@ __all__ = [
     "get_fixed_pointing",
     "get_fov_alignment",
     "get_hdu",
+    "get_livetime_fraction",
     "load_events_file",
     "make_obs_table",
     "read_column",
     "replace_parts",
+    "scale_rate",
 ]
 
 HEADER_ATTRIBUTE = "_events_header"
@@ -250,6 +252,50 @@ def get_fov_alignment(observation):
 def _read_fov_alignment(path, hdu_name, mtime):
     """Alignment in a file that was changed at a given time."""
     return fits.getheader(path, hdu_name).get("FOVALIGN", "RADEC")
+
+
+def get_livetime_fraction(observation):
+    """Get the part of the observation time in which events were recorded.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+
+    Returns
+    -------
+    fraction : float
+        Livetime over observation time: 1 minus the dead time, times the part that a
+        filter in phase keeps. Gammapy multiplies exposures by the livetime, and
+        background rates by the observation time.
+    """
+    ontime = observation.observation_time_duration
+    if not ontime > 0:
+        raise ValueError(f"OBS_ID {observation.obs_id} has no good time.")
+    return float((observation.observation_live_time_duration / ontime).to_value(""))
+
+
+def scale_rate(bkg, factor, **meta):
+    """Scale the rate of a background IRF.
+
+    Parameters
+    ----------
+    bkg : `~gammapy.irf.BackgroundIRF`
+        Background. Not changed.
+    factor : float
+        Factor.
+    **meta : dict
+        Entries of ``meta`` to change.
+
+    Returns
+    -------
+    bkg : `~gammapy.irf.BackgroundIRF`
+        Background.
+    """
+    options = {} if bkg.has_offset_axis else {"fov_alignment": bkg.fov_alignment}
+    meta = {**(bkg.meta or {}), **meta}
+    data, axes = bkg.data * factor, list(bkg.axes)
+    return type(bkg)(axes=axes, data=data, unit=bkg.unit, meta=meta, **options)
 
 
 def make_obs_table(headers):

@@ -143,7 +143,8 @@ def get_pull(template, truth, counts):
     start = np.argmin(np.abs(counts.bins.energy_edges - edges[0]))
     exposure = counts.exposure[start : start + len(edges) - 1]
     exposure = (exposure * np.diff(edges)[:, np.newaxis]).reshape(expected_rate.shape)
-    expected = expected_rate * exposure
+    # the rate is one per observation time
+    expected = expected_rate * exposure / template.meta["DEADC"]
     valid = expected > 20
     pull = (template.data / expected_rate - 1) * np.sqrt(expected)
     return pull[valid]
@@ -230,12 +231,12 @@ def test_unmasked_solid_angle_of_a_ring_is_that_of_geometry():
     axis = MapAxis.from_edges([0, 0.4, 0.5, 1.5, 2], unit="deg", name="offset")
     counts = get_counts([observation], [region], offset_axis=axis)
 
-    unmasked = counts.exposure[20] / counts.ontime[20]
+    unmasked = counts.exposure[20] / counts.livetime[20]
     circle = 2 * np.pi * (1 - np.cos(np.radians(0.5)))
     rings = -2 * np.pi * np.diff(np.cos(np.radians([0, 0.4, 0.5, 1.5, 2])))
     assert_allclose(unmasked[[0, 1, 3]], rings[[0, 1, 3]])
     assert_allclose(unmasked[2], rings[2] - circle, rtol=1e-3)
-    assert_allclose(counts.ontime[20], 28 * 60)
+    assert_allclose(counts.livetime[20], 28 * 60 * 0.9)
 
 
 def test_field_rotation_turns_events_and_mask():
@@ -280,7 +281,7 @@ def test_field_rotation_turns_events_and_mask():
     expected = np.histogram2d(lon[masked], lat[masked], bins)[0] / all_counts
 
     counts = get_counts([observation], [region], "ALTAZ", **axes)
-    full = counts.ontime[0] * counts.bins.solid_angle
+    full = counts.livetime[0] * counts.bins.solid_angle
     fraction = 1 - (counts.exposure[0] / full).reshape(8, 8)
     error = np.sqrt(fraction.clip(1e-3) * (1 - fraction).clip(1e-3) / all_counts)
     assert_allclose(fraction, expected, atol=5 * error.max())
@@ -553,7 +554,7 @@ def test_only_energies_in_the_safe_range_count(caplog):
     counts = get_counts(observations, [], **axes)
     # a bin that a threshold divides is not used
     n_obs = np.array([0, 0, 5, 5, 8, 8, 5])
-    assert_allclose(counts.ontime, n_obs * 28 * 60)
+    assert_allclose(counts.livetime, n_obs * 28 * 60 * 0.9)
     assert_array_equal(counts.counts.sum(axis=1) > 0, n_obs > 0)
 
     template = make_template(observations, **axes)
@@ -577,12 +578,12 @@ def test_no_thresholds_at_all():
     observation = copy.copy(simulate_fields("2d")[0][0])
     del observation.__dict__["aeff"]
     observation.aeff = None
-    assert np.all(get_counts([observation], []).ontime > 0)
+    assert np.all(get_counts([observation], []).livetime > 0)
     observation = change_threshold(simulate_fields("2d")[0][0], 0, 0)
-    assert np.all(get_counts([observation], []).ontime > 0)
+    assert np.all(get_counts([observation], []).livetime > 0)
 
 
-def test_rate_is_per_ontime_of_the_good_time():
+def test_exposure_is_the_livetime_of_the_good_time():
     observation = select_events(simulate_fields("2d")[0][0], [0])
     start, stop = [0, 15] * u.min, [10, 24] * u.min
     shift = (observation.tstart - observation.gti.time_ref).to("s")
@@ -591,7 +592,7 @@ def test_rate_is_per_ontime_of_the_good_time():
     counts = get_counts([good], [])
     everything = get_counts([observation], [])
 
-    assert_allclose(counts.ontime.max(), 19 * 60)
+    assert_allclose(counts.livetime.max(), 19 * 60 * 0.9)
     assert_allclose(counts.meta["LIVETIME"], 19 * 60 * 0.9)
     n_all, n_good = (_.counts.sum() for _ in (everything, counts))
     assert_allclose(n_good / n_all, 19 / 28, rtol=0.02)
@@ -601,7 +602,7 @@ def test_rate_is_per_ontime_of_the_good_time():
         time_filter=observation.tstart + [5, 15] * u.min
     )
     counts = get_counts([part], [])
-    assert_allclose(counts.ontime.max(), 10 * 60)
+    assert_allclose(counts.livetime.max(), 10 * 60 * 0.9)
     assert_allclose(counts.counts.sum() / n_all, 10 / 28, rtol=0.02)
 
 

@@ -25,8 +25,10 @@ from ..observation import (
     get_fixed_pointing,
     get_fov_alignment,
     get_hdu,
+    get_livetime_fraction,
     load_events_file,
     read_column,
+    scale_rate,
 )
 from ..plan import NO_PARTNER, MimicPlan
 from ..version import __version__
@@ -76,7 +78,9 @@ class MimicMaker(ObservationMaker):
         "target" shifts events and GTI to the start of the target observation, "off"
         keeps them. Default is "target".
     background : {"off", "target"} or `KLBackgroundSelector`, optional
-        Whose background IRF the result has. A selector makes a template for each
+        Whose background IRF the result has. That of the target is a rate per
+        observation time, and converted to the dead time of the OFF observation, whose
+        events it is for. A selector makes a template for each
         mimic, without all OFF observations of the mimic set. Default is "off".
     scramble : `ScrambleMaker`, optional
         Applied to the OFF observation before it is moved, with other random numbers in
@@ -349,7 +353,7 @@ class MimicMaker(ObservationMaker):
     def _get_irfs(self, observation, off):
         irfs = {name: get_hdu(off, name) for name in IRF_NAMES}
         if self.background == "target":
-            irfs["bkg"] = get_hdu(observation, "bkg")
+            irfs["bkg"] = _get_target_background(observation, off)
         return irfs
 
 
@@ -408,6 +412,14 @@ def _shift_header(header, shift):
             header[date], header[time] = shifted.isot.split("T")
         else:
             header[date] = shifted.isot
+
+
+def _get_target_background(observation, off):
+    """Get the background of the target, for the dead time of the events."""
+    target, other = map(get_livetime_fraction, (observation, off))
+    if get_hdu(observation, "bkg") is None or np.isclose(target, other, rtol=1e-9):
+        return get_hdu(observation, "bkg")
+    return scale_rate(observation.bkg, other / target)
 
 
 def _get_location(observation, off):

@@ -12,7 +12,12 @@ from gammapy.utils.scripts import make_path
 from ..criteria import MatchCriteria, describe_rejections
 from ..files import replace_file
 from ..index import OffIndex
-from ..observation import get_hdu, load_events_file, replace_parts
+from ..observation import (
+    get_hdu,
+    get_livetime_fraction,
+    load_events_file,
+    replace_parts,
+)
 from ..plan import NO_PARTNER, MimicPlan
 from ..ranking import (
     KL_MAX,
@@ -314,7 +319,8 @@ class KLBackgroundSelector(ObservationMaker):
         Returns
         -------
         bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
-            Background template, see `~gammapy_mimic.template.make_template`.
+            Background template for the dead time of the target, see
+            `~gammapy_mimic.template.make_template`.
 
         Raises
         ------
@@ -331,6 +337,7 @@ class KLBackgroundSelector(ObservationMaker):
             dimension=self.background,
             exclusion_regions=self.exclusion_regions or (),
             smooth=self.smooth,
+            livetime_fraction=get_livetime_fraction(observation),
         )
 
     def make_observation(self, observation):

@@ -17,6 +17,7 @@ from gammapy.data import (
 )
 
 from ..io import write_datastore
+from ..observation import scale_rate
 from ..random import random_generator
 from ..version import __version__
 from .events import draw_events
@@ -52,6 +53,9 @@ HEADER = {
 
 REFERENCE_TIME = Time(HEADER["MJDREFI"], HEADER["MJDREFF"], format="mjd", scale="tt")
 
+DEADTIME_FRACTION = 0.1
+"""Default dead time, and that of the observation which background IRFs are made for."""
+
 WOBBLE_ANGLES = [0, 180, 90, 270] * u.deg
 FIELD_SEPARATION = np.radians(7)  # the FoVs of two fields do not overlap
 GALACTIC_POLE = np.radians([192.85948, 27.12825])
@@ -70,7 +74,7 @@ def simulate_observation(
     pointing,
     tstart,
     ontime="28 min",
-    deadtime_fraction=0.1,
+    deadtime_fraction=DEADTIME_FRACTION,
     location=None,
     irfs=make_irfs,
     sources=(),
@@ -80,7 +84,9 @@ def simulate_observation(
     """Simulate an observation.
 
     The background is what `~gammapy.makers.MapDatasetMaker` predicts with its default
-    options. A `~gammapy.irf.Background2D` reaches one offset bin beyond its last.
+    options. As a background IRF is a rate per observation time, but events come in the
+    livetime, it is scaled from 10% dead time to that of the observation. A
+    `~gammapy.irf.Background2D` reaches one offset bin beyond its last.
 
     Parameters
     ----------
@@ -137,6 +143,9 @@ def simulate_observation(
     )
     if observation.bkg is None:
         raise ValueError("irfs must have a background IRF, 'bkg'.")
+    if deadtime_fraction != DEADTIME_FRACTION:
+        factor = (1 - deadtime_fraction) / (1 - DEADTIME_FRACTION)
+        observation.bkg = scale_rate(observation.bkg, factor)
     rng = random_generator(random_state, "simulate events", obs_id)
     table = draw_events(observation, sources, rng)
     table.meta = header

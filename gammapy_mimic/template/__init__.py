@@ -3,6 +3,9 @@
 Counts and exposure are those of the same part of the field of view (FoV): source
 regions are cut from the events and from the solid angle by one and the same test.
 The result is a background IRF, a rate per observation time, energy and solid angle.
+
+Events come in the livetime, but Gammapy multiplies a background IRF with the
+observation time (the sum of the GTI). So a template is made for a dead time.
 """
 
 import functools
@@ -10,7 +13,7 @@ import functools
 import numpy as np
 from gammapy.data import Observation
 
-from ..observation import get_fov_alignment
+from ..observation import get_fov_alignment, scale_rate
 from .bins import TemplateBins
 from .counts import TemplateCounts
 from .groups import describe_group, make_group_labels, select_livetime
@@ -19,6 +22,7 @@ from .rates import check_smooth, smooth_rate
 __all__ = [
     "TemplateBins",
     "TemplateCounts",
+    "convert_dead_time",
     "describe_group",
     "make_group_labels",
     "make_template",
@@ -41,6 +45,7 @@ def make_template(
     fov_alignment="auto",
     smooth=None,
     smooth_options=None,
+    livetime_fraction=None,
 ):
     """Make a background IRF from the events of observations.
 
@@ -84,12 +89,16 @@ def make_template(
         Smoothing, see `smooth_rate`. Default is None.
     smooth_options : dict, optional
         Options of the smoothing.
+    livetime_fraction : float, optional
+        Livetime over observation time of what the template is for, see
+        `~gammapy_mimic.observation.get_livetime_fraction`. Default is the mean of the
+        observations that it is made of.
 
     Returns
     -------
     bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
         Background rate, in s-1 TeV-1 sr-1. ``bkg.meta`` has N_OBS, OBS_IDS, ONTIME and
-        LIVETIME (in s).
+        LIVETIME (in s), and DEADC, the fraction of livetime that the rate is for.
 
     Raises
     ------
@@ -110,7 +119,30 @@ def make_template(
     alignment = _find_alignment(fov_alignment, dimension, observations)
     parts = (TemplateCounts.from_observation(_, bins, alignment) for _ in observations)
     counts = functools.reduce(TemplateCounts.__add__, parts)
-    return counts.to_irf(smooth, smooth_options)
+    return counts.to_irf(smooth, smooth_options, livetime_fraction)
+
+
+def convert_dead_time(bkg, livetime_fraction):
+    """Convert a template to another dead time.
+
+    Parameters
+    ----------
+    bkg : `~gammapy.irf.BackgroundIRF`
+        Template. Not changed. One that does not tell its dead time (DEADC in ``meta``)
+        is returned as it is.
+    livetime_fraction : float
+        Livetime over observation time of what the template is for.
+
+    Returns
+    -------
+    bkg : `~gammapy.irf.BackgroundIRF`
+        Template.
+    """
+    meta = bkg.meta or {}
+    if "DEADC" not in meta:
+        return bkg
+    factor = livetime_fraction / meta["DEADC"]
+    return scale_rate(bkg, factor, DEADC=float(livetime_fraction))
 
 
 def make_templates(observations, obs_table, groups, **kwargs):

@@ -58,23 +58,23 @@ class TemplateCounts:
     counts : `~numpy.ndarray`
         Counts outside the exclusion regions. Shape (n_energy, n_position).
     exposure : `~numpy.ndarray`
-        Observation time times unmasked solid angle, in s sr. Same shape.
+        Livetime times unmasked solid angle, in s sr. Same shape.
     moment : `~numpy.ndarray`
         Exposure times distance in position from the mean of the bin, in s sr deg. 0 in
         a bin that is not masked. Shape (n_axes, n_energy, n_position).
-    ontime : `~numpy.ndarray`
-        Observation time in whose safe range an energy bin is, in s. Shape (n_energy,).
+    livetime : `~numpy.ndarray`
+        Livetime in whose safe range an energy bin is, in s. Shape (n_energy,).
     meta : dict
         OBS_IDS (list of int), ONTIME and LIVETIME, in s.
     """
 
-    def __init__(self, bins, fov_alignment, counts, exposure, moment, ontime, meta):
+    def __init__(self, bins, fov_alignment, counts, exposure, moment, livetime, meta):
         self.bins = bins
         self.fov_alignment = fov_alignment
         self.counts = counts
         self.exposure = exposure
         self.moment = moment
-        self.ontime = ontime
+        self.livetime = livetime
         self.meta = meta
 
     @classmethod
@@ -120,14 +120,14 @@ class TemplateCounts:
         ontime = float(observation.gti.time_sum.to_value("s") * fraction)
         livetime = float(observation.observation_live_time_duration.to_value("s"))
         masked = _get_masked(bins, exclusions, frames)
-        time = np.multiply.outer(ontime * covered, bins.solid_angle)
+        time = np.multiply.outer(livetime * covered, bins.solid_angle)
         return cls(
             bins,
             fov_alignment,
             counts,
             time * (1 - masked[0]).clip(0),
             -time * masked[1:, np.newaxis],
-            ontime * covered,
+            livetime * covered,
             {
                 "OBS_IDS": [int(observation.obs_id)],
                 "ONTIME": ontime,
@@ -153,16 +153,16 @@ class TemplateCounts:
             self.counts + other.counts,
             self.exposure + other.exposure,
             self.moment + other.moment,
-            self.ontime + other.ontime,
+            self.livetime + other.livetime,
             {key: value + other.meta[key] for key, value in self.meta.items()},
         )
 
-    def to_irf(self, smooth=None, smooth_options=None):
+    def to_irf(self, smooth=None, smooth_options=None, livetime_fraction=None):
         """Make the background IRF.
 
         Parameters
         ----------
-        smooth, smooth_options
+        smooth, smooth_options, livetime_fraction
             As for `make_template`.
 
         Returns
@@ -209,7 +209,9 @@ class TemplateCounts:
         rate = fill_empty(rate, exposure, bins.energy_edges, bins.solid_angle)
         shape = bins.axes.shape
         rate = make_nodes(rate.reshape(shape), exposure.reshape(shape), bins.axes)
-        return self._make_irf(bins, rate)
+        if livetime_fraction is None:
+            livetime_fraction = self.meta["LIVETIME"] / self.meta["ONTIME"]
+        return self._make_irf(bins, rate * livetime_fraction, livetime_fraction)
 
     def _describe(self):
         low, high = self.bins.energy_edges[[0, -1]]
@@ -218,7 +220,7 @@ class TemplateCounts:
 
     def _find_exposed(self):
         """Bins of which enough is unmasked. Shape (n_energy, n_position)."""
-        full = np.multiply.outer(self.ontime, self.bins.solid_angle)
+        full = np.multiply.outer(self.livetime, self.bins.solid_angle)
         valid = self.exposure > MIN_FRACTION * full
         if not valid.any():
             raise ValueError(
@@ -239,13 +241,13 @@ class TemplateCounts:
     def _warn(self, bins, valid):
         """Say which bins have no exposure, once."""
         exposed = valid.any(axis=1)
-        n_unexposed = len(self.ontime) - exposed.sum()
+        n_unexposed = len(self.livetime) - exposed.sum()
         parts = []
         # a default axis is wide, to be cut
         if n_unexposed and not self.bins.has_default_energy:
             low, high = bins.energy_edges[[0, -1]]
             parts.append(
-                f"{n_unexposed} of {len(self.ontime)} energy bins, in the safe range "
+                f"{n_unexposed} of {len(self.livetime)} energy bins, in the safe range "
                 "of no observation (those next to it are extrapolated, the others "
                 f"left out: the template is from {low:.3g} to {high:.3g} TeV)"
             )
@@ -259,7 +261,7 @@ class TemplateCounts:
         if parts:
             log.warning(f"Bins without exposure: {'; '.join(parts)}.")
 
-    def _make_irf(self, bins, rate):
+    def _make_irf(self, bins, rate, livetime_fraction):
         obs_ids = self.meta["OBS_IDS"]
         meta = {
             "CREATOR": f"gammapy-mimic {__version__}",
@@ -267,6 +269,7 @@ class TemplateCounts:
             "OBS_IDS": ",".join(map(str, obs_ids)),
             "ONTIME": self.meta["ONTIME"],
             "LIVETIME": self.meta["LIVETIME"],
+            "DEADC": float(livetime_fraction),
         }
         if not bins.is_3d:
             return Background2D(bins.axes, rate, unit="s-1 TeV-1 sr-1", meta=meta)
