@@ -1,6 +1,7 @@
 """Write mimic sets of a whole archive, reading every OFF observation once."""
 
 import contextlib
+import copy
 import functools
 from collections import defaultdict
 
@@ -10,7 +11,7 @@ from gammapy.utils.scripts import make_path
 from .io import DatastoreWriter
 from .makers import MimicMaker
 from .makers.core import get_off_observation
-from .observation import load_events_file
+from .observation import load_events_file, to_pool
 from .parallel import run_parallel
 
 __all__ = ["write_mimic_sets"]
@@ -38,7 +39,7 @@ def write_mimic_sets(
     ----------
     observations : `~gammapy.data.Observations`
         Target observations. Those without partner are left out.
-    off_observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+    off_observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
         OFF observations.
     plan : `~gammapy_mimic.plan.MimicPlan`
         Plan.
@@ -69,6 +70,9 @@ def write_mimic_sets(
     FileExistsError
         If a folder has content and may not be replaced.
     """
+    off_observations = to_pool(off_observations)
+    # copies, which keep what is read of the targets once, and not for each mimic
+    observations = [copy.copy(_) for _ in observations]
     sets = plan.sets if sets is None else sets
     pairs = _group_pairs(observations, plan, sets)
     used = {mimic_set for values in pairs.values() for mimic_set, _ in values}
@@ -76,7 +80,6 @@ def write_mimic_sets(
     if empty:
         raise ValueError(f"No observation has a partner in the mimic sets {empty}.")
     for observation in observations:
-        # once, and not for each mimic
         load_events_file(observation, with_events=False)
     paths = {_: make_path(outdir) / f"mimic_{_}" for _ in sets}
     with contextlib.ExitStack() as stack:

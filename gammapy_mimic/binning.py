@@ -34,13 +34,16 @@ def make_ring(offset_min, offset_max):
     """Make unit vectors that fill a ring around the third axis. Shape (3, n).
 
     Each stands for the same solid angle. They follow a spiral that turns by the golden
-    angle from one to the next. Offsets are in deg.
+    angle from one to the next. Offsets are in deg. The array is read-only.
     """
     cos_min, cos_max = np.cos(np.radians([offset_min, offset_max]))
     step = np.arange(RING_POINTS) + 0.5
     z = cos_min + (cos_max - cos_min) * step / RING_POINTS
     sin, angle = np.sqrt(1 - z**2), step * GOLDEN_ANGLE
-    return np.array([sin * np.cos(angle), sin * np.sin(angle), z])
+    vectors = np.array([sin * np.cos(angle), sin * np.sin(angle), z])
+    # whoever asks for the ring gets the same array
+    vectors.setflags(write=False)
+    return vectors
 
 
 def count_in_bins(energy, offset, energy_edges, offset_edges):

@@ -160,13 +160,13 @@ class ScrambleConfig(GammapyBaseConfig):
 
     Attributes
     ----------
-    method : {"fill", "annulus", "azimuth"}
+    method : {"annulus", "fill", "azimuth"}
         Method, see `~gammapy_mimic.ScrambleMaker`.
     width : angle, optional
         Half width of the annuli. Default is the radius of each region.
     """
 
-    method: MethodEnum = "fill"
+    method: MethodEnum = "annulus"
     width: AngleType | None = None
 
     _check_width = field_validator("width")(_check_positive)

@@ -17,7 +17,7 @@ import astropy.units as u
 import numpy as np
 from astropy.io import fits
 from astropy.table import Column, Table
-from gammapy.data import DataStore, Observations, ObservationTable
+from gammapy.data import DataStore, ObservationTable
 from gammapy.utils.fits import HDULocation
 from gammapy.utils.scripts import make_path
 from regions import (
@@ -31,8 +31,11 @@ from .observation import (
     OBS_TABLE_COLUMNS,
     get_fixed_pointing,
     get_hdu,
+    get_safe_range,
     make_obs_table,
+    parse_safe_range,
     read_column,
+    to_pool,
 )
 from .parallel import run_parallel
 from .sky_regions import regions_to_text
@@ -113,7 +116,7 @@ class OffIndex:
 
         Parameters
         ----------
-        observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+        observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
             Observations. Those that are in memory, or have an ``obs_filter``, are
             counted in this process.
         energy_axis : `~gammapy.maps.MapAxis`, optional
@@ -158,7 +161,7 @@ class OffIndex:
 
         Parameters
         ----------
-        observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+        observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
             All observations of the new index, not only the added ones.
         n_jobs, parallel_backend
             As for `create`.
@@ -173,6 +176,7 @@ class OffIndex:
         TypeError, ValueError
             As for `create`.
         """
+        observations = to_pool(observations, "observations")
         sources = _find_sources(observations)
         stamps = {obs_id: _get_stamp(_) for obs_id, _ in sources.items()}
         rows = self._get_known_rows(stamps)
@@ -515,16 +519,11 @@ def _find_sources(observations):
     """Find where the observations are: a source, an observation, or why neither."""
     if isinstance(observations, DataStore):
         sources = _find_sources_in_store(observations)
-    elif isinstance(observations, Observations):
+    else:
         sources = {int(_.obs_id): _get_source(_) for _ in observations}
         if len(sources) < len(observations):
             ids, n = np.unique([_.obs_id for _ in observations], return_counts=True)
             raise ValueError(f"OBS_ID {ids[n > 1].tolist()} are there more than once.")
-    else:
-        raise TypeError(
-            "observations must be a DataStore or Observations, "
-            f"got {type(observations).__name__}"
-        )
     if not sources:
         raise ValueError("There are no observations to index.")
     return sources
@@ -662,7 +661,7 @@ def _read_file(source):
             aeff_header = hdu_list[aeff.hdu].header
     if aeff is not None and aeff.path != location.path:
         aeff_header = fits.getheader(*aeff)
-    return events, _get_pointing(header), _get_energy_range(aeff_header), header
+    return events, _get_pointing(header), parse_safe_range(aeff_header), header
 
 
 def _read_header(source):
@@ -691,13 +690,7 @@ def _read_observation(observation):
         ontime = observation.observation_time_duration.to_value("s")
         livetime = observation.observation_live_time_duration.to_value("s")
         header |= {"ONTIME": float(ontime), "LIVETIME": float(livetime)}
-
-    aeff = get_hdu(observation, "aeff")
-    if isinstance(aeff, HDULocation):
-        aeff_header = fits.getheader(*_to_location(aeff))
-    else:
-        aeff_header = getattr(aeff, "meta", None) or {}
-    return events, pointing, _get_energy_range(aeff_header), header
+    return events, pointing, get_safe_range(observation), header
 
 
 def _read_events(data, units):
@@ -733,16 +726,3 @@ def _get_pointing(header):
     if not np.all(np.isfinite(pointing)):
         raise ValueError(f"the pointing {pointing} is not valid")
     return pointing
-
-
-def _get_energy_range(header):
-    """Safe energy range in TeV, 0 to infinity if the effective area does not tell."""
-    low, high = (_to_float(header.get(key)) for key in ("LO_THRES", "HI_THRES"))
-    return low if low > 0 else 0.0, high if high > 0 else np.inf
-
-
-def _to_float(value):
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return np.nan

@@ -11,9 +11,11 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from gammapy.data import (
     GTI,
+    DataStore,
     FixedPointingInfo,
     Observation,
     ObservationMetaData,
+    Observations,
     ObservationTable,
     PointingMode,
 )
@@ -28,11 +30,14 @@ __all__ = [
     "get_fov_alignment",
     "get_hdu",
     "get_livetime_fraction",
+    "get_safe_range",
     "load_events_file",
     "make_obs_table",
+    "parse_safe_range",
     "read_column",
     "replace_parts",
     "scale_rate",
+    "to_pool",
 ]
 
 HEADER_ATTRIBUTE = "_events_header"
@@ -110,7 +115,7 @@ def load_events_file(observation, with_events=True):
     Parameters
     ----------
     observation : `~gammapy.data.Observation`
-        Observation. Keeps what is read, as Gammapy does.
+        Observation. Keeps what is read: a copy (`copy.copy`), if it is not our own.
     with_events : bool, optional
         Whether to read the events as well. Default is True.
 
@@ -296,6 +301,87 @@ def scale_rate(bkg, factor, **meta):
     meta = {**(bkg.meta or {}), **meta}
     data, axes = bkg.data * factor, list(bkg.axes)
     return type(bkg)(axes=axes, data=data, unit=bkg.unit, meta=meta, **options)
+
+
+def get_safe_range(observation):
+    """Get the safe energy range of an observation, reading no more than a header.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+
+    Returns
+    -------
+    low, high : float
+        Range in TeV, see `parse_safe_range`.
+    """
+    aeff = get_hdu(observation, "aeff")
+    if isinstance(aeff, HDULocation):
+        return parse_safe_range(fits.getheader(aeff.path(), aeff.hdu_name))
+    return parse_safe_range(getattr(aeff, "meta", None) or {})
+
+
+def parse_safe_range(header):
+    """Get the safe energy range from the header of an effective area.
+
+    Parameters
+    ----------
+    header : dict-like
+        Header, with ``LO_THRES`` and ``HI_THRES`` or without.
+
+    Returns
+    -------
+    low, high : float
+        Range in TeV, 0 to infinity where the header does not tell.
+    """
+    low, high = (_to_float(header.get(key)) for key in ("LO_THRES", "HI_THRES"))
+    return low if low > 0 else 0.0, high if high > 0 else np.inf
+
+
+def _to_float(value):
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return np.nan
+
+
+def to_pool(observations, name="off_observations"):
+    """Check a pool of observations, and make `~gammapy.data.Observations` of a list.
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
+        Pool.
+    name : str, optional
+        Name of the parameter, for errors. Default is "off_observations".
+
+    Returns
+    -------
+    observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+        Pool.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    ValueError
+        If it is empty.
+    """
+    is_list = isinstance(observations, list | tuple)
+    if is_list and all(isinstance(_, Observation) for _ in observations):
+        observations = Observations(observations)
+    elif not isinstance(observations, DataStore | Observations):
+        kind = type(observations).__name__
+        if is_list:
+            kind += f" of {', '.join(sorted({type(_).__name__ for _ in observations}))}"
+        raise TypeError(
+            f"{name} must be a DataStore or Observations, or a list of Observation, "
+            f"got {kind}"
+        )
+    if isinstance(observations, Observations) and not len(observations):
+        raise ValueError(f"{name} has no observations.")
+    return observations
 
 
 def make_obs_table(headers):

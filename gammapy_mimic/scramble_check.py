@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from astropy.coordinates import Angle
 
-from .observation import get_fixed_pointing
+from .observation import get_fixed_pointing, get_hdu
 from .scramble import (
     get_azimuth,
     get_fov_radius,
@@ -184,7 +184,7 @@ class ScrambleCheck:
         """
         if scrambled is None:
             scrambled = maker.make_observation(observation)
-        if scrambled is observation:
+        if get_hdu(scrambled, "events") is get_hdu(observation, "events"):
             raise ValueError(
                 f"OBS_ID {observation.obs_id} has no events or no region in its field "
                 "of view, nothing was scrambled."

@@ -125,15 +125,17 @@ def find_excluded(vectors, exclusions):
     return excluded
 
 
-def check_regions(regions, name="exclusion_regions"):
+def check_regions(regions, name="exclusion_regions", radius=None):
     """Check regions, and leave out what does not matter for the part of the sky.
 
     Parameters
     ----------
-    regions : list of `~regions.SkyRegion` or None
-        Regions. Unions are divided into their parts.
+    regions : list of `~regions.SkyRegion` or `~astropy.coordinates.SkyCoord`, or None
+        Regions, of which unions are divided into their parts, or positions.
     name : str, optional
         Name of the parameter, for errors. Default is "exclusion_regions".
+    radius : `~astropy.coordinates.Angle`, optional
+        Radius of the circles around positions. Default is None, for no positions.
 
     Returns
     -------
@@ -143,25 +145,45 @@ def check_regions(regions, name="exclusion_regions"):
     Raises
     ------
     TypeError, ValueError
-        If a region is not valid.
+        If a region is not valid, a position has no radius, or a radius no position.
     """
     if regions is None:
         return []
+    if isinstance(regions, SkyCoord):
+        regions = [regions]
     if isinstance(regions, SkyRegion | str):
         raise TypeError(f"{name} must be a list of SkyRegion, got {regions!r}")
+    regions = list(regions)
+    if radius is not None and not any(isinstance(_, SkyCoord) for _ in regions):
+        raise ValueError(
+            f"The radius is for positions (SkyCoord), but {name} has none. Regions "
+            "have a size of their own."
+        )
     name = name.removesuffix("s").replace("_", " ")
-    parts = [part for region in regions for part in _get_parts(region, name)]
+    parts = [part for region in regions for part in _get_parts(region, name, radius)]
     return [_to_plain_region(part, name) for part in parts]
 
 
-def _get_parts(region, name):
+def _get_parts(region, name, radius):
+    if isinstance(region, SkyCoord):
+        return _make_circles(region, name, radius)
     if not isinstance(region, CompoundSkyRegion):
         return [region]
     if region.operator is not operator.or_:
         raise ValueError(
             f"The {name} {region!r} is not a union. Pass a list of regions."
         )
-    return _get_parts(region.region1, name) + _get_parts(region.region2, name)
+    parts = region.region1, region.region2
+    return [_ for part in parts for _ in _get_parts(part, name, radius)]
+
+
+def _make_circles(positions, name, radius):
+    if radius is None:
+        raise ValueError(
+            f"Invalid {name}: {positions!r} is a SkyCoord, which needs a radius. Pass "
+            "CircleSkyRegion(position, radius)."
+        )
+    return [CircleSkyRegion(position, radius) for position in positions.reshape(-1)]
 
 
 def _to_plain_region(region, name):

@@ -114,6 +114,8 @@ class ObservationMakerContract:
 
         for first in (MapDatasetMaker().run(reference, target), reference):
             result = maker.run(first, target)
+            # for the reference dataset
+            maker.dataset_maker = MapDatasetMaker()
             for name in MAPS:
                 assert_array_equal(
                     getattr(result, name).data, getattr(expected, name).data
@@ -233,6 +235,7 @@ class TestMimicMaker(ObservationMakerContract):
 
     def test_meta_table(self, maker, targets):
         target = targets[1]
+        maker.dataset_maker = MapDatasetMaker()
         dataset = maker.run(make_reference(target), target)
         assert dataset.meta_table["OBS_ID"][0] == 2
         assert dataset.meta_table["OFF_OBS_ID"][0] == 106
@@ -304,7 +307,7 @@ class TestMimicMaker(ObservationMakerContract):
         maker = MimicMaker(Observations([off]), {1: 101})
         reference = make_reference(targets[0])
         with pytest.raises(ValueError, match="background map.*has no bkg.*selection"):
-            maker.run(reference, targets[0])
+            maker.run(MapDatasetMaker().run(reference, targets[0]), targets[0])
 
         without = MapDatasetMaker(["counts", "exposure"])
         dataset = maker.run(without.run(reference, targets[0]), targets[0])
@@ -321,6 +324,7 @@ class TestChain:
     @pytest.mark.parametrize("n_jobs", [1, 2])
     @pytest.mark.parametrize("first", [[MapDatasetMaker()], []])
     def test_stacked(self, maker, targets, first, n_jobs):
+        maker.dataset_maker = None if first else MapDatasetMaker()
         reference = make_reference(targets[0], name="stacked")
         rest = [SafeMaskMaker(["offset-max"], offset_max=2 * u.deg)]
         rest += [FoVBackgroundMaker()]
@@ -344,7 +348,8 @@ class TestChain:
     @pytest.mark.parametrize("stack", [True, False])
     def test_observation_without_partner(self, stores, targets, first, stack, caplog):
         """It is masked and told of, and the others are what they were."""
-        maker = MimicMaker(stores["off"], {1: 101, 3: 103})
+        options = {"dataset_maker": MapDatasetMaker()}
+        maker = MimicMaker(stores["off"], {1: 101, 3: 103}, **options)
         reference = make_reference(targets[0], name="stacked")
         expected = self.make_datasets(
             [maker], reference, targets[["1", "3"]], stack_datasets=stack
@@ -509,8 +514,8 @@ class TestBadInput:
             MimicMaker(stores["off"], {1: 101}, scramble="fill")
 
     def test_not_a_pool(self):
-        with pytest.raises(TypeError, match="DataStore or Observations, got list"):
-            MimicMaker([], {1: 101})
+        with pytest.raises(TypeError, match="a list of Observation, got str"):
+            MimicMaker("store", {1: 101})
 
 
 def test_east_west_mirror_image(stores, targets):
@@ -668,7 +673,8 @@ def test_scrambled_anew_in_each_mimic_set(stores, targets):
 def test_scrambling_is_in_the_meta_table(stores, targets):
     region = CircleSkyRegion(stores["off"].obs(101).target_radec, 0.3 * u.deg)
     scrambler = ScrambleMaker([region], method="fill", random_state=5)
-    maker = MimicMaker(stores["off"], {1: 101, 2: 106}, scramble=scrambler)
+    options = {"dataset_maker": MapDatasetMaker()}
+    maker = MimicMaker(stores["off"], {1: 101, 2: 106}, scramble=scrambler, **options)
     header = maker.make_observation(targets[0]).events.table.meta
     rows = [maker.run(make_reference(_), _).meta_table[0] for _ in targets]
 
@@ -679,7 +685,7 @@ def test_scrambling_is_in_the_meta_table(stores, targets):
     for row in rows[1:]:
         assert [row[_] for _ in names] == ["none", 0, 0, 0, 5]
     assert [row["OFF_OBS_ID"] for row in rows] == [101, 106, -1]
-    plain = MimicMaker(stores["off"], {1: 101})
+    plain = MimicMaker(stores["off"], {1: 101}, **options)
     table = plain.run(make_reference(targets[0]), targets[0]).meta_table
     assert not set(names) & set(table.colnames)
 

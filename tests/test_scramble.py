@@ -489,8 +489,9 @@ class ScrambleContract(ObservationMakerContract):
 
     def test_seed_is_drawn_once_and_recorded(self, observation):
         """Unseeded random numbers."""
-        maker = ScrambleMaker([REGION], self.method)
-        other = ScrambleMaker([REGION], self.method)
+        maker, other = (
+            ScrambleMaker([REGION], self.method, random_state=None) for _ in range(2)
+        )
         assert maker.random_state != other.random_state
         made = maker.make_observation(observation).events.table
         seed = made.meta["SCR_SEED"]
@@ -505,7 +506,9 @@ class ScrambleContract(ObservationMakerContract):
         ]
         for regions in (far, []):
             maker = ScrambleMaker(regions, self.method)
-            assert maker.make_observation(observation) is observation
+            made = maker.make_observation(observation)
+            assert made is not observation
+            assert made.__dict__ == observation.__dict__
             table = maker.make_meta_table(observation)
             assert table["SCR_NREG"][0] == table["SCR_NEVT"][0] == 0
 
@@ -523,6 +526,7 @@ class ScrambleContract(ObservationMakerContract):
         assert made.obs_id == observation.obs_id
         assert "SCR_METH" not in observation.events.table.meta
 
+        maker.dataset_maker = MapDatasetMaker()
         dataset = maker.run(make_reference(observation), observation)
         assert dataset.meta_table["SCR_METH"][0] == self.method
         assert dataset.meta_table["SCR_NEVT"][0] == n_moved

@@ -2,10 +2,13 @@
 
 import abc
 import copy
+import functools
 import inspect
 import logging
+from collections.abc import Collection
+from types import MappingProxyType
 
-import numpy as np
+import astropy.units as u
 from gammapy.data import DataStore, Observations
 from gammapy.datasets import MapDatasetOnOff, SpectrumDataset
 from gammapy.makers import MapDatasetMaker, SpectrumDatasetMaker
@@ -13,8 +16,14 @@ from gammapy.makers.core import Maker
 
 from ..observation import get_hdu
 from ..parallel import run_parallel
+from .order import check_order, is_made_of
 
-__all__ = ["ObservationMaker", "check_option", "check_pool", "get_off_observation"]
+__all__ = [
+    "ObservationMaker",
+    "check_dataset_maker",
+    "check_option",
+    "get_off_observation",
+]
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +41,17 @@ class ObservationMaker(Maker):
     """Maker that is a function from observation to observation.
 
     What it does in a chain of makers follows from that function: `run` makes the maps
-    which `~gammapy.makers.MapDatasetMaker` makes from the new observation.
+    which a `~gammapy.makers.MapDatasetMaker` makes from the new observation.
+
+    Parameters are checked when they are set, as when they are given, and act from then
+    on: whatever a maker keeps of them is made again.
     """
+
+    dataset_maker = None
+    """Maker of the maps (`~gammapy.makers.MapDatasetMaker`), None for the default."""
+
+    checks = MappingProxyType({})
+    """Functions that check and convert the parameters, by name."""
 
     changed_maps = tuple(MAPS)
     """Maps that differ between the observation and the one made from it."""
@@ -41,8 +59,35 @@ class ObservationMaker(Maker):
     added_maps = ()
     """Maps that are made also if the dataset does not have them."""
 
-    invalid_datasets = (SpectrumDataset, MapDatasetOnOff)
-    """Classes of datasets in which the maps cannot be made again."""
+    trace = None
+    """Column of the meta table by which the maps of this maker are known."""
+
+    def __setattr__(self, name, value):
+        if name in self.checks:
+            self._set(**{name: value})
+        else:
+            super().__setattr__(name, value)
+
+    def _set(self, **parameters):
+        """Set parameters, all of them or, if one is not valid, none."""
+        before = dict(self.__dict__)
+        try:
+            for name, value in parameters.items():
+                self.__dict__[name] = self.checks[name](value)
+            self._update(set(parameters))
+        except Exception:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _update(self, changed):
+        """Check parameters against each other, and make again what is kept of them.
+
+        Parameters
+        ----------
+        changed : set of str
+            Names of the parameters that were set.
+        """
 
     @abc.abstractmethod
     def make_observation(self, observation):
@@ -120,23 +165,30 @@ class ObservationMaker(Maker):
         Parameters
         ----------
         dataset : `~gammapy.datasets.MapDataset`
-            Dataset of the observation, or the reference dataset.
+            Dataset that was made of the observation, or with ``dataset_maker`` also the
+            reference dataset.
         observation : `~gammapy.data.Observation`
-            Observation, as it was before any maker.
+            Observation, as it was before any maker. Not changed.
 
         Returns
         -------
         dataset : `~gammapy.datasets.MapDataset`
             Dataset with the maps of the new observation. ``mask_safe`` can only be
-            tightened; ``name``, ``models`` and ``mask_fit`` stay.
+            tightened; ``name``, ``models``, ``mask_fit`` and other columns of the meta
+            table stay.
 
         Raises
         ------
         TypeError
             If the dataset has no maps that could be made again.
+        ValueError
+            If the makers of a chain are in the wrong order: there are no maps yet, the
+            background was fitted already, or maps would replace those of another maker
+            of this package.
         """
-        self._check_dataset(dataset)
-        is_reduced = _is_reduced(dataset, observation)
+        maker = self._get_dataset_maker(dataset)
+        check_order(self, dataset, observation, ObservationMaker.__subclasses__())
+        is_reduced = is_made_of(dataset, observation)
 
         if not self.can_make(observation):
             log.warning(
@@ -145,21 +197,21 @@ class ObservationMaker(Maker):
             )
             return self._mask_all(dataset, observation, is_reduced)
 
-        available = [
-            name
-            for name in MAPS
-            if getattr(dataset, name) is not None or name in self.added_maps
-        ]
         # of a reference dataset there is nothing to take over
-        changed = self.changed_maps if is_reduced else available
-        result = self._make_maps(
-            dataset,
-            self.make_observation(observation),
-            selection=[name for name in available if name in changed],
-        )
-        for name in available:
-            if name not in changed:
-                setattr(result, name, getattr(dataset, name))
+        present = [_ for _ in MAPS if is_reduced and getattr(dataset, _) is not None]
+        kept = [_ for _ in present if _ not in self.changed_maps]
+        if self.dataset_maker is None:
+            maker.selection = {*present, *self.added_maps}
+        maker.selection = {
+            _ for _ in maker.selection if _ not in kept and _has_geom(dataset, _)
+        }
+
+        made = self.make_observation(observation)
+        self._compare(observation, made)
+        result = self._make_maps(maker, dataset, made)
+        for name in kept:
+            setattr(result, name, getattr(dataset, name))
+        result.meta_table = self._join_meta_tables(dataset, made, is_reduced)
         if is_reduced and dataset.mask_safe:
             result.mask_safe &= dataset.mask_safe
         result.mask_fit = dataset.mask_fit
@@ -179,47 +231,98 @@ class ObservationMaker(Maker):
         meta_table : `~astropy.table.Table`
             Table with one row.
         """
-        return MapDatasetMaker.make_meta_table(observation)
+        table = MapDatasetMaker.make_meta_table(observation)
+        for name, value in self.make_columns(observation).items():
+            table[name] = [value]
+        return table
 
-    def _make_maps(self, dataset, observation, selection):
-        for name in selection:
+    def make_columns(self, observation):
+        """Make the columns of the meta table that tell what this maker did.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation` or None
+            Observation made by this maker. None if there is none.
+
+        Returns
+        -------
+        columns : dict
+            Values by column, one of them that of `trace`.
+        """
+        return {}
+
+    def _compare(self, observation, made):
+        """Warn of what the makers after this one cannot see in the observation."""
+
+    def _join_meta_tables(self, dataset, observation, is_reduced):
+        """Make the meta table, and keep what others have added to that before."""
+        table = self.make_meta_table(observation)
+        if is_reduced:
+            for name, column in dataset.meta_table.columns.items():
+                if name not in table.colnames:
+                    table[name] = column
+        return table
+
+    def _make_maps(self, maker, dataset, observation):
+        for name in sorted(maker.selection):
             if get_hdu(observation, MAPS[name]) is None:
-                others = [_ for _ in selection if _ != name]
+                others = sorted(maker.selection - {name})
                 raise ValueError(
                     f"The dataset has a {name} map, but the observation made for "
                     f"OBS_ID {observation.obs_id} has no {MAPS[name]}. "
                     f"Start the chain with MapDatasetMaker(selection={others})."
                 )
 
-        # Gammapy reads the effective area for each map anew
+        # what Gammapy would change, or read for each map anew, is not the caller's
+        observation = copy.copy(observation)
         observation.aeff = observation.aeff
-        is_spectrum = isinstance(dataset, SpectrumDataset)
-        maker = SpectrumDatasetMaker if is_spectrum else MapDatasetMaker
-        result = maker(selection=selection).run(dataset, observation)
-        result.meta_table = self.make_meta_table(observation)
-        return result
+        if "background" in maker.selection:
+            observation.bkg = copy.copy(observation.bkg)
+        return maker.run(dataset, observation)
 
     def _mask_all(self, dataset, observation, is_reduced):
+        table = self._join_meta_tables(dataset, observation, is_reduced)
         if not is_reduced:
-            models = dataset.models
+            models, mask_fit = dataset.models, dataset.mask_fit
             dataset = type(dataset).from_geoms(**dataset.geoms, name=dataset.name)
-            dataset.models = models
-        dataset.meta_table = self.make_meta_table(observation)
+            dataset.models, dataset.mask_fit = models, mask_fit
+        dataset.meta_table = table
         dataset.mask_safe.data[...] = False
         return dataset
 
-    def _check_dataset(self, dataset):
-        if isinstance(dataset, self.invalid_datasets):
+    def _get_dataset_maker(self, dataset):
+        """Get the maker of the maps, a copy whose selection may be changed."""
+        if isinstance(dataset, MapDatasetOnOff):
             raise TypeError(
-                f"{self.tag} cannot change a {type(dataset).__name__}: the makers "
-                "beside it would count the events of the original observation. Call "
-                f"{self.tag}.make_observations(observations) first, and reduce what "
-                "it returns."
+                f"{self.tag} cannot change a {type(dataset).__name__}. Put it before "
+                f"the maker of the OFF counts, or call {self.tag}.make_observations("
+                "observations) first, and reduce what it returns."
             )
+        is_spectrum = isinstance(dataset, SpectrumDataset)
+        maker = self.dataset_maker
+        if maker is not None:
+            if is_spectrum and not isinstance(maker, SpectrumDatasetMaker):
+                raise TypeError(
+                    f"{self.tag} cannot make a SpectrumDataset with a "
+                    f"{type(maker).__name__}, use dataset_maker=SpectrumDatasetMaker()."
+                )
+            return copy.copy(maker)
+        if not is_spectrum:
+            return MapDatasetMaker()
+        if "counts" not in self.changed_maps:
+            return SpectrumDatasetMaker()
+        raise TypeError(
+            f"{self.tag} does not change a {type(dataset).__name__} by default: a "
+            "maker of reflected regions after it would count the events of the "
+            f"original observation. Call {self.tag}.make_observations(observations) "
+            "first, and reduce what it returns. For chains without such a maker there "
+            f"is {self.tag}(..., dataset_maker=SpectrumDatasetMaker())."
+        )
 
     def __str__(self):
         names = list(inspect.signature(type(self)).parameters)
-        values = {name: getattr(self, name, None) for name in names}
+        # as they were set: nothing is made to be printed
+        values = {name: self.__dict__.get(name) for name in names}
         width = max(len(name) for name in names) + 1
         lines = [
             f"  {name:{width}s}: {_to_str(value)}"
@@ -235,35 +338,35 @@ def _to_str(value):
         return f"{len(value.obs_ids)} observations in {value.hdu_table.base_dir}"
     if isinstance(value, Observations):
         return f"{len(value)} observations"
-    if hasattr(value, "__len__") and not isinstance(value, str):
+    if isinstance(value, Collection) and not isinstance(value, str | u.Quantity):
         value = f"{len(value)} of {type(value).__name__}"
     return " ".join(str(value).split())
 
 
-def _is_reduced(dataset, observation):
-    """Whether the dataset was made from just this observation.
-
-    Otherwise it is a reference dataset: empty, or with others stacked into it.
-    """
-    table = dataset.meta_table
-    if table is None or "OBS_ID" not in table.colnames:
-        return False
-    return np.array_equal(np.ravel(table["OBS_ID"]), [observation.obs_id])
+def _has_geom(dataset, name):
+    """Whether a map can be made: counts and background have one geometry."""
+    return name == "background" or getattr(dataset, name) is not None
 
 
-def check_option(name, value, options):
-    """Raise an error that lists the valid options of a parameter."""
+def check_dataset_maker(maker):
+    """Raise an error if this is not a maker of maps, or None."""
+    if not isinstance(maker, MapDatasetMaker | None):
+        raise TypeError(
+            "dataset_maker must be a MapDatasetMaker or SpectrumDatasetMaker, got "
+            f"{type(maker).__name__}"
+        )
+    return maker
+
+
+def check_option(name, options):
+    """Make a function that raises an error which lists the valid options."""
+    return functools.partial(_check_option, name, options)
+
+
+def _check_option(name, options, value):
     if value not in options:
         raise ValueError(f"Invalid {name}: {value!r}. Choose from {options}.")
-
-
-def check_pool(off_observations):
-    """Raise an error if this is not a pool of observations."""
-    if not isinstance(off_observations, DataStore | Observations):
-        raise TypeError(
-            "off_observations must be a DataStore or Observations, "
-            f"got {type(off_observations).__name__}"
-        )
+    return value
 
 
 def get_off_observation(off_observations, obs_id):

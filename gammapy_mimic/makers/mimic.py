@@ -2,6 +2,9 @@
 
 import copy
 import logging
+import operator
+import uuid
+from types import MappingProxyType
 
 import numpy as np
 from astropy.coordinates import AltAz
@@ -26,16 +29,18 @@ from ..observation import (
     get_fov_alignment,
     get_hdu,
     get_livetime_fraction,
+    get_safe_range,
     load_events_file,
     read_column,
     scale_rate,
+    to_pool,
 )
 from ..plan import NO_PARTNER, MimicPlan
 from ..version import __version__
 from .core import (
     ObservationMaker,
+    check_dataset_maker,
     check_option,
-    check_pool,
     get_off_observation,
 )
 from .scramble import ScrambleMaker
@@ -49,6 +54,31 @@ TARGET_KEYS = ("OBJECT", "RA_OBJ", "DEC_OBJ", "CONV_RA", "CONV_DEC", "CONV_DEP")
 LOCATION_KEYS = ("GEOLON", "GEOLAT", "GEOALT", "ALTITUDE")
 ALIGNMENT_KEYS = ("CREATOR", "HDUVERS")
 SKY_COLUMNS = ("GLON", "GLAT", "ALT", "AZ")
+AVAILABLE_BACKGROUNDS = ("off", "target")
+RANGE_TOLERANCE = 1e-5
+
+_WARNED = set()
+"""Tokens of the makers that have warned: once, also if they are sent to a process of a
+pool with each of its tasks."""
+
+
+def _check_mimic_set(value):
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"mimic_set must be an integer, got {value!r}") from None
+
+
+def _check_background(value):
+    if isinstance(value, KLBackgroundSelector):
+        return value
+    return check_option("background", AVAILABLE_BACKGROUNDS)(value)
+
+
+def _check_scramble(value):
+    if not isinstance(value, ScrambleMaker | None):
+        raise TypeError(f"scramble must be a ScrambleMaker, got {type(value).__name__}")
+    return value
 
 
 class MimicMaker(ObservationMaker):
@@ -65,7 +95,7 @@ class MimicMaker(ObservationMaker):
 
     Parameters
     ----------
-    off_observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+    off_observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
         OFF observations.
     plan : `~gammapy_mimic.plan.MimicPlan`, `~astropy.table.Table` or dict
         Plan, or its table, or ``{obs_id: off_obs_id}``, or a file with it.
@@ -85,13 +115,17 @@ class MimicMaker(ObservationMaker):
     scramble : `ScrambleMaker`, optional
         Applied to the OFF observation before it is moved, with other random numbers in
         each mimic set. Default is None.
+    dataset_maker : `~gammapy.makers.MapDatasetMaker`, optional
+        Maker of the maps in a chain, or a `~gammapy.makers.SpectrumDatasetMaker`: the
+        one that the chain starts with, with all its options. Default is
+        ``MapDatasetMaker()`` with the maps that the dataset has. Not for spectra.
 
     Raises
     ------
     ValueError
         If an option is not valid, or the plan is not.
     TypeError
-        If the OFF observations or the scramble maker are something else.
+        If the OFF observations, or one of the makers, are something else.
 
     Examples
     --------
@@ -100,9 +134,22 @@ class MimicMaker(ObservationMaker):
     """
 
     tag = "MimicMaker"
+    trace = "OFF_OBS_ID"
     available_alignments = ("auto", "radec", "altaz")
     available_times = ("target", "off")
-    available_backgrounds = ("off", "target")
+    available_backgrounds = AVAILABLE_BACKGROUNDS
+    checks = MappingProxyType(
+        {
+            "off_observations": to_pool,
+            "plan": MimicPlan.create,
+            "mimic_set": _check_mimic_set,
+            "alignment": check_option("alignment", available_alignments),
+            "time": check_option("time", available_times),
+            "background": _check_background,
+            "scramble": _check_scramble,
+            "dataset_maker": check_dataset_maker,
+        }
+    )
 
     def __init__(
         self,
@@ -113,27 +160,31 @@ class MimicMaker(ObservationMaker):
         time="target",
         background="off",
         scramble=None,
+        dataset_maker=None,
     ):
-        check_pool(off_observations)
-        if not isinstance(scramble, ScrambleMaker | None):
-            raise TypeError(
-                f"scramble must be a ScrambleMaker, got {type(scramble).__name__}"
-            )
-        check_option("alignment", alignment, self.available_alignments)
-        check_option("time", time, self.available_times)
-        if not isinstance(background, KLBackgroundSelector):
-            check_option("background", background, self.available_backgrounds)
-        if alignment == "altaz" and time == "off":
-            raise ValueError(_ALTAZ_NEEDS_TIME)
+        self._set(
+            off_observations=off_observations,
+            plan=plan,
+            mimic_set=mimic_set,
+            alignment=alignment,
+            time=time,
+            background=background,
+            scramble=scramble,
+            dataset_maker=dataset_maker,
+        )
 
-        self.off_observations = off_observations
-        self.plan = MimicPlan.create(plan)
-        self.mimic_set = int(mimic_set)
-        self.alignment = alignment
-        self.time = time
-        self.background = background
-        self.scramble = scramble
-        self._partners = self.plan.partners(self.mimic_set)
+    def _update(self, changed):
+        # raises an error if there is no such set
+        _ = self._partners
+        if self.alignment == "altaz" and self.time == "off":
+            raise ValueError(_ALTAZ_NEEDS_TIME)
+        # of the warnings, which are given once
+        self._token = uuid.uuid4().hex
+
+    @property
+    def _partners(self):
+        """OFF observation by target, of the plan as it is now."""
+        return self.plan.partners(self.mimic_set)
 
     def can_make(self, observation):
         """Whether the plan has a partner for this observation.
@@ -199,6 +250,8 @@ class MimicMaker(ObservationMaker):
         """
         off = self.get_off_observation(observation)
         load_events_file(off)
+        # what is read of the target is not kept
+        observation = copy.copy(observation)
         if self.scramble is not None:
             off = self.scramble.make_observation(off, self.mimic_set)
         target_header = load_events_file(observation, with_events=False)
@@ -231,27 +284,45 @@ class MimicMaker(ObservationMaker):
         mimic.events.table.meta["HDUVERS"] = "0.3"
         return replace_background(mimic, bkg)
 
-    def make_meta_table(self, observation):
-        """Make the meta table of a dataset, with ``OFF_OBS_ID`` and ``MIMIC_SET``.
+    def make_columns(self, observation):
+        """Make the columns ``OFF_OBS_ID`` and ``MIMIC_SET`` of a meta table.
 
-        ``OFF_OBS_ID`` is -1 for an observation without partner. With ``scramble``, it
-        has the columns of `ScrambleMaker.make_meta_table` as well.
+        ``OFF_OBS_ID`` is -1 for an observation without partner. With ``scramble``, or a
+        selector as ``background``, there are the columns of those makers as well.
 
         Parameters
         ----------
         observation : `~gammapy.data.Observation`
-            Mimic observation.
+            Mimic observation, or a target without partner.
 
         Returns
         -------
-        meta_table : `~astropy.table.Table`
-            Table with one row.
+        columns : dict
+            Values by column.
         """
-        maker = super() if self.scramble is None else self.scramble
-        table = maker.make_meta_table(observation)
-        table["OFF_OBS_ID"] = self._partners.get(observation.obs_id, NO_PARTNER)
-        table["MIMIC_SET"] = self.mimic_set
-        return table
+        off_obs_id = self._partners.get(observation.obs_id, NO_PARTNER)
+        made = None if off_obs_id == NO_PARTNER else observation
+        columns = {}
+        for maker in (self.scramble, self.background):
+            if isinstance(maker, ObservationMaker):
+                columns |= maker.make_columns(made)
+        return columns | {"OFF_OBS_ID": off_obs_id, "MIMIC_SET": self.mimic_set}
+
+    def _compare(self, observation, made):
+        if self._token in _WARNED:
+            return
+        ranges = [get_safe_range(_) for _ in (observation, made)]
+        if np.allclose(*ranges, rtol=RANGE_TOLERANCE):
+            return
+        _WARNED.add(self._token)
+        target, off = ("{:.3g} to {:.3g} TeV".format(*_) for _ in ranges)
+        log.warning(
+            f"The safe energy range of OBS_ID {observation.obs_id} is {target}, that "
+            f"of its OFF observation {self._partners[observation.obs_id]} is {off}. In "
+            'a chain, SafeMaskMaker(["aeff-default"]) takes that of the target. For '
+            "that of the events call MimicMaker.make_observations(observations) first, "
+            "and reduce what it returns. Other observations may differ as well."
+        )
 
     def _get_alignment(self, off):
         if self.alignment != "auto":

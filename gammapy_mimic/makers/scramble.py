@@ -1,15 +1,18 @@
 """Hide known sources of a field of view in its own background."""
 
 import copy
+import functools
 import logging
+from types import MappingProxyType
 from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import Angle
-from gammapy.data import EventList
+from astropy.coordinates import Angle, SkyCoord
+from gammapy.data import EventList, Observation
 from gammapy.stats import WStatCountsStatistic
 from gammapy.utils.fits import HDULocation
+from regions import SkyRegion
 
 from ..binning import ENERGY_AXIS, FoVBinning
 from ..observation import (
@@ -41,7 +44,7 @@ from ..sky_regions import (
     local_axes,
     make_exclusion,
 )
-from .core import ObservationMaker, check_option
+from .core import ObservationMaker, check_dataset_maker, check_option
 
 __all__ = ["ScrambleMaker"]
 
@@ -56,6 +59,8 @@ OUTSIDE_MAX = 1e-3  # part of the regions, beyond rounding
 class _Field(NamedTuple):
     """Field of view of an observation, with regions in it."""
 
+    observation: Observation
+    """Observation, a copy that keeps what was read."""
     events: EventList
     """Events, before the filters of the observation."""
     fov: FoVEvents
@@ -66,6 +71,45 @@ class _Field(NamedTuple):
     """The part of the field of view that these regions cover."""
     is_inside: np.ndarray
     """Whether events are inside any region. Shape (n,)."""
+
+
+def _to_tuple(regions):
+    """List of regions or positions that is not changed in place, or None."""
+    if regions is None or isinstance(regions, SkyRegion | str):
+        return regions
+    return (regions,) if isinstance(regions, SkyCoord) else tuple(regions)
+
+
+def _check_angle(name, value):
+    if value is None:
+        return None
+    try:
+        # Angle would read "3 m" as minutes
+        angle = Angle(u.Quantity(value).to("deg"))
+    except (u.UnitsError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{name} must be an angle such as '0.3 deg', got {value!r}"
+        ) from error
+    if not (angle.isscalar and np.isfinite(angle) and angle > 0 * u.deg):
+        raise ValueError(f"{name} must be a positive angle, got {angle}")
+    return angle
+
+
+def _check_energy_axis(axis):
+    axis = ENERGY_AXIS if axis is None else axis
+    return FoVBinning.create(energy_axis=axis).energy_axis
+
+
+def _check_seed(random_state):
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    is_int = isinstance(random_state, int | np.integer)
+    if isinstance(random_state, bool) or not is_int or random_state < 0:
+        raise ValueError(
+            "random_state must be an integer that is not negative, or None, got "
+            f"{random_state!r}"
+        )
+    return int(random_state)
 
 
 class ScrambleMaker(ObservationMaker):
@@ -93,10 +137,10 @@ class ScrambleMaker(ObservationMaker):
 
     Parameters
     ----------
-    regions : list of `~regions.SkyRegion` or None
-        Regions around known sources, anywhere on the sky. An observation with none of
-        them in its field of view is returned as it was. None is for the method
-        "azimuth", to scramble every observation.
+    regions : list of `~regions.SkyRegion` or `~astropy.coordinates.SkyCoord`, or None
+        Regions around known sources, anywhere on the sky, or their positions, with
+        ``radius``. An observation with none of them in its field of view stays as it
+        was. None is for the method "azimuth", to scramble every observation.
     method : {"annulus", "fill", "azimuth"}, optional
         Method. Default is "annulus".
     width : `~astropy.coordinates.Angle` or str, optional
@@ -106,8 +150,14 @@ class ScrambleMaker(ObservationMaker):
         few events are merged. Default is four bins a decade from 0.5 to 50 TeV.
         Events below and above have bands of their own.
     random_state : int, optional
-        Seed. Default is None, for a seed that is drawn once, here, and written to the
-        header of the observations.
+        Seed, written to the header of the observations. Default is 0. None is for a
+        seed that is drawn here, once.
+    radius : `~astropy.coordinates.Angle` or str, optional
+        Radius of the circles around positions. Default is None, for regions.
+    dataset_maker : `~gammapy.makers.MapDatasetMaker`, optional
+        Maker of the maps in a chain, or a `~gammapy.makers.SpectrumDatasetMaker`: the
+        one that the chain starts with, with all its options. Default is
+        ``MapDatasetMaker()`` with the maps that the dataset has. Not for spectra.
 
     Raises
     ------
@@ -122,8 +172,20 @@ class ScrambleMaker(ObservationMaker):
     """
 
     tag = "ScrambleMaker"
+    trace = "SCR_METH"
     changed_maps = ("counts",)
     available_methods = ("annulus", "fill", "azimuth")
+    checks = MappingProxyType(
+        {
+            "regions": _to_tuple,
+            "method": check_option("method", available_methods),
+            "width": functools.partial(_check_angle, "width"),
+            "energy_axis": _check_energy_axis,
+            "random_state": _check_seed,
+            "radius": functools.partial(_check_angle, "radius"),
+            "dataset_maker": check_dataset_maker,
+        }
+    )
 
     def __init__(
         self,
@@ -131,23 +193,35 @@ class ScrambleMaker(ObservationMaker):
         method="annulus",
         width=None,
         energy_axis=None,
-        random_state=None,
+        random_state=0,
+        radius=None,
+        dataset_maker=None,
     ):
-        check_option("method", method, self.available_methods)
-        if regions is None and method != "azimuth":
-            raise TypeError(
-                f"regions must be a list of SkyRegion for method={method!r}, got None"
-            )
-        self.regions = None if regions is None else check_regions(regions, "regions")
-        self.method = method
-        self.width = _check_width(width)
-        axis = ENERGY_AXIS if energy_axis is None else energy_axis
-        # checks the axis
-        self.energy_axis = FoVBinning.create(energy_axis=axis).energy_axis
-        self.random_state = _check_seed(random_state)
-        self._energy_edges = self.energy_axis.edges.to_value("TeV")
+        self._set(
+            regions=regions,
+            method=method,
+            width=width,
+            energy_axis=energy_axis,
+            random_state=random_state,
+            radius=radius,
+            dataset_maker=dataset_maker,
+        )
 
-        regions = self.regions or []
+    def _update(self, changed):
+        if self.regions is None and self.method != "azimuth":
+            raise TypeError(
+                "regions must be a list of SkyRegion for "
+                f"method={self.method!r}, got None"
+            )
+        if changed & {"regions", "radius"}:
+            self._prepare_regions()
+
+    def _prepare_regions(self):
+        """Draw the regions, here, and not for each observation or in each process."""
+        regions = check_regions(self.regions, "regions", self.radius)
+        if self.regions is not None and self.radius is None:
+            self.__dict__["regions"] = tuple(regions)
+        self._regions = regions
         self._exclusions = [make_exclusion(_) for _ in regions]
         self._centers = np.reshape([_.axes[2] for _ in self._exclusions], (-1, 3))
         self._bounds = np.array([_.radius for _ in self._exclusions])
@@ -167,8 +241,8 @@ class ScrambleMaker(ObservationMaker):
         Returns
         -------
         observation : `~gammapy.data.Observation`
-            Scrambled observation, or the same object if no region is in its field of
-            view. Its event list and its metadata have the keys SCR_METH (method),
+            Scrambled observation, or one with the same parts if no region is in its
+            field of view. Its event list and metadata have the keys SCR_METH (method),
             SCR_NREG (regions in the field of view), SCR_NEVT (events with a new
             position), SCR_NREM (removed events), SCR_SEED, SCR_WID (half width in deg)
             and SCR_R001 and so on (regions).
@@ -182,7 +256,8 @@ class ScrambleMaker(ObservationMaker):
         """
         field = self._find_field(observation)
         if field is None:
-            return observation
+            return copy.copy(observation)
+        observation = field.observation
         obs_id = observation.obs_id
         rng = random_generator(self.random_state, self.tag, obs_id, mimic_set)
         try:
@@ -216,7 +291,7 @@ class ScrambleMaker(ObservationMaker):
             Those of ``regions`` that are at least in part in the field of view.
         """
         field = self._find_field(observation)
-        return [] if field is None else [self.regions[idx] for idx in field.near]
+        return [] if field is None else [self._regions[idx] for idx in field.near]
 
     def find_annuli(self, observation):
         """Find the annuli whose events get new positions.
@@ -239,36 +314,29 @@ class ScrambleMaker(ObservationMaker):
         annuli = self._get_annuli(field)
         return [tuple(Angle(value, "deg") for value in annulus) for annulus in annuli]
 
-    def make_meta_table(self, observation):
-        """Make the meta table of a dataset, with ``SCR_METH`` and so on.
+    def make_columns(self, observation):
+        """Make the columns ``SCR_METH`` and so on of a meta table.
 
         Parameters
         ----------
-        observation : `~gammapy.data.Observation`
-            Observation made by this maker, or mimic observation made with it.
+        observation : `~gammapy.data.Observation` or None
+            Observation made by this maker, or mimic observation made with it. None if
+            there is none.
 
         Returns
         -------
-        meta_table : `~astropy.table.Table`
-            Table with one row. ``SCR_METH`` is "none", and the numbers are 0, for an
+        columns : dict
+            Values by column. ``SCR_METH`` is "none", and the numbers are 0, for an
             observation without region in its field of view.
         """
-        table = super().make_meta_table(observation)
-        header = load_events_file(observation, with_events=False)
+        header = {}
+        if observation is not None:
+            header = load_events_file(copy.copy(observation), with_events=False)
         defaults = "none", 0, 0, 0, self.random_state
-        for key, default in zip(HEADER_KEYS, defaults, strict=True):
-            table[key] = [header.get(key, default)]
-        return table
-
-    def _check_dataset(self, dataset):
-        super()._check_dataset(dataset)
-        table = dataset.meta_table
-        if table is not None and "OFF_OBS_ID" in table.colnames:
-            raise ValueError(
-                f"The dataset {dataset.name!r} has the events of a mimic observation, "
-                "which ScrambleMaker would replace by those of the target. Pass it as "
-                "MimicMaker(scramble=...)."
-            )
+        return {
+            key: header.get(key, default)
+            for key, default in zip(HEADER_KEYS, defaults, strict=True)
+        }
 
     def _find_field(self, observation):
         """Look for regions in a field of view. None if there is nothing to scramble."""
@@ -276,6 +344,8 @@ class ScrambleMaker(ObservationMaker):
         frame = local_axes(pointing.ra.deg, pointing.dec.deg)
         if not self._has_work(self._find_near(frame, FOV_RADIUS_MAX)):
             return None
+        # what is read is not kept by the one that was given
+        observation = copy.copy(observation)
         load_events_file(observation)
         events = _get_events(observation)
         if not len(events.table):
@@ -287,7 +357,7 @@ class ScrambleMaker(ObservationMaker):
         if not self._has_work(near):
             return None
         is_inside = find_excluded(fov.vectors, coverage.exclusions)
-        return _Field(events, fov, near, coverage, is_inside)
+        return _Field(observation, events, fov, near, coverage, is_inside)
 
     def _has_work(self, near):
         return len(near) > 0 or self.regions is None
@@ -315,7 +385,7 @@ class ScrambleMaker(ObservationMaker):
         if self.method == "azimuth":
             return np.arange(len(offset)), offset, draw_azimuth(len(offset), rng)
         args = offset, field.fov.energy, field.is_inside
-        parts = field.coverage, self._energy_edges, rng
+        parts = field.coverage, self.energy_axis.edges.value, rng
         if self.method == "fill":
             return draw_fill(*args, *parts)
         return draw_annulus(*args, self._get_annuli(field), *parts)
@@ -345,7 +415,7 @@ class ScrambleMaker(ObservationMaker):
             field.fov.energy,
             field.is_inside,
             field.coverage,
-            self._energy_edges,
+            self.energy_axis.edges.value,
         )
         vectors = field.fov.vectors[:, field.is_inside]
         parts = field.near, field.coverage.exclusions, background, error
@@ -356,7 +426,7 @@ class ScrambleMaker(ObservationMaker):
             stat = WStatCountsStatistic(counts, (mu / sigma) ** 2, sigma**2 / mu)
             if stat.sqrt_ts > SIGNIFICANCE_MAX:
                 log.warning(
-                    f"OBS_ID {obs_id}: the region {_to_str(self.regions[idx])} has "
+                    f"OBS_ID {obs_id}: the region {_to_str(self._regions[idx])} has "
                     f"{counts} events, {stat.sqrt_ts:.1f} sigma above a background of "
                     f"{mu:.1f}. method='annulus' spreads the excess over the annulus, "
                     "use method='fill'."
@@ -369,35 +439,8 @@ class ScrambleMaker(ObservationMaker):
         if self.width is not None and self.method == "annulus":
             keys["SCR_WID"] = float(self.width.to_value("deg"))
         for number, idx in enumerate(field.near[:999], start=1):
-            keys[f"SCR_R{number:03d}"] = _to_str(self.regions[idx])
+            keys[f"SCR_R{number:03d}"] = _to_str(self._regions[idx])
         return keys
-
-
-def _check_width(width):
-    if width is None:
-        return None
-    try:
-        # Angle would read "3 m" as minutes
-        width = Angle(u.Quantity(width).to("deg"))
-    except (u.UnitsError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"width must be an angle such as '0.3 deg', got {width!r}"
-        ) from error
-    if not (width.isscalar and np.isfinite(width) and width > 0 * u.deg):
-        raise ValueError(f"width must be a positive angle, got {width}")
-    return width
-
-
-def _check_seed(random_state):
-    if random_state is None:
-        return int(np.random.SeedSequence().generate_state(1)[0])
-    is_int = isinstance(random_state, int | np.integer)
-    if isinstance(random_state, bool) or not is_int or random_state < 0:
-        raise ValueError(
-            "random_state must be an integer that is not negative, or None, got "
-            f"{random_state!r}"
-        )
-    return int(random_state)
 
 
 def _to_str(region):

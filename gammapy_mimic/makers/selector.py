@@ -1,14 +1,18 @@
 """Select OFF observations by their background, and make templates from them."""
 
+import copy
+import functools
 import logging
 from collections import Counter
+from types import MappingProxyType
 
+import astropy.units as u
 import numpy as np
 from astropy.table import Table
 from gammapy.data import Observations
-from gammapy.datasets import MapDatasetOnOff
 from gammapy.utils.scripts import make_path
 
+from ..binning import FoVBinning
 from ..criteria import MatchCriteria, describe_rejections
 from ..files import replace_file
 from ..index import OffIndex
@@ -17,6 +21,7 @@ from ..observation import (
     get_livetime_fraction,
     load_events_file,
     replace_parts,
+    to_pool,
 )
 from ..plan import NO_PARTNER, MimicPlan
 from ..ranking import (
@@ -31,14 +36,63 @@ from ..template import make_template, select_livetime
 from ..version import __version__
 from .core import (
     ObservationMaker,
+    check_dataset_maker,
     check_option,
-    check_pool,
     get_off_observation,
 )
 
 __all__ = ["KLBackgroundSelector"]
 
 log = logging.getLogger(__name__)
+
+INDEX_PARAMETERS = {
+    "off_observations",
+    "energy_axis",
+    "offset_axis",
+    "exclusion_regions",
+    "index",
+}
+"""Parameters that the index depends on."""
+
+
+def _check_axis(name, axis):
+    if axis is not None:
+        FoVBinning.create(**{name: axis})
+    return axis
+
+
+def _check_exclusion_regions(regions):
+    """Check a list of regions, and make it one that is not changed in place."""
+    if regions is None:
+        return None
+    check_regions(regions)
+    return tuple(regions)
+
+
+def _check_kl_max(value):
+    if not value > 0:
+        raise ValueError(f"kl_max must be positive, got {value}")
+    return value
+
+
+def _check_time_request(value):
+    if value is None:
+        return None
+    try:
+        time = u.Quantity(value).to("h")
+    except (u.UnitsError, ValueError, TypeError):
+        time = None
+    if time is None or not (time.isscalar and time > 0):
+        raise ValueError(
+            f"time_request must be a positive time such as '10 h', got {value!r}"
+        )
+    return time
+
+
+def _check_type_of_index(index):
+    if not isinstance(index, OffIndex | None):
+        raise TypeError(f"index must be an OffIndex, got {type(index).__name__}")
+    return index
 
 
 class KLBackgroundSelector(ObservationMaker):
@@ -53,7 +107,7 @@ class KLBackgroundSelector(ObservationMaker):
 
     Parameters
     ----------
-    off_observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+    off_observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
         OFF observations.
     criteria : `~gammapy_mimic.criteria.MatchCriteria` or dict, optional
         What an OFF observation must have in common with the target.
@@ -76,21 +130,43 @@ class KLBackgroundSelector(ObservationMaker):
         Smoothing of the template. Default is None.
     index : `~gammapy_mimic.index.OffIndex`, optional
         Index of the OFF observations, if there is one. Default is to make it when it
-        is needed, which reads all of them.
+        is needed, which reads all of them, and again when ``off_observations``, an axis
+        or ``exclusion_regions`` is set.
+    dataset_maker : `~gammapy.makers.MapDatasetMaker`, optional
+        Maker of the maps in a chain, or a `~gammapy.makers.SpectrumDatasetMaker`: the
+        one that the chain starts with, with all its options. Default is
+        ``MapDatasetMaker()``, or ``SpectrumDatasetMaker()``, with the maps that the
+        dataset has.
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If an option is not valid, or does not agree with the index.
     """
 
     tag = "KLBackgroundSelector"
+    trace = "BKG_OBS_IDS"
     changed_maps = ("background",)
     added_maps = ("background",)
-    invalid_datasets = (MapDatasetOnOff,)
     available_distributions = ("counts", "irf")
     available_backgrounds = ("2d", "3d")
     available_smooth = (None, "gauss", "poly", "spline")
+    checks = MappingProxyType(
+        {
+            "off_observations": to_pool,
+            "criteria": MatchCriteria.create,
+            "energy_axis": functools.partial(_check_axis, "energy_axis"),
+            "offset_axis": functools.partial(_check_axis, "offset_axis"),
+            "distribution": check_option("distribution", available_distributions),
+            "exclusion_regions": _check_exclusion_regions,
+            "kl_max": _check_kl_max,
+            "time_request": _check_time_request,
+            "background": check_option("background", available_backgrounds),
+            "smooth": check_option("smooth", available_smooth),
+            "index": _check_type_of_index,
+            "dataset_maker": check_dataset_maker,
+        }
+    )
 
     def __init__(
         self,
@@ -105,33 +181,44 @@ class KLBackgroundSelector(ObservationMaker):
         background="2d",
         smooth=None,
         index=None,
+        dataset_maker=None,
     ):
-        check_pool(off_observations)
-        check_option("distribution", distribution, self.available_distributions)
-        check_option("background", background, self.available_backgrounds)
-        check_option("smooth", smooth, self.available_smooth)
-        if not kl_max > 0:
-            raise ValueError(f"kl_max must be positive, got {kl_max}")
-        self.off_observations = off_observations
-        self.criteria = MatchCriteria.create(criteria)
-        self.energy_axis = energy_axis
-        self.offset_axis = offset_axis
-        self.distribution = distribution
-        self.exclusion_regions = exclusion_regions
-        self.kl_max = kl_max
-        self.time_request = time_request
-        self.background = background
-        self.smooth = smooth
+        self._set(
+            off_observations=off_observations,
+            criteria=criteria,
+            energy_axis=energy_axis,
+            offset_axis=offset_axis,
+            distribution=distribution,
+            exclusion_regions=exclusion_regions,
+            kl_max=kl_max,
+            time_request=time_request,
+            background=background,
+            smooth=smooth,
+            index=index,
+            dataset_maker=dataset_maker,
+        )
+
+    def _update(self, changed):
+        if changed & INDEX_PARAMETERS:
+            given = self.__dict__["index"]
+            if given is not None:
+                self._check_index(given)
+            self._keep_index(given)
+
+    def _keep_index(self, index):
         self._index = index
         self._predicted = {}
-        if index is not None:
-            self._check_index(index)
+
+    def __getstate__(self):
+        """Make the index before anything is pickled, not in each process."""
+        _ = self.index
+        return self.__dict__
 
     @property
     def index(self):
         """Index of the OFF observations (`~gammapy_mimic.index.OffIndex`)."""
         if self._index is None:
-            self._index = self._make_index(self.off_observations)
+            self._keep_index(self._make_index(self.off_observations))
         return self._index
 
     def make_index(self, path=None, n_jobs=None, parallel_backend=None):
@@ -152,10 +239,12 @@ class KLBackgroundSelector(ObservationMaker):
         index : `~gammapy_mimic.index.OffIndex`
             Index of the OFF observations.
         """
-        known = self._read_index(path)
+        known = self._read_index(path) or self.__dict__["index"]
         make = self._make_index if known is None else known.update
-        self._index = make(
-            self.off_observations, n_jobs=n_jobs, parallel_backend=parallel_backend
+        self._keep_index(
+            make(
+                self.off_observations, n_jobs=n_jobs, parallel_backend=parallel_backend
+            )
         )
         if path is not None:
             self._index.write(path, overwrite=True)
@@ -330,12 +419,12 @@ class KLBackgroundSelector(ObservationMaker):
         """
         if obs_ids is None:
             obs_ids = self.select(observation, exclude)["OFF_OBS_ID"].tolist()
-        header = load_events_file(observation, with_events=False)
+        header = load_events_file(copy.copy(observation), with_events=False)
         _check_overlap(observation.obs_id, obs_ids, [header.get("MIM_OBS", NO_PARTNER)])
         return make_template(
             [get_off_observation(self.off_observations, _) for _ in obs_ids],
             dimension=self.background,
-            exclusion_regions=self.exclusion_regions or (),
+            exclusion_regions=self._get_exclusion_regions(),
             smooth=self.smooth,
             livetime_fraction=get_livetime_fraction(observation),
         )
@@ -358,33 +447,25 @@ class KLBackgroundSelector(ObservationMaker):
         ValueError
             As `make_background`.
         """
+        # what is read is not kept by the one that was given
+        observation = copy.copy(observation)
         return replace_background(observation, self.make_background(observation))
 
-    def run(self, dataset, observation):
-        """Make the background map of the dataset from the template.
+    def make_columns(self, observation):
+        """Make the column ``BKG_OBS_IDS`` of a meta table.
 
         Parameters
         ----------
-        dataset : `~gammapy.datasets.MapDataset`
-            Dataset of the observation.
-        observation : `~gammapy.data.Observation`
-            Observation, as it was before any maker.
+        observation : `~gammapy.data.Observation` or None
+            Observation with a template. None if there is none.
 
         Returns
         -------
-        dataset : `~gammapy.datasets.MapDataset`
-            Dataset with the new background.
-
-        Raises
-        ------
-        ValueError
-            If the counts are those of a mimic that the template would be made of.
+        columns : dict
+            OFF observations that the template is made of, such as "101,105".
         """
-        table = dataset.meta_table
-        if table is not None and "OFF_OBS_ID" in table.colnames:
-            selected = self.select(observation)["OFF_OBS_ID"].tolist()
-            _check_overlap(observation.obs_id, selected, np.ravel(table["OFF_OBS_ID"]))
-        return super().run(dataset, observation)
+        meta = None if observation is None else observation.bkg.meta
+        return {"BKG_OBS_IDS": (meta or {}).get("OBS_IDS", "")}
 
     def _rank(self, target, observation, path=None, skip=None):
         if skip is None:
@@ -448,9 +529,15 @@ class KLBackgroundSelector(ObservationMaker):
             observations,
             energy_axis=self.energy_axis,
             offset_axis=self.offset_axis,
-            exclusion_regions=self.exclusion_regions or (),
+            exclusion_regions=self._get_exclusion_regions(),
             **kwargs,
         )
+
+    def _get_exclusion_regions(self):
+        """Exclusion regions, those of the index if there are no others."""
+        if self.exclusion_regions is not None:
+            return self.exclusion_regions
+        return () if self._index is None else self._index.exclusion_regions
 
     def _make_target_index(self, observations, **kwargs):
         """Index of targets, in the bins of the OFF observations."""
@@ -466,7 +553,7 @@ class KLBackgroundSelector(ObservationMaker):
                     "the index with it."
                 )
         if self.exclusion_regions is None:
-            self.exclusion_regions = index.exclusion_regions
+            return
         own = regions_to_text(check_regions(self.exclusion_regions))
         if own != regions_to_text(index.exclusion_regions):
             raise ValueError(

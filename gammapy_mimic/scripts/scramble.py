@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 
 from ..files import replace_file
 from ..io import write_observation
+from ..observation import get_hdu
 from ..scramble_check import ScrambleCheck
 from ..visualization import plot_scramble
 from .convert import check_field, read_observation
@@ -37,7 +38,7 @@ def scramble(path, out, scrambler, overwrite, plot):
     observation = read_observation(path)
     check_field(scrambler, observation)
     scrambled = scrambler.make_observation(observation)
-    if scrambled is observation:
+    if get_hdu(scrambled, "events") is get_hdu(observation, "events"):
         raise ValueError(f"{path} has no events, nothing was scrambled.")
     # both files or none
     with contextlib.ExitStack() as stack:

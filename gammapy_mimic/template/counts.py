@@ -6,14 +6,12 @@ import logging
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import AltAz
-from astropy.io import fits
 from gammapy.irf import Background2D, Background3D
-from gammapy.utils.fits import HDULocation
 
 from ..fov import altaz_to_radec
 from ..observation import (
     get_fixed_pointing,
-    get_hdu,
+    get_safe_range,
     load_events_file,
 )
 from ..sky_regions import (
@@ -107,7 +105,7 @@ class TemplateCounts:
             to_vectors(pointing.ra.deg, pointing.dec.deg)
         )
         frames = _Frames(observation, pointing, fov_alignment)
-        covered = bins.find_covered(*_get_safe_range(observation))
+        covered = bins.find_covered(*get_safe_range(observation))
         counts = _count_events(observation, bins, exclusions, frames)
         counts *= covered[:, np.newaxis]
         if not counts.any():
@@ -392,17 +390,6 @@ def _rotate(frames, vectors):
     if len(frames) == 1:
         return frames[0] @ vectors
     return np.einsum("nij,jn->in", frames, vectors)
-
-
-def _get_safe_range(observation):
-    """Safe energy range of an observation in TeV, reading no more than a header."""
-    aeff = get_hdu(observation, "aeff")
-    if isinstance(aeff, HDULocation):
-        header = fits.getheader(aeff.path(), aeff.hdu_name)
-    else:
-        header = {} if aeff is None else aeff.meta
-    # 0 is none, as in Gammapy
-    return header.get("LO_THRES") or 0, header.get("HI_THRES") or np.inf
 
 
 def _describe_ranges(mask, axes):

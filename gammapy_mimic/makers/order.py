@@ -1,0 +1,120 @@
+"""The order of makers in a chain: what would be silently wrong is an error."""
+
+import numpy as np
+
+__all__ = ["check_order", "is_made_of"]
+
+
+def is_made_of(dataset, observation):
+    """Whether a dataset was made from just this observation.
+
+    Otherwise it is a reference dataset: empty, or with others stacked into it. (One
+    into which just this observation was stacked looks the same, and would have it
+    twice.)
+
+    Parameters
+    ----------
+    dataset : `~gammapy.datasets.MapDataset`
+        Dataset.
+    observation : `~gammapy.data.Observation`
+        Observation.
+
+    Returns
+    -------
+    is_made : bool
+        Whether the meta table names this observation alone.
+    """
+    table = dataset.meta_table
+    if table is None or "OBS_ID" not in table.colnames:
+        return False
+    return np.array_equal(np.ravel(table["OBS_ID"]), [observation.obs_id])
+
+
+def check_order(maker, dataset, observation, makers):
+    """Raise an error if a maker of this package is not where it belongs in a chain.
+
+    Parameters
+    ----------
+    maker : `~gammapy_mimic.makers.ObservationMaker`
+        Maker.
+    dataset : `~gammapy.datasets.MapDataset`
+        Dataset that it is given.
+    observation : `~gammapy.data.Observation`
+        Observation that it is given.
+    makers : list of type
+        Classes of all makers of this package.
+
+    Raises
+    ------
+    ValueError
+        If there are no maps yet, the background was fitted already, or maps of another
+        maker of this package would be replaced.
+    """
+    chain = (
+        f"DatasetsMaker([MapDatasetMaker(), {maker.tag}(...), SafeMaskMaker(...), "
+        "FoVBackgroundMaker(...)])"
+    )
+    is_made = is_made_of(dataset, observation)
+    if not is_made and maker.dataset_maker is None:
+        raise ValueError(
+            f"The dataset {dataset.name!r} is not made of OBS_ID "
+            f"{observation.obs_id}. A MapDatasetMaker goes first, as after {maker.tag} "
+            f"it would bring the original maps back: {chain}. To make the maps of a "
+            "reference dataset here, and no MapDatasetMaker after it, use "
+            f"{maker.tag}(..., dataset_maker=MapDatasetMaker())."
+        )
+    fitted = _find_fitted(dataset)
+    if fitted is not None:
+        raise ValueError(
+            f"The background of {dataset.name!r} ({fitted.name} = {fitted.value:.3g} "
+            f"+- {fitted.error:.2g}) was fitted already, to maps that {maker.tag} "
+            f"replaces. FoVBackgroundMaker goes after it: {chain}."
+        )
+    if is_made:
+        _check_replaced(maker, dataset, makers)
+
+
+def _check_replaced(maker, dataset, makers):
+    """Raise an error if maps that another of the makers made would be replaced."""
+    for other in makers:
+        replaced = [_ for _ in maker.changed_maps if _ in other.changed_maps]
+        if other.trace not in dataset.meta_table.colnames or not replaced:
+            continue
+        hint = "Put each maker into a chain once, which begins with an empty dataset."
+        if other.tag != maker.tag:
+            hint = (
+                "Use MimicMaker(scramble=...) or MimicMaker(background=selector), or "
+                "both, in place of several makers."
+            )
+        raise ValueError(
+            f"{', '.join(replaced)} of the dataset {dataset.name!r} were made by "
+            f"{other.tag}, and {maker.tag} would replace them. {hint}"
+        )
+
+
+def _find_fitted(dataset):
+    """Find a parameter of the background model that tells of a fit, None if none.
+
+    That is one with an error, or a free one off its default. Where a spatial model is
+    and how large, and what is frozen, are chosen by the user.
+    """
+    model = dataset.background_model
+    if model is None:
+        return None
+    for part in (model.spectral_model, model.spatial_model):
+        for parameter in [] if part is None else part.parameters:
+            default = _get_default(part, parameter)
+            is_off = not parameter.frozen and parameter.value != default
+            if parameter.error > 0 or is_off:
+                return parameter
+    return None
+
+
+def _get_default(model, parameter):
+    """Value of a parameter before any fit: that which it has if nothing tells."""
+    if parameter.name.startswith("norm"):
+        return 1
+    defaults = type(model).default_parameters
+    if model.type == "spectral" and parameter.name in defaults.names:
+        return defaults[parameter.name].value
+    return parameter.value
