@@ -540,6 +540,18 @@ class TestParameters:
             maker.time = "off"
         assert maker.time == "target"
 
+    def test_list_that_is_changed_in_place(self, stores, target):
+        maker = ScrambleMaker([FAR])
+        assert maker.find_regions(target) == []
+        maker.regions.append(REGION)
+        assert len(maker.find_regions(target)) == 1
+        maker.regions[1] = FAR
+        assert maker.find_regions(target) == []
+        with pytest.raises(AttributeError):
+            KLBackgroundSelector(
+                stores["off"], exclusion_regions=[FAR]
+            ).exclusion_regions.append(REGION)
+
     def test_exclusion_regions_are_not_overwritten(self, stores, target):
         regions = [REGION]
         index = OffIndex.create(stores["off"], exclusion_regions=regions)

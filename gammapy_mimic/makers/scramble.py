@@ -3,6 +3,7 @@
 import copy
 import functools
 import logging
+from operator import is_not
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -73,11 +74,11 @@ class _Field(NamedTuple):
     """Whether events are inside any region. Shape (n,)."""
 
 
-def _to_tuple(regions):
-    """List of regions or positions that is not changed in place, or None."""
+def _to_list(regions):
+    """List of regions or positions, or what is to be refused."""
     if regions is None or isinstance(regions, SkyRegion | str):
         return regions
-    return (regions,) if isinstance(regions, SkyCoord) else tuple(regions)
+    return [regions] if isinstance(regions, SkyCoord) else list(regions)
 
 
 def _check_angle(name, value):
@@ -177,7 +178,7 @@ class ScrambleMaker(ObservationMaker):
     available_methods = ("annulus", "fill", "azimuth")
     checks = MappingProxyType(
         {
-            "regions": _to_tuple,
+            "regions": _to_list,
             "method": check_option("method", available_methods),
             "width": functools.partial(_check_angle, "width"),
             "energy_axis": _check_energy_axis,
@@ -220,8 +221,9 @@ class ScrambleMaker(ObservationMaker):
         """Draw the regions, here, and not for each observation or in each process."""
         regions = check_regions(self.regions, "regions", self.radius)
         if self.regions is not None and self.radius is None:
-            self.__dict__["regions"] = tuple(regions)
-        self._regions = regions
+            self.__dict__["regions"] = regions
+        self._given = list(self.regions or [])
+        self._regions = list(regions)
         self._exclusions = [make_exclusion(_) for _ in regions]
         self._centers = np.reshape([_.axes[2] for _ in self._exclusions], (-1, 3))
         self._bounds = np.array([_.radius for _ in self._exclusions])
@@ -340,6 +342,10 @@ class ScrambleMaker(ObservationMaker):
 
     def _find_field(self, observation):
         """Look for regions in a field of view. None if there is nothing to scramble."""
+        regions = self.regions or []
+        if len(regions) != len(self._given) or any(map(is_not, regions, self._given)):
+            # the list was changed in place
+            self.regions = regions
         pointing = get_fixed_pointing(observation).icrs
         frame = local_axes(pointing.ra.deg, pointing.dec.deg)
         if not self._has_work(self._find_near(frame, FOV_RADIUS_MAX)):
