@@ -123,9 +123,8 @@ def compare_chains(store, plan, targets):
         reference = MapDataset.create(geom, energy_axis_true=true_axis)
         return DatasetsMaker(makers).run(reference, observations)
 
-    mimic, plain = measure(
-        lambda: reduce(MimicMaker(store, plan)), lambda: reduce(MapDatasetMaker())
-    )
+    maker = MimicMaker(store, plan, dataset_maker=MapDatasetMaker())
+    mimic, plain = measure(lambda: reduce(maker), lambda: reduce(MapDatasetMaker()))
     return [(f"chain of {len(observations)} observations [s]", mimic, plain)]
 
 
