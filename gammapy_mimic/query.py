@@ -1,21 +1,90 @@
-"""Select observations by an expression in the columns of the observation index."""
+"""Select observations by an expression in the columns of the observation index.
 
+The expression is parsed by `ast`, and what is in a white list of nodes is computed here
+on arrays. Nothing in it is ever called or looked up outside of the table.
+"""
+
+import ast
+import difflib
+import operator
+import re
+import warnings
+from typing import NamedTuple
+
+import astropy.units as u
 import numpy as np
+from astropy.table import Column
 
 __all__ = ["query_obs_table"]
+
+LENGTH_MAX = 100_000
+DEPTH_MAX = 60
+INT_MAX = 2**63
+
+COMPARISONS = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+NEGATIVE = (ast.NotEq, ast.NotIn, ast.IsNot)
+ARITHMETIC = {
+    ast.Add: np.add,
+    ast.Sub: np.subtract,
+    ast.Mult: np.multiply,
+    ast.Div: np.divide,
+    ast.FloorDiv: np.floor_divide,
+    ast.Mod: np.mod,
+    ast.Pow: np.power,
+}
+BITS = {ast.BitAnd: np.logical_and, ast.BitOr: np.logical_or}
+WORDS = {ast.And: np.logical_and, ast.Or: np.logical_or}
+CONSTRUCTS = {
+    ast.Call: "a function call",
+    ast.Attribute: "an attribute",
+    ast.Subscript: "an index",
+    ast.Lambda: "a function",
+    ast.IfExp: "a condition with if",
+    ast.List: "a list that is not on the right of in",
+    ast.Tuple: "a list that is not on the right of in",
+}
+KINDS = {"b": "truth", "i": "number", "u": "number", "f": "number", "U": "text"}
+# text, a quoted name, or a character that would need a closer look
+TOKEN = re.compile(
+    r"'(?:[^'\\]|\\.)*'" r'|"(?:[^"\\]|\\.)*"' r"|`[^`]*`|[@#{}()\[\]]", re.ASCII
+)
 
 
 def query_obs_table(table, query):
     """Select the rows of an observation table for which an expression is true.
+
+    The expression has the look of one for `pandas.DataFrame.query`:
+
+    - names of columns, in backticks if they are no identifiers (```DATE-OBS```);
+      numbers; text in single or double quotes; ``True`` and ``False``
+    - ``== != < <= > >=``, also chained (``10 < ZEN_PNT <= 40``)
+    - ``in`` and ``not in`` with a list (``OBS_ID in [20136, 20137]``); ``==`` and
+      ``!=`` with a list mean the same
+    - ``and``, ``or``, ``not`` and parentheses, or ``&``, ``|``, ``~`` with each
+      comparison in parentheses
+    - ``+ - * / // % **``, computed in double precision
+    - a column of truth values on its own
+
+    A masked value, a NaN and an empty text are missing. A comparison with one is false,
+    but ``!=`` and ``not in`` are true. ``NSBLEVEL == None`` finds the missing values,
+    ``NSBLEVEL != None`` the others; for text, ``== ''`` does it as well. Texts are
+    compared without the blanks around them, character by character, so that dates as
+    ``"2004-01-31"`` are in order.
 
     Parameters
     ----------
     table : `~gammapy.data.ObservationTable`
         Observation table.
     query : str
-        Expression in the syntax of `pandas.DataFrame.query`, such as
-        ``"TARGET_NAME == 'Off data' and ZEN_PNT < 40"``. Angles and times are in the
-        units of their columns.
+        Expression, such as ``"TARGET_NAME == 'Off data' and ZEN_PNT < 40"``. Angles and
+        times are in the units of their columns.
 
     Returns
     -------
@@ -27,17 +96,294 @@ def query_obs_table(table, query):
     ValueError
         If the expression is not valid, or no row is selected.
     """
-    names = [name for name in table.colnames if table[name].ndim == 1]
-    frame = table[names].to_pandas(index=False)
-    for name in names:
-        if table[name].dtype.kind == "S":
-            frame[name] = np.char.strip(np.char.decode(np.asarray(table[name])))
+    # one line, so that a place in it is one number
+    text = re.sub(r"\s", " ", query).strip()
     try:
-        rows = frame.query(query).index.to_numpy()
-    except Exception as error:
+        rows = _Evaluator(table, text).evaluate()
+    except _QueryError as error:
         raise ValueError(
-            f"Cannot evaluate {query!r}: {error}. Columns are {names}."
+            f"Cannot evaluate {_shorten(text)!r}: {error}. Columns are "
+            f"{', '.join(table.colnames)}."
         ) from error
-    if len(rows) == 0:
-        raise ValueError(f"No observation of {len(table)} satisfies {query!r}.")
+    if not rows.any():
+        raise ValueError(f"No observation of {len(table)} satisfies {_shorten(text)!r}")
     return table[rows]
+
+
+class _QueryError(ValueError):
+    """What is wrong with an expression, and where."""
+
+
+class _Operand(NamedTuple):
+    """Values of a part of the expression: one a row, or a single one."""
+
+    values: object
+    """Array, or a bool, int, float or str. None for the constant None."""
+    is_missing: object
+    """Where they are missing: array of bool, or False."""
+    kind: str
+    """What they are: "number", "text", "truth" or "None"."""
+
+
+class _Evaluator(ast.NodeVisitor):
+    """Evaluate an expression on a table."""
+
+    def __init__(self, table, text):
+        self.table = table
+        self.text = text
+        self.depth = 0
+
+    def evaluate(self):
+        """Boolean array, True for the selected rows."""
+        if len(self.text) > LENGTH_MAX:
+            raise _QueryError(f"it has more than {LENGTH_MAX} characters")
+        self.code = self._replace_names()
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                node = ast.parse(self.code, mode="eval").body
+        except SyntaxError as error:
+            place = min(error.offset or 1, len(self.text) + 1)
+            hint = " (write == to compare)" if self.text[place - 1 :][:1] == "=" else ""
+            raise _QueryError(f"{error.msg}{hint}, at character {place}") from error
+        except (MemoryError, RecursionError) as error:
+            raise _QueryError("it is nested too deeply") from error
+        except ValueError as error:
+            raise _QueryError(str(error)) from error
+        with np.errstate(all="ignore"):
+            values = self._get_truth(node)
+        return np.broadcast_to(values, len(self.table))
+
+    def _replace_names(self):
+        """Make names in backticks identifiers of the same length, for the parser."""
+        depth = 0
+
+        def replace(match):
+            nonlocal depth
+            token = match.group()
+            depth += (token in "([") - (token in ")]")
+            if token in "@#{}":
+                self._fail_at(match.start(), f"{token!r} is not part of a query")
+            if depth > DEPTH_MAX:
+                self._fail_at(match.start(), "it is nested too deeply")
+            return "_" * len(token) if token[0] == "`" else token
+
+        return TOKEN.sub(replace, self.text)
+
+    def _fail_at(self, start, message, stop=None):
+        part = "" if stop is None else f" ({_shorten(self.text[start:stop])})"
+        raise _QueryError(f"{message}, at character {start + 1}{part}")
+
+    def _fail(self, node, message):
+        start, stop = self._get_span(node)
+        self._fail_at(start, message, stop)
+
+    def _get_span(self, node):
+        """First and last character of a node; `ast` counts bytes."""
+        code = self.code.encode()
+        return tuple(
+            len(code[:_].decode()) for _ in (node.col_offset, node.end_col_offset)
+        )
+
+    def _get_text(self, node):
+        return self.text[slice(*self._get_span(node))]
+
+    def visit(self, node):
+        """Evaluate a node, `_Operand`."""
+        if self.depth == DEPTH_MAX:
+            self._fail(node, "it is nested too deeply; for many values, use in [...]")
+        self.depth += 1
+        try:
+            return super().visit(node)
+        finally:
+            self.depth -= 1
+
+    def generic_visit(self, node):
+        """Refuse what is not in the white list."""
+        what = CONSTRUCTS.get(type(node), type(node).__name__)
+        self._fail(node, f"{what} is not part of a query")
+
+    def visit_Name(self, node):
+        """Values of a column."""
+        name = self._get_text(node).strip("`")
+        if name not in self.table.colnames:
+            close = difflib.get_close_matches(name, self.table.colnames, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            self._fail(node, f"there is no column {name!r}{hint}")
+        try:
+            return _read_column(self.table[name])
+        except TypeError as error:
+            self._fail(node, f"the column {name!r} cannot be used, it {error}")
+
+    def visit_Constant(self, node):
+        """Take a number, text, truth value or None."""
+        value = node.value
+        kinds = {bool: "truth", int: "number", float: "number", str: "text"}
+        if value is None:
+            return _Operand(None, False, "None")
+        if type(value) not in kinds:
+            self._fail(node, f"{type(value).__name__} is not part of a query")
+        if isinstance(value, int) and abs(value) >= INT_MAX:
+            self._fail(node, "the number is too large")
+        return _Operand(value, False, kinds[type(value)])
+
+    def visit_UnaryOp(self, node):
+        """Signs, not and ~."""
+        if isinstance(node.op, ast.Not | ast.Invert):
+            self._check_bits(node.operand)
+            values = self._get_truth(node.operand)
+            return _Operand(np.logical_not(values), False, "truth")
+        operand = self._get_number(node.operand)
+        values = operand.values
+        if isinstance(values, np.ndarray):
+            values = _to_float(operand)
+        return _to_number(-values if isinstance(node.op, ast.USub) else values)
+
+    def visit_BinOp(self, node):
+        """Arithmetic, & and |."""
+        if type(node.op) in BITS:
+            values = [self._get_truth(_) for _ in (node.left, node.right)]
+            return _Operand(BITS[type(node.op)](*values), False, "truth")
+        if type(node.op) not in ARITHMETIC:
+            self._fail(node, f"{type(node.op).__name__} is not part of a query")
+        operands = [self._get_number(_) for _ in (node.left, node.right)]
+        values = ARITHMETIC[type(node.op)](*(_to_float(_) for _ in operands))
+        return _to_number(values if np.ndim(values) else float(values))
+
+    def visit_BoolOp(self, node):
+        """Join by and, or by or."""
+        for value in node.values:
+            self._check_bits(value)
+        values = self._get_truth(node.values[0])
+        for value in node.values[1:]:
+            values = WORDS[type(node.op)](values, self._get_truth(value))
+        return _Operand(values, False, "truth")
+
+    def visit_Compare(self, node):
+        """Compare, also in a chain."""
+        values, left = True, node.left
+        self._check_bits(left)
+        for op, right in zip(node.ops, node.comparators, strict=True):
+            self._check_bits(right)
+            values = np.logical_and(values, self._compare(left, op, right))
+            left = right
+        return _Operand(values, False, "truth")
+
+    def _check_bits(self, node):
+        """Refuse & and | where pandas and Python take the parts differently."""
+        if not (isinstance(node, ast.BinOp) and type(node.op) in BITS):
+            return
+        start, stop = self._get_span(node)
+        before, after = self.text[:start].rstrip(), self.text[stop:].lstrip()
+        if not (before.endswith("(") and after.startswith(")")):
+            self._fail(
+                node, "put the parts of & and | in parentheses, or write and, or"
+            )
+
+    def _compare(self, left, op, right):
+        """Compare two nodes, array of bool or bool."""
+        is_list = isinstance(right, ast.List | ast.Tuple)
+        if isinstance(op, ast.In | ast.NotIn) and not is_list:
+            self._fail(right, "in needs a list such as OBS_ID in [1, 2]")
+        first = self.visit(left)
+        if is_list and isinstance(op, ast.In | ast.NotIn | ast.Eq | ast.NotEq):
+            values = self._find_in(left, first, right)
+            return ~values if isinstance(op, NEGATIVE) else values
+        second = self.visit(right)
+        for one, other in ((first, second), (second, first)):
+            if _is_blank(other, one) and isinstance(op, ast.Eq | ast.Is):
+                return one.is_missing
+            if _is_blank(other, one) and isinstance(op, ast.NotEq | ast.IsNot):
+                return np.logical_not(one.is_missing)
+        if type(op) not in COMPARISONS:
+            self._fail(right, "is and is not are for None, write == or !=")
+        self._check_kinds(left, first, right, second)
+        values = COMPARISONS[type(op)](first.values, second.values)
+        is_missing = np.logical_or(first.is_missing, second.is_missing)
+        return np.where(is_missing, isinstance(op, NEGATIVE), values)
+
+    def _find_in(self, left, operand, node):
+        """Find the values that are in a list."""
+        items = [self.visit(_) for _ in node.elts]
+        is_blank = [_is_blank(_, operand) for _ in items]
+        for item, element, blank in zip(items, node.elts, is_blank, strict=True):
+            if np.ndim(item.values):
+                self._fail(element, "a list must have values, not columns")
+            if not blank:
+                self._check_kinds(left, operand, element, item)
+        wanted = [_.values for _, is_ in zip(items, is_blank, strict=True) if not is_]
+        values = np.asarray(operand.values)
+        # as a comparison, in the precision of the column
+        wanted = np.array(
+            wanted, dtype=values.dtype if values.dtype.kind == "f" else None
+        )
+        found = np.isin(values, wanted) if len(wanted) else np.zeros(values.shape, bool)
+        found &= np.logical_not(operand.is_missing)
+        return found | operand.is_missing if any(is_blank) else found
+
+    def _check_kinds(self, left, first, right, second):
+        kinds = {first.kind, second.kind}
+        if len(kinds) == 2 and kinds != {"number", "truth"}:
+            parts = [
+                f"{_shorten(self._get_text(node))} ({operand.kind})"
+                for node, operand in ((left, first), (right, second))
+            ]
+            self._fail_at(
+                self._get_span(left)[0], f"cannot compare {' with '.join(parts)}"
+            )
+
+    def _get_truth(self, node):
+        operand = self.visit(node)
+        if operand.kind != "truth":
+            hint = "; put the parts of & and | in parentheses"
+            hint = hint if {"&", "|"} & set(self.text) else ""
+            self._fail(node, f"{operand.kind} where true or false is needed{hint}")
+        return np.logical_and(operand.values, np.logical_not(operand.is_missing))
+
+    def _get_number(self, node):
+        operand = self.visit(node)
+        if operand.kind != "number":
+            self._fail(node, f"{operand.kind} where a number is needed")
+        return operand
+
+
+def _is_blank(operand, other):
+    """Whether it is a constant that stands for a missing value of the other."""
+    is_text = operand.kind == other.kind == "text"
+    is_empty = is_text and isinstance(operand.values, str) and not operand.values
+    return (operand.kind == "None" or is_empty) and np.ndim(other.values) > 0
+
+
+def _to_float(operand):
+    """Double precision, in which nothing wraps around; NaN where missing."""
+    values = np.asarray(operand.values, dtype=float)
+    return np.where(operand.is_missing, np.nan, values)
+
+
+def _to_number(values):
+    return _Operand(values, np.isnan(values), "number")
+
+
+def _read_column(column):
+    """Operand of a column. A TypeError that says why there is none."""
+    if not isinstance(column, Column | u.Quantity):
+        raise TypeError(f"is a {type(column).__name__}")
+    if column.ndim != 1:
+        raise TypeError(f"has {column.ndim} dimensions")
+    is_missing = np.ma.getmaskarray(column)
+    values = np.ma.getdata(np.asarray(column.value))
+    if values.dtype.kind == "O" and all(isinstance(_, str | None) for _ in values):
+        values = np.array([_ or "" for _ in values], dtype=str)
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    if values.dtype.kind == "U":
+        values = np.where(is_missing, "", np.char.strip(values))
+        is_missing = values == ""
+    elif values.dtype.kind == "f":
+        is_missing = is_missing | np.isnan(values)
+    elif values.dtype.kind not in KINDS:
+        raise TypeError(f"has the type {values.dtype}")
+    return _Operand(values, is_missing, KINDS[values.dtype.kind])
+
+
+def _shorten(text):
+    return text if len(text) <= 80 else f"{text[:60]} ... {text[-15:]}"

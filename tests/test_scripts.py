@@ -153,7 +153,7 @@ class TestBadInput:
 
     def test_query(self, tmp_path, store, capsys):
         for query, match in {
-            "TARGET == 1": "'TARGET' is not defined",
+            "TARGET == 1": "there is no column 'TARGET'",
             "OBS_ID > 1000": "No observation of 10 satisfies",
         }.items():
             args = make_args(store, tmp_path / "out", "--off-query", query)
