@@ -27,6 +27,7 @@ def write_mimic_sets(
     overwrite=False,
     n_jobs=None,
     parallel_backend=None,
+    finish=None,
     **kwargs,
 ):
     """Write mimic sets as datastores, see `gammapy_mimic.io.write_datastore`.
@@ -55,6 +56,9 @@ def write_mimic_sets(
         Number of processes. Default is that of `gammapy.utils.parallel`, 1.
     parallel_backend : {"multiprocessing", "ray"}, optional
         Backend. Default is that of `gammapy.utils.parallel`.
+    finish : callable, optional
+        Called with the list of the folders when all stores are complete, before the
+        first one is put in place.
     **kwargs : dict
         Options of `~gammapy_mimic.MimicMaker`.
 
@@ -103,6 +107,10 @@ def write_mimic_sets(
             for mimic_set, writer in writers.items():
                 if (mimic_set, observation.obs_id) in written:
                     writer.add(written[mimic_set, observation.obs_id])
+        for writer in writers.values():
+            writer.finish()
+        if finish is not None:
+            finish([_.folder for _ in writers.values()])
     return paths
 
 

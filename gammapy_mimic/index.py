@@ -26,7 +26,7 @@ from regions import (
 
 from .binning import FoVBinning
 from .criteria import Conditions
-from .files import replace_file
+from .files import check_own, replace_file
 from .observation import (
     OBS_TABLE_COLUMNS,
     get_fixed_pointing,
@@ -45,6 +45,7 @@ __all__ = ["OffIndex"]
 
 log = logging.getLogger(__name__)
 
+CREATOR = "gammapy-mimic"
 INDEX_VERSION = 1
 FILE_COLUMNS = ("FILE_SIZE", "FILE_TIME")
 META_KEYS = (
@@ -312,15 +313,52 @@ class OffIndex:
         path : str or `~pathlib.Path`
             File.
         overwrite : bool, optional
-            Whether to replace an existing file. Default is False.
+            Whether to replace an existing index. Default is False.
 
         Raises
         ------
         FileExistsError
-            If the file exists and may not be replaced.
+            If the file exists and may not be replaced, see `check_own`.
         """
+        if overwrite:
+            self.check_own(path)
         with replace_file(path, overwrite) as temporary:
             self._to_hdu_list().writeto(temporary)
+
+    @staticmethod
+    def check_own(path):
+        """Raise an error if a file is there that is not an index.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            File. One whose header says that it is an index may be replaced by another
+            one, also if it is damaged or of another version.
+
+        Raises
+        ------
+        FileExistsError
+            If it is another kind of file, or a link.
+        """
+        path = make_path(path)
+        check_own(path)
+        if not path.exists():
+            return
+        try:
+            with (
+                warnings.catch_warnings(action="ignore"),
+                fits.open(path, memmap=False) as hdu_list,
+            ):
+                header = hdu_list[0].header
+        # a file of another kind makes astropy raise nearly anything
+        except Exception:
+            header = {}
+        creator = str(header.get("CREATOR", ""))
+        if "IDX_VERS" not in header or not creator.startswith(CREATOR):
+            raise FileExistsError(
+                f"{path} is not an index of observations and will not be replaced. "
+                "Choose another name for the index, or remove the file yourself."
+            )
 
     @classmethod
     def read(cls, path):
@@ -359,7 +397,7 @@ class OffIndex:
 
     def _to_hdu_list(self):
         primary = fits.PrimaryHDU()
-        primary.header["CREATOR"] = f"gammapy-mimic {__version__}"
+        primary.header["CREATOR"] = f"{CREATOR} {__version__}"
         primary.header["IDX_VERS"] = INDEX_VERSION, "version of the format"
         primary.header["IDX_HASH"] = self.checksum
         arrays = {

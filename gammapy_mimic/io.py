@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import os
-import shutil
 import warnings
 import zlib
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from gammapy.utils.pbar import progress_bar
 from gammapy.utils.scripts import make_path
 from gammapy.utils.time import time_ref_from_dict
 
-from .files import replace_file, replace_folder
+from .files import check_own, replace_file, replace_folder
 from .observation import (
     INDEX_HEADER,
     IRF_NAMES,
@@ -38,7 +37,6 @@ __all__ = [
     "DatastoreWriter",
     "find_broken_files",
     "open_datastore",
-    "remove_datastore",
     "select_datastore",
     "write_background",
     "write_datastore",
@@ -120,11 +118,11 @@ class DatastoreWriter:
         """
         if irfs not in ("link", "copy"):
             raise ValueError(f"Invalid irfs: {irfs!r}. Choose from ('link', 'copy').")
-        path = make_path(path).resolve()
+        path = _resolve(path)
         with _replace_datastore(path, overwrite) as folder:
             writer = cls(folder, path, irfs)
             yield writer
-            writer._write_index()
+            writer.finish()
 
     def write(self, observation):
         """Write the file of an observation, also in another process.
@@ -169,7 +167,10 @@ class DatastoreWriter:
         """
         self._written[written.header["OBS_ID"]] = written
 
-    def _write_index(self):
+    def finish(self):
+        """Write the index, after which the store is complete."""
+        if (self.folder / DataStore.DEFAULT_OBS_TABLE).exists():
+            return
         if not self._written:
             raise ValueError("There are no observations to write.")
         written = self._written.values()
@@ -211,6 +212,14 @@ def _replace_datastore(path, overwrite):
     with replace_folder(path) as folder:
         (folder / DATA_DIR).mkdir()
         yield folder
+
+
+def _resolve(path):
+    """Absolute path of a store, whose index has relative paths."""
+    path = make_path(path)
+    if path.is_symlink():
+        check_own(path)
+    return path.resolve()
 
 
 def _check_folder(path, overwrite):
@@ -405,7 +414,7 @@ def write_background(datastore, path, templates, labels=None, overwrite=False):
     missing = sorted({str(_) for _ in labels.values() if _ not in templates})
     if missing or not labels:
         raise ValueError(f"There is no template for {missing or 'any observation'}.")
-    path = make_path(path).resolve()
+    path = _resolve(path)
     with _replace_datastore(path, overwrite) as folder:
         rows, written = [], {}
         for obs_id, label in progress_bar(labels.items(), desc="Write backgrounds"):
@@ -487,24 +496,6 @@ def select_datastore(datastore, obs_ids):
         hdu_table[np.isin(hdu_table["OBS_ID"], obs_ids)],
         obs_table[np.isin(obs_table["OBS_ID"], obs_ids)],
     )
-
-
-def remove_datastore(path):
-    """Remove a datastore that `write_datastore` wrote, and nothing else.
-
-    Parameters
-    ----------
-    path : str or `~pathlib.Path`
-        Folder of the store.
-
-    Raises
-    ------
-    FileExistsError
-        If the folder holds something else.
-    """
-    path = make_path(path)
-    _check_folder(path, overwrite=True)
-    shutil.rmtree(path)
 
 
 def find_broken_files(datastore, obs_ids, n_jobs=None):

@@ -8,9 +8,7 @@ killed at any moment.
 
 import contextlib
 import functools
-import json
 import logging
-import shutil
 
 import numpy as np
 from gammapy import __version__ as gammapy_version
@@ -21,15 +19,16 @@ from .archive import write_mimic_sets
 from .datasets import read_datasets, write_datasets
 from .estimators import MimicSystematics
 from .factory import check_observations, naming_key
-from .files import remove_leftovers, replace_file
+from .files import replace_folder
 from .makers.coverage import warn_of_losses
 from .plan import MimicPlan
 from .ranking import make_checksum
+from .records import StepRecords
 from .report import make_report
 from .sky_regions import regions_to_text
 from .version import __version__
 
-__all__ = ["StepRecords", "read_results", "run_pipeline"]
+__all__ = ["get_step_names", "read_results", "run_pipeline"]
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +67,7 @@ def run_pipeline(analysis, force=False, report=log.info):
     """
     pipeline = _Pipeline(analysis, force, report)
     if analysis.config.mimic is None:
+        pipeline.check_steps(["datasets"])
         report("No section mimic: datasets of the target observations alone")
     else:
         pipeline.run_plan()
@@ -75,6 +75,27 @@ def run_pipeline(analysis, force=False, report=log.info):
     pipeline.run_datasets()
     if analysis.config.mimic is not None:
         pipeline.run_systematics()
+
+
+def get_step_names(mimic, sets):
+    """Names of the steps of a run with mimics.
+
+    Parameters
+    ----------
+    mimic : `~gammapy_mimic.config.MimicConfig`
+        Section ``mimic`` of the configuration.
+    sets : list of int
+        Mimic sets.
+
+    Returns
+    -------
+    names : list of str
+        Names, as in `~gammapy_mimic.records.StepRecords`.
+    """
+    names = ["plan", "datasets", *(f"datasets_mimic_{_}" for _ in sets)]
+    if mimic.write_datastore:
+        names += [f"mimic_{_}" for _ in sets]
+    return names + ["systematics", "report"] * (len(sets) > 1)
 
 
 def read_results(path, plan):
@@ -99,111 +120,6 @@ def read_results(path, plan):
     return read_datasets(path / "datasets"), mimic_datasets
 
 
-class StepRecords:
-    """Records of the steps that are finished in a folder.
-
-    Parameters
-    ----------
-    path : str or `~pathlib.Path`
-        Folder of the results.
-    force : bool, optional
-        Whether to take no step as finished. Default is False.
-    """
-
-    def __init__(self, path, force=False):
-        self.path = make_path(path)
-        self.force = force
-
-    def is_done(self, name, checksum):
-        """Whether a step is finished.
-
-        Parameters
-        ----------
-        name : str
-            Name of the step.
-        checksum : str
-            Hash of what its result depends on.
-
-        Returns
-        -------
-        is_done : bool
-            Whether that is the same as before, and the result is there.
-        """
-        if self.force:
-            return False
-        record = self._read(name)
-        outputs = record.get("outputs", [])
-        is_there = all((self.path / _).exists() for _ in outputs)
-        return record.get("checksum") == checksum and is_there
-
-    @contextlib.contextmanager
-    def step(self, name, checksum, outputs):
-        """Record a step, when its block has ended without an error.
-
-        Parameters
-        ----------
-        name, checksum
-            As for `is_done`.
-        outputs : list of str
-            Files and folders that the step makes.
-
-        Raises
-        ------
-        FileExistsError
-            If one is there that is not from an earlier run.
-        """
-        known = self._read(name).get("outputs", [])
-        foreign = [_ for _ in outputs if _ not in known and (self.path / _).exists()]
-        if foreign:
-            raise FileExistsError(
-                f"{self.path / foreign[0]} is not from an earlier run and would be "
-                "replaced. Choose another outdir, or remove it yourself."
-            )
-        self._write(name, {"checksum": None, "outputs": outputs})
-        remove_leftovers(self._get_path(name))
-        for output in outputs:
-            remove_leftovers(self.path / output)
-        yield
-        self._write(name, {"checksum": checksum, "outputs": outputs})
-
-    def remove(self, name):
-        """Remove the record of a step, and what it made.
-
-        Parameters
-        ----------
-        name : str
-            Name of the step.
-        """
-        for output in self._read(name).get("outputs", []):
-            path = self.path / output
-            remove_leftovers(path)
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        self._get_path(name).unlink(missing_ok=True)
-
-    @property
-    def names(self):
-        """Names of all steps that have a record (list of str)."""
-        return sorted(_.stem for _ in self._get_path("*").parent.glob("[!.]*.json"))
-
-    def _get_path(self, name):
-        return self.path / ".steps" / f"{name}.json"
-
-    def _read(self, name):
-        try:
-            return json.loads(self._get_path(name).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}
-
-    def _write(self, name, record):
-        path = self._get_path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replace_file(path, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(record, indent=1))
-
-
 class _Pipeline:
     """Steps of one run."""
 
@@ -225,7 +141,11 @@ class _Pipeline:
         if self.records.is_done("plan", checksum):
             self.report("Plan: up to date")
         else:
-            self._keep_edited_plan()
+            # all that is in the way shows before anything is written
+            self._check_all_steps(range(1, self.config.mimic.n_sets + 1))
+            kept = self.records.keep_edited("plan.ecsv")
+            if kept is not None:
+                self.report(f"Plan: made anew, your edited one is {kept.name}")
             outputs = ["plan.ecsv", "questionable.ecsv", "kl", "exclusion.reg"]
             with self.records.step("plan", checksum, outputs):
                 self._write_plan()
@@ -233,18 +153,28 @@ class _Pipeline:
         with naming_key(path):
             self.analysis.plan = MimicPlan.read(path)
             self._check_plan()
+        self._check_all_steps(self.analysis.plan.sets)
 
-    def _keep_edited_plan(self):
-        """Give another name to a plan that was edited, before it is made anew."""
-        path, made = self.path / "plan.ecsv", self.records.path / ".steps/plan.ecsv"
-        if path.exists() and made.exists() and path.read_bytes() != made.read_bytes():
-            kept = self.path / f"plan_edited_{int(path.stat().st_mtime)}.ecsv"
-            path.rename(kept)
-            self.report(f"Plan: made anew, your edited one is {kept.name}")
+    def check_steps(self, names):
+        """Raise an error if something is in the way, and tidy up after a killed run."""
+        self.records.check(names)
+        self.records.remove_leftovers(names)
+
+    def _check_all_steps(self, sets):
+        """Check the steps of these sets, and those of which results will be removed."""
+        names = get_step_names(self.config.mimic, sets)
+        self.check_steps({*names, *self.records.names})
 
     def _check_plan(self):
-        """Raise an error for a set without mimics, of a plan that was edited."""
+        """Raise an error for sets without mimics, of a plan that was edited."""
         plan, obs_ids = self.analysis.plan, self.analysis.observations.ids
+        if not plan.sets:
+            raise ValueError(
+                "the plan has no rows. Add pairs, or remove the file to have it made "
+                "anew."
+            )
+        if min(plan.sets) < 1:
+            raise ValueError(f"mimic sets count from 1, got {min(plan.sets)}.")
         for mimic_set in plan.sets:
             if not {str(_) for _ in plan.partners(mimic_set)} & set(obs_ids):
                 raise ValueError(
@@ -253,16 +183,12 @@ class _Pipeline:
                 )
 
     def _write_plan(self):
-        self.path.mkdir(parents=True, exist_ok=True)
-        regions = self.analysis.exclusion_regions
+        with replace_folder(self.path / "kl") as folder:
+            self.analysis.get_plan(folder)
+        plan, regions = self.analysis.plan, self.analysis.exclusion_regions
         regions.write(self.path / "exclusion.reg", overwrite=True)
-        kl_path = self.path / "kl"
-        shutil.rmtree(kl_path, ignore_errors=True)
-        self.analysis.get_plan(kl_path)
-        plan = self.analysis.plan
         plan.write_questionable(self.path / "questionable.ecsv", overwrite=True)
-        plan.write(self.path / "plan.ecsv", overwrite=True)
-        plan.write(self.path / ".steps/plan.ecsv", overwrite=True)
+        self.records.write_editable("plan.ecsv", plan.write)
         self.report(
             f"Plan: {len(plan.sets)} mimic sets, {len(regions)} exclusion regions"
         )
@@ -291,7 +217,7 @@ class _Pipeline:
 
     def _write_mimic_sets(self, sets):
         factory = self.analysis.factory
-        paths = write_mimic_sets(
+        write_mimic_sets(
             self.analysis.observations,
             factory.off_datastore,
             self.analysis.plan,
@@ -299,10 +225,13 @@ class _Pipeline:
             sets=sets,
             overwrite=True,
             n_jobs=self.config.general.n_jobs,
+            finish=self._write_configs,
             **factory.maker_options,
         )
-        for path in paths.values():
-            self.config.write(path / "config.yaml", overwrite=True)
+
+    def _write_configs(self, folders):
+        for folder in folders:
+            self.config.write(folder / "config.yaml")
 
     def run_datasets(self):
         """Reduce targets and mimics, and write their datasets."""

@@ -822,7 +822,11 @@ class TestWrite:
         path.write_text("precious")
         with pytest.raises(FileExistsError, match="index.fits exists. Choose"):
             index.write(path)
+        with pytest.raises(FileExistsError, match="index.fits is not an index"):
+            index.write(path, overwrite=True)
         assert path.read_text() == "precious"
+        path.unlink()
+        index.write(path)
         index.write(path, overwrite=True)
         assert_same(OffIndex.read(path), index)
 

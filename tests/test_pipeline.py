@@ -25,6 +25,7 @@ from regions import Regions
 
 from gammapy_mimic.analysis import MimicAnalysis
 from gammapy_mimic.config import MimicAnalysisConfig
+from gammapy_mimic.files import FILES_LIST
 from gammapy_mimic.pipeline import run_pipeline
 from gammapy_mimic.plan import MimicPlan
 from gammapy_mimic.scripts.main import main
@@ -176,7 +177,7 @@ def test_all_that_is_written(finished, stores):
     assert plan.sets == [1, 2]
     assert len(Table.read(out / "questionable.ecsv")) == len(plan.questionable) == 0
     assert len(Regions.read(out / "exclusion.reg")) == 1
-    assert sorted(os.listdir(out / "kl")) == [f"kl_{_}.ecsv" for _ in (1, 2)]
+    assert sorted(os.listdir(out / "kl")) == [FILES_LIST, "kl_1.ecsv", "kl_2.ecsv"]
     expected = make_config(finished, stores)
     # Gammapy changes it
     expected.general.log.level = "INFO"

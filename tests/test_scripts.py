@@ -73,7 +73,7 @@ def assert_fails(capsys, outdir, match, *args, code=1):
 def test_make(tmp_path, store, capsys):
     assert run(*make_args(store, tmp_path / "out")) == 0
     names = sorted(os.listdir(tmp_path / "out"))
-    assert names == ["mimic_1", "mimic_2", "plan.ecsv", "questionable.ecsv"]
+    assert names == [".steps", "mimic_1", "mimic_2", "plan.ecsv", "questionable.ecsv"]
     plan = MimicPlan.read(tmp_path / "out/plan.ecsv")
     assert plan.seed == 0
     for mimic_set in (1, 2):

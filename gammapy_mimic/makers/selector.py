@@ -228,7 +228,7 @@ class KLBackgroundSelector(ObservationMaker):
         ----------
         path : str or `~pathlib.Path`, optional
             File to keep the index in. If it exists, only what is new is read. It is
-            made anew for other bins or exclusion regions, and if it is not valid.
+            made anew for other bins or exclusion regions, and if it is damaged.
         n_jobs : int, optional
             Number of processes. Default is that of `gammapy.utils.parallel`, 1.
         parallel_backend : {"multiprocessing", "ray"}, optional
@@ -238,6 +238,11 @@ class KLBackgroundSelector(ObservationMaker):
         -------
         index : `~gammapy_mimic.index.OffIndex`
             Index of the OFF observations.
+
+        Raises
+        ------
+        FileExistsError
+            If the file is not an index.
         """
         known = self._read_index(path) or self.__dict__["index"]
         make = self._make_index if known is None else known.update
@@ -252,7 +257,10 @@ class KLBackgroundSelector(ObservationMaker):
 
     def _read_index(self, path):
         """Read the index from a file, None if it has to be made anew."""
-        if path is None or not make_path(path).exists():
+        if path is None:
+            return None
+        OffIndex.check_own(path)
+        if not make_path(path).exists():
             return None
         try:
             index = OffIndex.read(path)
@@ -483,6 +491,11 @@ class KLBackgroundSelector(ObservationMaker):
             table = Table.read(path)
             if table.meta.get("CHECKSUM") == checksum:
                 return table
+            if "CHECKSUM" not in table.meta:
+                raise FileExistsError(
+                    f"{path} is not a ranking and will not be replaced. Choose another "
+                    "folder, or remove it yourself."
+                )
         kl_irf = None
         if self.distribution == "irf":
             kl_irf = self._compare_irfs(target, observation, skip)

@@ -6,6 +6,7 @@ import click
 import matplotlib.pyplot as plt
 from gammapy.utils.pbar import progress_bar
 
+from ..files import add_files
 from ..io import write_background
 from ..makers import KLBackgroundSelector
 from ..template import make_group_labels, make_templates
@@ -92,8 +93,10 @@ def background(
     click.echo(
         f"Wrote {outdir}: {len(templates)} backgrounds of {len(labels)} observations"
     )
-    for label, bkg in templates.items():
-        _plot(bkg, outdir / f"background_{label}.png")
+    figures = {f"background_{label}.png": bkg for label, bkg in templates.items()}
+    add_files(outdir, figures)
+    for name, bkg in figures.items():
+        _plot(bkg, outdir / name)
 
 
 def _make_selected(inputs, selector, obs_ids):

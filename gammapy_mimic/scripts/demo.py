@@ -7,7 +7,8 @@ from astropy.coordinates import SkyCoord
 
 from ..analysis import MimicAnalysis
 from ..config import MimicAnalysisConfig
-from ..pipeline import run_pipeline
+from ..pipeline import get_step_names, run_pipeline
+from ..records import StepRecords
 from ..simulate import simulate_datastore
 from .options import n_jobs_option, random_state_option
 
@@ -52,34 +53,42 @@ mimic:
 def demo(outdir, n_targets, n_off, n_sets, random_state, n_jobs):
     """Simulate targets and OFF observations, and mimic the targets.
 
-    Needs no data, and takes less than a minute. Results of an earlier demo in the
-    same folder are replaced. The configuration is written to config.yaml, to be changed
-    and run again.
+    Needs no data, and takes less than a minute. The configuration is written to
+    config.yaml, to be changed and run again. Results of an earlier demo in the same
+    folder are replaced; a config.yaml that was changed is kept under another name.
     """
     outdir = Path(outdir)
-    click.echo(f"Simulating {n_targets} target and {n_off} OFF observations")
-    simulate_datastore(
-        outdir / "targets",
-        n_targets,
-        targets={"target": TARGET},
-        zenith=("46 deg", "55 deg"),
-        random_state=random_state,
-        overwrite=True,
-    )
-    simulate_datastore(
-        outdir / "off",
-        n_off,
-        first_obs_id=FIRST_OFF_OBS_ID,
-        zenith=("40 deg", "60 deg"),
-        random_state=random_state,
-        overwrite=True,
-    )
     config = MimicAnalysisConfig.from_yaml(CONFIG)
+    records = StepRecords(outdir)
+    names = get_step_names(config.mimic, range(1, n_sets + 1))
+    records.check({"targets", "off", "config", *names, *records.names})
+    click.echo(f"Simulating {n_targets} target and {n_off} OFF observations")
+    options = {"random_state": random_state, "overwrite": True}
+    with records.step("targets", None):
+        simulate_datastore(
+            outdir / "targets",
+            n_targets,
+            targets={"target": TARGET},
+            zenith=("46 deg", "55 deg"),
+            **options,
+        )
+    with records.step("off", None):
+        simulate_datastore(
+            outdir / "off",
+            n_off,
+            first_obs_id=FIRST_OFF_OBS_ID,
+            zenith=("40 deg", "60 deg"),
+            **options,
+        )
     config.general.outdir = str(outdir)
     config.general.n_jobs = n_jobs
     config.observations.datastore = outdir / "targets"
     config.mimic.off.datastore = outdir / "off"
     config.mimic.n_sets = n_sets
     config.mimic.random_state = random_state
-    config.write(outdir / "config.yaml", overwrite=True)
+    kept = records.keep_edited("config.yaml")
+    if kept is not None:
+        click.echo(f"Your edited config.yaml is {kept.name}")
+    with records.step("config", None):
+        records.write_editable("config.yaml", config.write)
     run_pipeline(MimicAnalysis(config), report=click.echo)

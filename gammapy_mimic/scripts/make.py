@@ -1,5 +1,6 @@
 """``gammapy-mimic make``: from a DL3 datastore to mimic datastores."""
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -12,8 +13,9 @@ from ..estimators import (
     measure_significance,
     stack_significance,
 )
-from ..io import remove_datastore
+from ..files import replace_file
 from ..plan import MimicPlan
+from ..records import StepRecords
 from ..reduction import reduce_fov_background
 from ..visualization import plot_significance, plot_significance_distributions
 from .inputs import input_options, make_selector, selector_options
@@ -100,6 +102,7 @@ def make(
     would make all OFF observations look different.
     """
     outdir = _check_outdir(outdir, overwrite)
+    _check_results(outdir, range(1, n_sets + 1), reduce)
     inputs = read_inputs()
     observations = inputs.observations
     options = {
@@ -146,6 +149,8 @@ def make_mimic_sets(
         Plan.
     outdir : `~pathlib.Path`
         Folder for ``plan.ecsv``, ``questionable.ecsv`` and ``mimic_1``, ``mimic_2``...
+        They are put in place when all are complete. Then those of an earlier call go
+        that are not made again.
     irfs : {"link", "copy"}, optional
         Whether to link or to copy the IRFs. Default is "link".
     overwrite : bool, optional
@@ -154,30 +159,55 @@ def make_mimic_sets(
         Number of processes. Default is 1.
     **kw : dict
         Options of `~gammapy_mimic.MimicMaker`.
+
+    Raises
+    ------
+    FileExistsError
+        If something is in the way that no earlier call has made.
+    ValueError
+        If the plan has no sets.
     """
+    if not plan.sets:
+        raise ValueError("The plan has no mimic sets.")
+    records = _check_results(outdir, plan.sets)
+    names = ["make", *(f"mimic_{_}" for _ in plan.sets)]
+    records.remove_leftovers(names)
+
+    def claim(folders):
+        for name in names:
+            records.claim(name)
+
     is_new = not outdir.exists()
+    outdir.mkdir(parents=True, exist_ok=True)
     try:
-        paths = write_mimic_sets(
-            observations,
-            off_store,
-            plan,
-            outdir,
-            irfs=irfs,
-            overwrite=overwrite,
-            n_jobs=n_jobs,
-            **kw,
-        )
+        with contextlib.ExitStack() as stack:
+            for name, write in {
+                "plan.ecsv": plan.write,
+                "questionable.ecsv": plan.write_questionable,
+            }.items():
+                write(stack.enter_context(replace_file(outdir / name, overwrite)))
+            paths = write_mimic_sets(
+                observations,
+                off_store,
+                plan,
+                outdir,
+                irfs=irfs,
+                overwrite=overwrite,
+                n_jobs=n_jobs,
+                finish=claim,
+                **kw,
+            )
     except BaseException:
-        if is_new and outdir.exists():
+        if is_new and not any(outdir.iterdir()):
             outdir.rmdir()
         raise
     for mimic_set, path in paths.items():
         click.echo(f"Wrote {path}: {len(plan.partners(mimic_set))} observations")
-    for path in _get_other_sets(outdir, plan.sets):
-        remove_datastore(path)
+    for name in set(records.names) - set(names):
+        # the figures are those of the earlier sets
+        if name.startswith(("mimic_", "significance")):
+            records.remove(name)
 
-    plan.write(outdir / "plan.ecsv", overwrite=overwrite)
-    plan.write_questionable(outdir / "questionable.ecsv", overwrite=overwrite)
     for obs_id, reason in plan.questionable:
         click.echo(f"Questionable: OBS_ID {obs_id}, {reason}")
 
@@ -211,6 +241,7 @@ def reduce_mimic_sets(
     table : `~astropy.table.Table`
         Mean and width of every set and of all.
     """
+    records = _check_results(outdir, plan.sets, reduce=True)
     distributions = []
     for mimic_set in plan.sets:
         name = f"mimic_{mimic_set}"
@@ -228,23 +259,26 @@ def reduce_mimic_sets(
         )
         distributions.append(distribution)
         figure = plot_significance(significance, distribution, title=name)
-        save_figure(figure, outdir / f"significance_{mimic_set}.png")
+        with records.step(f"significance_{mimic_set}", None):
+            save_figure(figure, outdir / f"significance_{mimic_set}.png")
 
     total = stack_significance(distributions)
     figure, ax = plt.subplots(figsize=(7, 5), layout="constrained")
     plot_significance_distributions(distributions, total, ax=ax)
     ax.set_title(f"{len(distributions)} mimic sets")
-    save_figure(figure, outdir / "significance.png")
-
     table = make_significance_table([*distributions, total])
-    table.write(outdir / "significance.ecsv", overwrite=True)
+    with records.step("significance", None):
+        save_figure(figure, outdir / "significance.png")
+        with replace_file(outdir / "significance.ecsv", overwrite=True) as temporary:
+            table.write(temporary)
     click.echo("\n".join(table.pformat()))
     return table
 
 
 def save_figure(figure, path):
     """Save a figure to a file, close it, and say so."""
-    figure.savefig(path, dpi=120)
+    with replace_file(path, overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=120)
     plt.close(figure)
     click.echo(f"Wrote {path}")
 
@@ -260,6 +294,11 @@ def _check_outdir(outdir, overwrite):
     return outdir
 
 
-def _get_other_sets(outdir, sets):
-    names = {f"mimic_{_}" for _ in sets}
-    return [_ for _ in outdir.glob("mimic_*") if _.is_dir() and _.name not in names]
+def _check_results(outdir, sets, reduce=False):
+    """Give the records of a folder, an error if something else is in the way."""
+    records = StepRecords(outdir)
+    names = ["make", *(f"mimic_{_}" for _ in sets)]
+    if reduce:
+        names += ["significance", *(f"significance_{_}" for _ in sets)]
+    records.check({*names, *records.names})
+    return records

@@ -6,6 +6,7 @@ import click
 import matplotlib.pyplot as plt
 import numpy as np
 
+from ..records import StepRecords
 from ..visualization import plot_kl_matrix, plot_ranking
 from .inputs import input_options, make_selector, selector_options
 from .make import save_figure
@@ -28,8 +29,10 @@ def rank(read_inputs, selector_options, index_path, outdir, n_rows, n_jobs):
     inputs have not changed is read, not made again.
     """
     inputs = read_inputs()
-    selector = make_selector(inputs.off_store, selector_options, index_path, n_jobs)
     outdir = None if outdir is None else Path(outdir)
+    if outdir is not None:
+        _claim(outdir, inputs.target_store.obs_table["OBS_ID"].tolist())
+    selector = make_selector(inputs.off_store, selector_options, index_path, n_jobs)
     tables = []
     for observation in inputs.observations:
         obs_id = observation.obs_id
@@ -44,6 +47,16 @@ def rank(read_inputs, selector_options, index_path, outdir, n_rows, n_jobs):
         click.echo("\n".join(table[:n_rows].pformat(max_width=-1)))
     if outdir is not None:
         _plot(tables, selector, outdir)
+
+
+def _claim(outdir, obs_ids):
+    """Record what will be written, or raise an error if something is in the way."""
+    records = StepRecords(outdir)
+    names = ["rank", *(f"kl_{_}" for _ in obs_ids)]
+    records.check(names)
+    records.remove_leftovers(names)
+    for name in names:
+        records.claim(name)
 
 
 def _plot(tables, selector, outdir):
