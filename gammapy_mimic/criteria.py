@@ -15,6 +15,12 @@ __all__ = ["Conditions", "MatchCriteria", "describe_rejections"]
 
 log = logging.getLogger(__name__)
 
+NO_NAMES = ("", "-", "--", "n/a", "nan", "none", "null", "unknown")
+"""Names that stand for none, in lower case."""
+
+FOV_RADIUS_MAX = 10 * u.deg
+"""Radius of the field of view of any IACT: an object that is farther off is none."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Conditions:
@@ -27,9 +33,10 @@ class Conditions:
     obs_id : `~numpy.ndarray`
         Observation IDs.
     name : `~numpy.ndarray` of str
-        Names of the observed objects, in lower case.
+        Names of the observed objects, in lower case, "" if not known.
     pointing, target : `~astropy.coordinates.SkyCoord`
-        Pointing, and position of the observed object (the pointing if not known).
+        Pointing, and position of the observed object. The pointing where that is not
+        known, is a placeholder (0, 0), or is not in the field of view.
     livetime, elevation, azimuth, nsb, n_tels, muon_efficiency : `~numpy.ndarray`
         Livetime in s, elevation and azimuth in deg, NSBLEVEL in the unit of its
         column, number of telescopes, MUONEFF.
@@ -128,7 +135,8 @@ def _get_names(table):
     if "OBJECT" not in table.colnames:
         return np.full(len(table), "")
     names = [_.decode() if isinstance(_, bytes) else str(_) for _ in table["OBJECT"]]
-    return np.array([_.strip().lower() for _ in names], dtype=str)
+    names = [_.strip().lower() for _ in names]
+    return np.array(["" if _ in NO_NAMES else _ for _ in names], dtype=str)
 
 
 def _get_target(table, pointing):
@@ -136,10 +144,16 @@ def _get_target(table, pointing):
     lat = _get_column(table, "DEC_OBJ", "deg")
     if lon is None or lat is None:
         return pointing
-    valid = np.isfinite(lon) & np.isfinite(lat)
+    valid = np.isfinite(lon) & (np.abs(lat) <= 90) & ((lon != 0) | (lat != 0))
+    lon, lat = (
+        np.where(valid, values, known)
+        for values, known in ((lon, pointing.ra.deg), (lat, pointing.dec.deg))
+    )
+    target = SkyCoord(lon, lat, unit="deg")
+    is_near = target.separation(pointing) < FOV_RADIUS_MAX
     return SkyCoord(
-        np.where(valid, lon, pointing.ra.deg),
-        np.where(valid, lat, pointing.dec.deg),
+        np.where(is_near, target.ra.deg, pointing.ra.deg),
+        np.where(is_near, target.dec.deg, pointing.dec.deg),
         unit="deg",
     )
 
@@ -156,8 +170,8 @@ class MatchCriteria:
     """Conditions that an OFF observation must share with its target observation.
 
     Criteria that are None are not applied. The observation itself, observations of
-    the same OBJECT, and pointings whose field of view holds the target's position are
-    always rejected.
+    the same OBJECT, and pointings whose field of view holds the position of the target
+    observation's object, or its pointing, are always rejected.
 
     Parameters
     ----------
@@ -342,7 +356,13 @@ class MatchCriteria:
         accepted = {
             "same_observation": off.obs_id != target.obs_id,
             "same_object": (off.name != target.name) | (off.name == ""),
-            "same_field": off.pointing.separation(target.target) > self.fov_radius,
+            "same_field": np.all(
+                [
+                    off.pointing.separation(position) > self.fov_radius
+                    for position in (target.target, target.pointing)
+                ],
+                axis=0,
+            ),
         }
         for name, accept in _ACCEPT.items():
             value = getattr(self, name)

@@ -130,6 +130,44 @@ def test_same_field_is_judged_by_the_position_of_the_target():
     assert find_rejected(table, {**NO_CUTS, "fov_radius": "2.5 deg"}) == {"same_field"}
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {},
+        {"RA_OBJ": [0.0, 0], "DEC_OBJ": [0.0, 0]},
+        {"RA_OBJ": [np.nan, np.nan], "DEC_OBJ": [-30.0, -30]},
+        {"RA_OBJ": [-999.0, -999], "DEC_OBJ": [-999.0, -999]},
+        {"RA_OBJ": [266.4, 266.4], "DEC_OBJ": [-29.0, -29]},
+        {"OBJECT": ["", ""]},
+        {"OBJECT": ["unknown", "N/A"], "RA_OBJ": [0.0, 0], "DEC_OBJ": [0.0, 0]},
+    ],
+)
+def test_wobbles_of_one_source_are_one_field(columns):
+    """No matter whether the header tells what was observed, and whether it is true."""
+    table = make_table(2, RA_PNT=[83.1, 84.1], DEC_PNT=[22.0, 22.0], **columns)
+    assert find_rejected(table, NO_CUTS) == {"same_field"}
+    table["RA_PNT"] = [83.1, 90.1] * u.deg
+    assert find_rejected(table, NO_CUTS) == set()
+
+
+def test_field_of_the_pointing_and_of_the_object():
+    """A target that is at the edge of its own field of view."""
+    columns = {"RA_OBJ": [12.0, 50], "DEC_OBJ": [0.0, 0], "DEC_PNT": [0.0, 0]}
+    for lon, is_same in ((7.6, True), (14.4, True), (7.4, False), (14.6, False)):
+        table = make_table(2, RA_PNT=[10.0, lon], **columns)
+        assert (find_rejected(table, NO_CUTS) == {"same_field"}) is is_same
+
+
+def test_names_that_stand_for_none():
+    """Not the same object, or all observations of an archive would be."""
+    for name in ("", "None", " unknown ", "N/A"):
+        table = make_table(2, OBJECT=[name, name])
+        assert find_rejected(table, NO_CUTS) == set()
+    assert find_rejected(make_table(2, OBJECT=["M 87", " m 87"]), NO_CUTS) == {
+        "same_object"
+    }
+
+
 def test_exclude_circles():
     table = make_table(2)
     circle = CircleSkyRegion(SkyCoord(9, 0, unit="deg"), 2 * u.deg)
