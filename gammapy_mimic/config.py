@@ -40,7 +40,46 @@ __all__ = [
     "ScrambleConfig",
     "SystematicsConfig",
     "TemplateConfig",
+    "start_logging",
 ]
+
+LOG_HEADER = "# log of gammapy-mimic\n"
+
+
+def start_logging(config):
+    """Log as a configuration says.
+
+    Parameters
+    ----------
+    config : `~gammapy.analysis.config.LogConfig`
+        Configuration. A file is made new, or goes on if it is such a log; with the mode
+        "w" a log is emptied first.
+
+    Raises
+    ------
+    ValueError
+        If the level is not known, or the file is there and is not a log.
+    """
+    options = config.model_dump(exclude_none=True) | {"level": config.level.upper()}
+    if config.filename is not None:
+        path = make_path(config.filename)
+        is_new = not path.exists() or (path.is_file() and path.stat().st_size == 0)
+        header = LOG_HEADER.encode()
+        is_log = path.is_file() and _read_start(path, len(header)) == header
+        if path.is_symlink() or not (is_new or is_log):
+            raise ValueError(
+                f"filename: {path} is not a log of gammapy-mimic. Choose another name, "
+                "or remove it."
+            )
+        if is_new or config.filemode == "w":
+            path.write_bytes(header)
+        options["filemode"] = "a"
+    logging.basicConfig(**options, force=True)
+
+
+def _read_start(path, size):
+    with path.open("rb") as file:
+        return file.read(size)
 
 
 def _make_enum(name, options):
@@ -377,10 +416,11 @@ class _ConfigWithMimic(GammapyBaseConfig):
     def set_logging(self):
         """Set the logging, as Gammapy does, also with a file and no mode for it.
 
-        Calls `logging.basicConfig`, which does nothing if that was done before.
+        Does nothing if that was done before, see `start_logging`.
         """
         self.general.log.level = self.general.log.level.upper()
-        logging.basicConfig(**self.general.log.model_dump(exclude_none=True))
+        if not logging.getLogger().handlers:
+            start_logging(self.general.log)
 
     def update(self, config=None):
         """Update with other settings.

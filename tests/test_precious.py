@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 import pathlib
@@ -484,6 +485,34 @@ def test_edited_plan_keeps_what_has_its_name(again):
     run(again)
     assert (out / f"plan_edited_{stamp}.ecsv").read_text() == "precious"
     assert (out / f"plan_edited_{stamp + 1}.ecsv").read_bytes() == content
+
+
+@pytest.mark.parametrize("mode", ["w", "a", None])
+def test_log_is_not_written_into_something_else(config, tmp_path, capsys, mode):
+    (tmp_path / "log.txt").write_text("precious")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "nowhere")
+    for name in ("log.txt", "link.txt"):
+        config.general.log = {"filename": str(tmp_path / name), "filemode": mode}
+        config.write(tmp_path / "config.yaml", overwrite=True)
+        before = take_hashes(tmp_path)
+        assert run_command("run", tmp_path / "config.yaml") == 1
+        assert f"general.log: filename: {tmp_path / name} is not a log" in (
+            capsys.readouterr().err
+        )
+        assert take_hashes(tmp_path) == before
+
+
+@pytest.mark.parametrize(("mode", "n_lines"), [("w", 2), ("a", 3), (None, 3)])
+def test_log_goes_on(config, tmp_path, monkeypatch, mode, n_lines):
+    root = logging.getLogger()
+    config.general.log = {"filename": str(tmp_path / "log.txt"), "filemode": mode}
+    for _ in range(2):
+        monkeypatch.setattr(root, "handlers", [])
+        config.set_logging()
+        root.warning("written")
+        for handler in root.handlers:
+            handler.close()
+    assert len((tmp_path / "log.txt").read_text().splitlines()) == n_lines
 
 
 # ---------------------------------------------------------------------------- make

@@ -7,7 +7,7 @@ import click
 from gammapy.analysis.config import LogConfig
 
 from ..analysis import MimicAnalysis
-from ..config import MimicAnalysisConfig
+from ..config import MimicAnalysisConfig, start_logging
 from ..factory import naming_key
 from ..files import replace_file
 from ..pipeline import run_pipeline
@@ -43,9 +43,8 @@ def _set_logging(config):
     options = click.get_current_context().find_root().params
     if config == LogConfig() or options["quiet"] or options["debug"]:
         return
-    kwargs = config.model_dump(exclude_none=True) | {"level": config.level.upper()}
     with naming_key("general.log"):
-        logging.basicConfig(**kwargs, force=True)
+        start_logging(config)
     logging.getLogger("gammapy_mimic").setLevel(logging.NOTSET)
 
 
