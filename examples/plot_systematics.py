@@ -23,7 +23,6 @@ from gammapy.modeling.models import (
     SkyModel,
 )
 from gammapy.utils.scripts import make_path
-from regions import Regions
 
 from gammapy_mimic.analysis import MimicAnalysis
 from gammapy_mimic.config import MimicAnalysisConfig
@@ -136,7 +135,6 @@ print(dataset.models.to_parameters_table())
 figure = plt.figure(figsize=(14, 4.2), layout="constrained")
 wcs = result.maps["target_0"].geom.wcs
 result.plot_map(ax=figure.add_subplot(131, projection=wcs), position=position)
-source_region = Regions.read(regions, format="ds9")
-result.plot_distribution(ax=figure.add_subplot(132), regions=source_region)
+result.plot_distribution(ax=figure.add_subplot(132))
 result.plot_systematics(ax=figure.add_subplot(133), by="offset")
 plt.show()

@@ -216,12 +216,12 @@ class TestPage:
         assert rows == ["large_kl", "no_mimic", "ok", "ok", "ok", "ok"]
         assert table.marked == [True, True, False, False, False, False]
         off = table.names.index("OFF_OBS_ID")
-        assert sorted(int(_[off]) for _ in table.values) == sorted(
-            plan.table["OFF_OBS_ID"]
-        )
+        numbers = [int(_[off]) for _ in table.values if _[off]]
+        assert sorted(numbers) == [101, 102, 102, 103, 104]
+        assert table.texts[1][off] == DASH
 
     def test_answer_is_on_the_page(self, page, result, plan):
-        answer = make_answer(result, plan, has_exclusion=True)
+        answer = make_answer(result, plan)
         text = Page(page).text
         for line in (answer.question, *answer.lines, *answer.findings, *answer.limits):
             parts = [_.strip() for _ in line.split(": ")]
@@ -378,22 +378,27 @@ class TestAnswer:
     @pytest.mark.parametrize(
         ("values", "verdict"),
         [
-            ((5.2, 0.1, 1.08, 75, 4.7, 1 / 76), "unlikely to explain it"),
-            ((5.2, 0.1, 0.9, 75, 5.7, 1 / 76), "does not explain it"),
+            ((5.2, 0.1, 1.08, 75, 4.7, 0), "unlikely to explain it"),
+            ((5.2, 0.1, 0.9, 75, 5.7, 0), "does not explain it"),
             # a width below 1 does not turn 4 sigma into 5
-            ((4.2, 0.0, 0.8, 75, 5.25, 1 / 76), "unlikely to explain it"),
-            ((4.0, 0.1, 2.0, 75, 1.95, 1 / 76), "may explain it"),
-            ((4.0, 0.1, 2.0, 75, 1.95, 6 / 76), "The background explains it"),
-            ((4.0, 0.1, 2.0, 75, 1.95, 3 / 76), "may explain it"),
-            ((9.0, 0.1, 1.0, 5, 8.9, 1 / 6), "too few mimics"),
-            ((9.0, 0.1, np.nan, 1, np.nan, 1 / 2), "too few mimics"),
-            ((2.9, 0.1, 1.0, 75, 2.8, 1 / 76), "no excess"),
-            ((-3.0, 0.1, 1.0, 75, -3.1, 1.0), "no excess"),
+            ((4.2, 0.0, 0.8, 75, 5.25, 0), "unlikely to explain it"),
+            ((4.0, 0.1, 2.0, 75, 1.95, 0), "may explain it"),
+            ((4.0, 0.1, 2.0, 75, 1.95, 5), "The background explains it"),
+            ((4.0, 0.1, 2.0, 75, 1.95, 2), "may explain it"),
+            ((9.0, 0.1, 1.0, 5, 8.9, 0), "too few mimics"),
+            ((9.0, 0.1, 1.0, 18, 8.9, 0), "does not explain it"),
+            ((4.5, 0.1, 1.0, 18, 4.4, 0), "too few mimics"),
+            ((4.5, 0.1, 1.0, 19, 4.4, 0), "unlikely to explain it"),
+            ((20.0, 0.1, 1.0, 5, 19.9, 0), "does not explain it"),
+            ((9.0, 0.1, np.nan, 1, np.nan, 0), "too few mimics"),
+            ((2.9, 0.1, 1.0, 75, 2.8, 0), "no excess"),
+            ((-3.0, 0.1, 1.0, 75, -3.1, 75), "no excess"),
         ],
     )
     def test_position(self, result, values, verdict):
-        names = "significance mimic_mean mimic_width n_sample calibrated p_value"
+        names = "significance mimic_mean mimic_width n_sample calibrated n_larger"
         values = dict(zip(names.split(), values, strict=True))
+        values["p_value"] = (1 + values["n_larger"]) / (1 + values["n_sample"])
         answer = make_answer(replace_row(result, "position", **values))
         assert len(answer.lines) == 3
         assert verdict in answer.lines[2]
@@ -403,13 +408,13 @@ class TestAnswer:
     def test_position_numbers(self, result):
         row = {"significance": 5.2, "mimic_mean": 0.1, "mimic_width": 1.08}
         row |= {"n_sample": 75, "calibrated": 4.72, "calibrated_err": 0.38}
-        row["p_value"] = 1 / 76
+        row |= {"n_larger": 0, "p_value": 1 / 76}
         answer = make_answer(replace_row(result, "position", **row))
         for text in ("mean of 0.10", "width of 1.08", "75 positions", "3 mimic sets"):
             assert text in answer.lines[1]
         assert "none of 75 positions is as large, p = 0.013" in answer.lines[2]
         assert "is 4.7 ± 0.4." in answer.lines[2]
-        row["p_value"] = 3 / 76
+        row |= {"n_larger": 2, "p_value": 3 / 76}
         answer = make_answer(replace_row(result, "position", **row))
         assert "2 of 75 positions are as large, p = 0.039" in answer.lines[2]
 
@@ -421,16 +426,21 @@ class TestAnswer:
     @pytest.mark.parametrize(
         ("values", "verdict"),
         [
-            ((9.0, 4.0, 0.5, 5, 1 / 6), "does not explain it"),
-            ((6.0, 4.0, 0.5, 5, 1 / 6), "unlikely to explain it"),
-            ((9.0, 4.0, 0.5, 3, 1 / 4), "too few mimics"),
-            ((4.0, 4.0, 0.5, 5, 3 / 6), "The background explains it: 2 of 5 sets"),
-            ((2.5, 2.0, 0.1, 5, 1 / 6), "no excess"),
+            ((9.0, 4.0, 0.5, 5, 0), "does not explain it"),
+            ((20.0, 3.5, 0.3, 5, 0), "it is 55 standard deviations of the sets above"),
+            # none is as large, with p = 0.17: it was called unlikely
+            ((6.0, 4.0, 0.5, 5, 0), "too few mimics"),
+            ((6.0, 4.0, 0.5, 19, 0), "unlikely to explain it"),
+            ((5.0, 4.0, 0.5, 19, 0), "may explain it"),
+            ((9.0, 4.0, 0.5, 3, 0), "too few mimics"),
+            ((4.0, 4.0, 0.5, 5, 2), "The background explains it: 2 of 5 sets"),
+            ((2.5, 2.0, 0.1, 5, 0), "no excess"),
         ],
     )
     def test_maximum(self, result, values, verdict):
-        names = ("significance", "mimic_mean", "mimic_std", "n_sets", "p_value")
+        names = ("significance", "mimic_mean", "mimic_std", "n_sets", "n_larger")
         values = dict(zip(names, values, strict=True))
+        values["p_value"] = (1 + values["n_larger"]) / (1 + values["n_sets"])
         result = replace_row(result, "maximum", **values)
         tables = {name: _ for name, _ in result.tables.items() if name != "position"}
         answer = make_answer(dataclasses.replace(result, tables=tables))
@@ -458,7 +468,7 @@ class TestAnswer:
     def test_nothing_is_measured(self, result):
         tables = {name: _ for name, _ in result.tables.items() if name != "position"}
         empty = replace_row(
-            dataclasses.replace(result, tables=tables), "maximum", significance=-99
+            dataclasses.replace(result, tables=tables), "maximum", significance=np.nan
         )
         answer = make_answer(empty)
         assert "target's map has no position with enough" in answer.lines[0]
@@ -486,7 +496,9 @@ class TestAnswer:
         assert "p = 1e-05" in findings
         assert "no sources are excluded" in findings
         assert "mean significance of the target's map is +1.00" in findings
-        findings = " ".join(make_answer(changed, has_exclusion=True).findings)
+        blank = result.maps["target_0"].copy(data=True)
+        changed = dataclasses.replace(changed, blank=blank)
+        findings = " ".join(make_answer(changed).findings)
         assert "there is more than the excluded sources" in findings
 
     def test_limits(self, result, plan):
@@ -567,6 +579,14 @@ class TestPlots:
         _, ax = plt.subplots()
         plot_mimic_distribution(dataclasses.replace(result, maps=empty), ax=ax)
         assert len(ax.lines) == 2
+        table = result.tables["systematics"].copy()
+        for name in table.colnames[4:]:
+            table[name] = np.nan
+        tables = {**result.tables, "systematics": table}
+        empty = dataclasses.replace(result, maps=empty, tables=tables)
+        _, ax = plt.subplots()
+        labels = plot_mimic_distribution(empty, ax=ax).get_legend().get_texts()
+        assert [_.get_text() for _ in labels] == ["mean 0, width 1"]
 
     def test_offset(self, result):
         _, ax = plt.subplots()
@@ -587,11 +607,13 @@ class TestPlots:
             assert low > high
             assert "deg" in ax.get_xlabel()
 
-    def test_regions_of_the_target_are_left_out(self, result, regions):
+    def test_sources_of_the_target_are_left_out(self, result, regions):
         mimics, target = select_values(result)
         assert mimics.size == 3 * 900
         assert target.size == 900
-        other, kept = select_values(result, regions=regions[[1]])
+        geom = result.maps["target_0"].geom
+        blank = geom.region_mask(regions[[1]], inside=False)
+        other, kept = select_values(dataclasses.replace(result, blank=blank))
         assert other.size == mimics.size
         assert 865 < kept.size < 880
         assert kept.max() < target.max()
@@ -754,7 +776,7 @@ class TestBrowser:
                 "descending",
                 ["0.1", "0.01", "0.003", "0.001", "-0.002", DASH],
             ],
-            ["OFF_OBS_ID", "ascending", ["-1", "101", "102", "102", "103", "104"]],
+            ["OFF_OBS_ID", "ascending", ["101", "102", "102", "103", "104", DASH]],
             ["STATUS", "ascending", ["large_kl", "no_mimic", "ok", "ok", "ok", "ok"]],
         ]
         assert seen["sorted"] == 1

@@ -171,7 +171,8 @@ class BiasMap:
         Edges in both directions. Shape (n_lon + 1,).
     p_value : float
         Probability of counts that differ as much from the prediction, if that is right:
-        that of the chi2 of bins of the correlation length.
+        that of the chi2 of bins of the correlation length. NaN if no bin has enough
+        background.
     """
 
     ratio: np.ndarray
@@ -193,7 +194,7 @@ class BiasMap:
     @property
     def is_significant(self):
         """Whether counts and prediction differ by more than chance."""
-        return self.p_value < P_VALUE_MAX
+        return bool(self.p_value < P_VALUE_MAX)
 
     def apply(self, dataset, force=False):
         """Multiply the background of a dataset by the ratio.
@@ -220,9 +221,12 @@ class BiasMap:
             pointing.
         """
         if not (self.is_significant or force):
+            reason = f"p = {self.p_value:.2g}, at most {P_VALUE_MAX}"
+            if np.isnan(self.p_value):
+                reason = "it has no bin with enough background"
             raise ValueError(
-                f"The bias map is not significant (p = {self.p_value:.2g}, at most "
-                f"{P_VALUE_MAX}): a correction would add noise. Use more mimic sets."
+                f"The bias map is not significant ({reason}): a correction would add "
+                "noise. Use more mimic sets."
             )
         if dataset.stat_type == "wstat" or dataset.background is None:
             raise ValueError(
@@ -344,7 +348,7 @@ def _test(fov, n_merge, repetition):
     counts, background, variance = parts
     valid = background > MIN_COUNTS
     if not valid.any():
-        return 1.0
+        return np.nan
     chi2 = (counts - background)[valid] ** 2 / (variance[valid] * repetition)
     return float(stats.chi2.sf(chi2.sum(), valid.sum()))
 

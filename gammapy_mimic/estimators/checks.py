@@ -6,6 +6,8 @@ from collections import Counter
 import numpy as np
 from gammapy.datasets import Datasets
 
+from ..plan import NO_PARTNER
+
 __all__ = ["check_datasets", "get_repetition", "to_sets"]
 
 log = logging.getLogger(__name__)
@@ -81,11 +83,15 @@ def get_repetition(datasets):
     Returns
     -------
     repetition : float
-        Mean over all observations, 1 if their OFF observations are not known.
+        Mean over all observations that have a partner, 1 if none is known.
     """
     tables = [_.meta_table for _ in datasets]
     if any(_ is None or "OFF_OBS_ID" not in _.colnames for _ in tables):
         return 1.0
     counts = Counter(int(_) for table in tables for _ in np.ravel(table["OFF_OBS_ID"]))
+    # those without a partner are many, and not one that is used often
+    counts.pop(NO_PARTNER, None)
     numbers = np.array(list(counts.values()))
+    if not len(numbers):
+        return 1.0
     return float(np.sum(numbers**2) / np.sum(numbers))

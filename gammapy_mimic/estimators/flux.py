@@ -120,12 +120,14 @@ def average_flux(table):
         By band of energy: ``mean`` flux with its error from the scatter of sets, and
         its upper limit ``mean_ul`` (95%), their standard deviation ``std``, the mean
         ``statistical_err`` of a flux, and the mean upper limit ``flux_ul`` of a set.
+
+    Raises
+    ------
+    ValueError
+        If a set is there more than once in a band.
     """
-    n_sets = len(set(table["name"].tolist()))
-    n_bands = len(table) // n_sets
     rows = []
-    for idx in range(n_bands):
-        band = table[idx::n_bands]
+    for band in _split_bands(table):
         flux, error, limit = (
             u.Quantity(band[name]) for name in ("flux", "flux_err", "flux_ul")
         )
@@ -143,3 +145,18 @@ def average_flux(table):
         row["n_sets"] = n_valid
         rows.append(row | {name: _ * flux.unit for name, _ in values.items()})
     return make_table(rows)
+
+
+def _split_bands(table):
+    """Rows of each band of energy, in the order in which the bands come first."""
+    bands = {}
+    for idx, (low, high) in enumerate(table["e_min", "e_max"].iterrows()):
+        bands.setdefault((f"{low:.6g}", f"{high:.6g}"), []).append(idx)
+    for band, rows in bands.items():
+        names, numbers = np.unique(table["name"][rows], return_counts=True)
+        if numbers.max() > 1:
+            raise ValueError(
+                f"The set {names[np.argmax(numbers)]} is {numbers.max()} times in the "
+                f"table of fluxes, from {band[0]} to {band[1]}."
+            )
+    return [table[rows] for rows in bands.values()]

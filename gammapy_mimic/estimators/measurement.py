@@ -6,17 +6,20 @@ from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
+from astropy.convolution import Tophat2DKernel
 from astropy.coordinates import SkyCoord
 from gammapy.datasets import SpectrumDatasetOnOff
 from gammapy.estimators import ExcessMapEstimator
 from gammapy.maps import Geom, WcsGeom
 from gammapy.stats import WStatCountsStatistic
+from scipy.ndimage import binary_erosion
 
 from ..sky_regions import to_vectors
 
 __all__ = [
     "Measurement",
     "add_offset",
+    "find_blank",
     "get_bands",
     "get_pointings",
     "is_map",
@@ -397,6 +400,36 @@ def add_offset(measurement, datasets):
         for _ in datasets
     ]
     return measurement._replace(offset=u.Quantity(offset))
+
+
+def find_blank(mask, geom, correlation_radius):
+    """Find the positions whose correlation circle holds no excluded sky.
+
+    The excluded part of the mask, also of what lies just outside of the image, is grown
+    by the circle in which `~gammapy.estimators.ExcessMapEstimator` adds counts: the
+    counts of a source reach all positions around it.
+
+    Parameters
+    ----------
+    mask : `~gammapy.maps.WcsNDMap`
+        Mask, True where there is no known source, with or without energy. Outside of it
+        all is True.
+    geom : `~gammapy.maps.WcsGeom`
+        Geometry of the image.
+    correlation_radius : `~astropy.coordinates.Angle`
+        Radius of the circle.
+
+    Returns
+    -------
+    blank : `~numpy.ndarray` of bool
+        True where the circle holds no excluded sky at any energy. Shape (n_y, n_x).
+    """
+    pixel_size = np.mean(np.abs(geom.wcs.wcs.cdelt))
+    circle = Tophat2DKernel(correlation_radius.deg / pixel_size).array > 0
+    margin = circle.shape[0] // 2
+    values = sample_mask(mask, geom.pad(margin, axis_name=None))
+    blank = binary_erosion(values, circle, border_value=1)
+    return blank[margin:-margin, margin:-margin] if margin else blank
 
 
 def sample_mask(mask, geom):

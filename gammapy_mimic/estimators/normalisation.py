@@ -28,9 +28,9 @@ def measure_normalisation(sets):
     -------
     table : `~astropy.table.Table`
         One row for each parameter of the model that was fitted: ``parameter``, number
-        of values ``n``, ``mean`` and ``spread`` (averages of the sets) with their
-        errors, and ``spread_ul``. The spread is 0, and its error NaN, where values
-        scatter less than their errors say.
+        of values ``n``, ``mean`` and ``spread`` (averages of the sets, weighted by
+        their degrees of freedom) with their errors, and ``spread_ul``. The spread is 0,
+        and its error NaN, where values scatter less than their errors say.
 
     Raises
     ------
@@ -40,10 +40,12 @@ def measure_normalisation(sets):
     rows = []
     for name in PARAMETERS:
         values = [_get_values(datasets, name) for datasets in sets.values()]
-        fits = [fit_spread(*_) for _ in values if len(_[0]) > 1]
-        if len(fits) < 2:
+        values = [_ for _ in values if len(_[0]) > 1]
+        if len(values) < 2:
             continue
-        mean, variance = (average_sets(_) for _ in zip(*fits, strict=True))
+        fits = zip(*(fit_spread(*_) for _ in values), strict=True)
+        weights = [len(_[0]) - 1 for _ in values]
+        mean, variance = (average_sets(_, weights) for _ in fits)
         spread = to_fraction(variance)
         rows.append(
             {

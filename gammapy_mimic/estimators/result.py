@@ -12,10 +12,11 @@ from gammapy.utils.scripts import make_path
 from ..files import replace_file
 from .bias import BiasMap
 from .normalisation import make_prior
+from .tables import format_value
 
 __all__ = ["MimicSystematics"]
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 BIAS_ARRAYS = ("ratio", "error")
 BIAS_EDGES = ("energy_edges", "position_edges")
 
@@ -36,7 +37,8 @@ class MimicSystematics:
           its error and upper limit (95%), by energy and offset; mean, width and tails
           of the significance of all sets; ``n_background`` is the mean number of
           effective background counts.
-        - "maximum": largest significance of the target and of mimics.
+        - "maximum": largest significance of the target and of mimics, and how many
+          sets have one as large.
         - "position": significance of the target at the position, mean and width of that
           of mimics, the calibrated significance with its error, and the empirical
           p-value.
@@ -52,12 +54,19 @@ class MimicSystematics:
         Counts over prediction in the field of view.
     meta : dict
         Parameters of the estimator, and why something is missing (``no_bias`` ...).
+    blank : `~gammapy.maps.WcsNDMap` or None
+        Where the target has no known source: outside of the excluded ones, grown by the
+        correlation radius. Its distribution and largest significance are those of this
+        part. None for everywhere.
+
+    In tables, what cannot be measured is NaN.
     """
 
     tables: dict
     maps: dict
     bias: BiasMap | None
     meta: dict
+    blank: Map | None = None
 
     def __str__(self):
         lines = [type(self).__name__, "-" * len(type(self).__name__), ""]
@@ -275,6 +284,8 @@ class MimicSystematics:
         for name, map_ in self.maps.items():
             hdus.append(map_.to_hdulist(hdu=f"MAP_{name}")[f"MAP_{name}"])
         hdus += self._make_bias_hdus()
+        if self.blank is not None:
+            hdus.append(self.blank.to_hdulist(hdu="BLANK")["BLANK"])
         with replace_file(path, overwrite) as temporary:
             fits.HDUList(hdus).writeto(temporary)
 
@@ -282,7 +293,9 @@ class MimicSystematics:
         if self.bias is None:
             return []
         hdus = [fits.ImageHDU(getattr(self.bias, _), name=_) for _ in BIAS_ARRAYS]
-        hdus[0].header["P_VALUE"] = self.bias.p_value
+        # a header has no NaN
+        if np.isfinite(self.bias.p_value):
+            hdus[0].header["P_VALUE"] = self.bias.p_value
         for name in BIAS_EDGES:
             quantity = getattr(self.bias, name)
             hdus.append(fits.ImageHDU(quantity.value, name=name))
@@ -314,10 +327,7 @@ class MimicSystematics:
         if not path.is_file():
             raise FileNotFoundError(f"There is no file {path}.")
         with fits.open(path, memmap=False) as hdu_list:
-            if hdu_list[0].header.get("MIM_RES") != RESULT_VERSION:
-                raise ValueError(
-                    f"{path} is not a result of MimicSystematicsEstimator."
-                )
+            _check_version(path, hdu_list[0].header)
             names = [_.name.lower() for _ in hdu_list[1:]]
             keys, values = Table.read(hdu_list["META"]).columns.values()
             return cls(
@@ -333,6 +343,7 @@ class MimicSystematics:
                 },
                 bias=_read_bias(hdu_list) if "ratio" in names else None,
                 meta=dict(zip(keys.tolist(), values.tolist(), strict=True)),
+                blank=_read_blank(hdu_list) if "blank" in names else None,
             )
 
 
@@ -355,6 +366,22 @@ def _read_table(hdu):
     return table
 
 
+def _check_version(path, header):
+    version = header.get("MIM_RES")
+    if version is None:
+        raise ValueError(f"{path} is not a result of MimicSystematicsEstimator.")
+    if version != RESULT_VERSION:
+        raise ValueError(
+            f"{path} has the version {version} of the format, this is version "
+            f"{RESULT_VERSION}. Run the estimator again."
+        )
+
+
+def _read_blank(hdu_list):
+    blank = Map.from_hdulist(hdu_list, hdu="BLANK")
+    return blank.copy(data=blank.data.astype(bool))
+
+
 def _read_bias(hdu_list):
     arrays = {
         name: np.array(hdu_list[name].data, dtype=float)
@@ -362,7 +389,7 @@ def _read_bias(hdu_list):
     }
     for name in BIAS_EDGES:
         arrays[name] = arrays[name] * u.Unit(hdu_list[name].header["BUNIT"])
-    return BiasMap(**arrays, p_value=hdu_list["ratio"].header["P_VALUE"])
+    return BiasMap(**arrays, p_value=hdu_list["ratio"].header.get("P_VALUE", np.nan))
 
 
 def _describe_band(row):
@@ -373,7 +400,12 @@ def _describe_band(row):
 
 
 def _describe_systematic(row):
-    text = f"width {row['width']:.3f} ± {row['width_err']:.3f}, systematic error "
+    width = format_value(row["width"], row["width_err"], ".3f")
+    systematic = "not known"
     if row["f_squared"] > 0:
-        text += f"{row['f']:.1%} ± {row['f_err']:.1%} "
-    return f"{text}(below {row['f_ul']:.1%})"
+        systematic = format_value(row["f"], row["f_err"], ".1%")
+    elif np.isfinite(row["f_squared"]):
+        systematic = "0"
+    if np.isfinite(row["f_ul"]):
+        systematic += f" (below {row['f_ul']:.1%})"
+    return f"width {width}, systematic error {systematic}"

@@ -3,14 +3,18 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 __all__ = [
     "Estimate",
     "average_sets",
+    "average_systematic",
+    "count_larger",
     "fit_spread",
     "fit_systematic",
+    "get_information",
     "get_p_value",
+    "get_prediction_p_value",
     "to_fraction",
 ]
 
@@ -57,9 +61,9 @@ def fit_systematic(values, background, overlap=1.0):
     Parameters
     ----------
     values : `~numpy.ndarray`
-        Significances. Shape (n,).
+        Significances. Shape (n,). NaN is left out.
     background : `~numpy.ndarray`
-        Effective background counts. Shape (n,).
+        Effective background counts. Shape (n,). What is not above 0 is left out.
     overlap : float, optional
         Number of positions in which an event is counted. Default is 1.
 
@@ -69,6 +73,8 @@ def fit_systematic(values, background, overlap=1.0):
         Square of the fractional systematic error. NaN for fewer than two positions.
     """
     values, background = np.asarray(values), np.asarray(background)
+    valid = np.isfinite(values) & np.isfinite(background) & (background > 0)
+    values, background = values[valid], background[valid]
     if len(values) < 2:
         return np.nan
     total = np.sum(background)
@@ -86,13 +92,57 @@ def fit_systematic(values, background, overlap=1.0):
     return float(f_squared)
 
 
-def average_sets(values):
-    """Average a quantity over mimic sets, with the error from their scatter.
+def get_information(background, f_squared=0.0):
+    r"""Fisher information about the square of the fractional systematic error.
+
+    A significance of the variance :math:`1 + f^2 q_i` knows :math:`f^2` as well as
+
+    .. math:: I = \sum_i \frac{q_i^2}{2 (1 + f^2 q_i)^2},
+
+    the inverse of the variance of `fit_systematic`. Where positions overlap, the
+    variance is larger by the sum of the squared correlations of a position with all
+    others. That factor is the same for all sets of one geometry, and left out here.
+
+    Parameters
+    ----------
+    background : `~numpy.ndarray`
+        Effective background counts :math:`q_i`. Shape (n,).
+    f_squared : float, optional
+        Square of the fractional systematic error. Default is 0.
+
+    Returns
+    -------
+    information : float
+        Information, 0 without positions.
+    """
+    background = np.asarray(background, dtype=float)
+    return float(np.sum((background / (1 + f_squared * background)) ** 2) / 2)
+
+
+def average_sets(values, weights=None):
+    r"""Average a quantity over mimic sets, with the error from their scatter.
+
+    With the shares :math:`p_s` of the weights, :math:`\bar x = \sum_s p_s x_s` has
+
+    .. math::
+        \sigma^2 = \frac{\sum_s p_s^2 (x_s - \bar x)^2}{1 - \sum_s p_s^2},
+        \qquad n_\mathrm{eff} = \frac{1}{\sum_s p_s^2}.
+
+    This is the variance of a weighted mean by Cochran (1977, Sampling Techniques;
+    recommended by Gatz & Smith 1995, Atmos. Environ. 29, 1185), with the factor that
+    makes it unbiased where variances are inverse to the weights: then the sum has the
+    expectation :math:`(1 - \sum p_s^2)\,\sigma^2`. It is a sum of squares with the
+    weights :math:`p_s`, hence has :math:`n_\mathrm{eff} - 1` degrees of freedom
+    (Satterthwaite 1946, Biometrics Bulletin 2, 110). With equal weights it is the
+    variance of the mean of n values.
 
     Parameters
     ----------
     values : list of float
         Value of each set. Those that are not finite are left out.
+    weights : list of float, optional
+        Weights, such as inverse variances up to a factor. Sets of weight 0 are left
+        out. Default is equal ones.
 
     Returns
     -------
@@ -101,14 +151,44 @@ def average_sets(values):
         gives. Errors are NaN for fewer than two sets.
     """
     values = np.asarray(values, dtype=float)
-    values = values[np.isfinite(values)]
+    weights = np.ones(len(values)) if weights is None else np.asarray(weights, float)
+    valid = np.isfinite(values) & (weights > 0)
+    values, weights = values[valid], weights[valid]
     if len(values) < 2:
         mean = float(values[0]) if len(values) else np.nan
         return Estimate(mean, np.nan, np.nan)
-    mean = np.mean(values)
-    error = np.std(values, ddof=1) / np.sqrt(len(values))
-    quantile = stdtrit(len(values) - 1, CONFIDENCE_LEVEL)
+    share = weights / np.sum(weights)
+    mean = np.sum(share * values)
+    concentration = np.sum(share**2)
+    error = np.sqrt(np.sum((share * (values - mean)) ** 2) / (1 - concentration))
+    quantile = stdtrit(1 / concentration - 1, CONFIDENCE_LEVEL)
     return Estimate(float(mean), float(error), float(mean + quantile * error))
+
+
+def average_systematic(f_squared, backgrounds):
+    """Average the square of the fractional systematic error over mimic sets.
+
+    The weights are the Fisher information of each set at one common value of the
+    square. With its own value a set that fluctuates low would weigh more.
+
+    Parameters
+    ----------
+    f_squared : list of float
+        Result of `fit_systematic` for each set.
+    backgrounds : list of `~numpy.ndarray`
+        Effective background counts of each set.
+
+    Returns
+    -------
+    estimate : `Estimate`
+        As of `average_sets`.
+    """
+    estimate = Estimate(0.0, np.nan, np.nan)
+    for _ in range(N_ITERATIONS):
+        common = np.fmax(estimate.value, 0)
+        weights = [get_information(_, common) for _ in backgrounds]
+        estimate = average_sets(f_squared, weights)
+    return estimate
 
 
 def to_fraction(estimate):
@@ -158,6 +238,29 @@ def fit_spread(values, errors):
     return float(mean), float(variance)
 
 
+def count_larger(value, sample):
+    """Count the values of a sample that are as large as a value.
+
+    Parameters
+    ----------
+    value : float
+        Value.
+    sample : `~numpy.ndarray`
+        Values without signal. Shape (n,). NaN is left out.
+
+    Returns
+    -------
+    n_larger : float
+        Number k of values that are as large. NaN for a value of NaN.
+    n : int
+        Number of values.
+    """
+    sample = np.asarray(sample, dtype=float)
+    sample = sample[np.isfinite(sample)]
+    n_larger = np.nan if np.isnan(value) else float(np.sum(sample >= value))
+    return n_larger, len(sample)
+
+
 def get_p_value(value, sample):
     """Empirical p-value, (1 + k) / (1 + n) for k of n values that are as large.
 
@@ -166,12 +269,39 @@ def get_p_value(value, sample):
     value : float
         Value.
     sample : `~numpy.ndarray`
-        Values without signal. Shape (n,).
+        Values without signal. Shape (n,). NaN is left out.
 
     Returns
     -------
     p_value : float
         Probability of a value as large, never 0 (Phipson & Smyth 2010, SAGMB 9, 39).
+        NaN for a value of NaN.
     """
-    sample = np.asarray(sample)
-    return float((1 + np.sum(sample >= value)) / (1 + len(sample)))
+    n_larger, n = count_larger(value, sample)
+    return (1 + n_larger) / (1 + n)
+
+
+def get_prediction_p_value(value, mean, std, n):
+    r"""P-value of one more value, if all are drawn from one Gaussian.
+
+    .. math:: t = \frac{x - \bar x}{s \sqrt{1 + 1/n}}
+
+    follows Student's t distribution with n - 1 degrees of freedom.
+
+    Parameters
+    ----------
+    value : float
+        Value x.
+    mean, std : float
+        Mean, and standard deviation (with n - 1), of n other values.
+    n : int
+        Number of these.
+
+    Returns
+    -------
+    p_value : float
+        Probability of a value as large. NaN for fewer than two values.
+    """
+    if n < 2 or not std > 0:
+        return np.nan
+    return float(stdtr(n - 1, -(value - mean) / (std * np.sqrt(1 + 1 / n))))

@@ -15,11 +15,11 @@ from .checks import check_datasets, get_repetition, to_sets
 from .flux import average_flux, measure_flux
 from .measurement import (
     add_offset,
+    find_blank,
     get_bands,
     is_map,
     measure_maps,
     measure_spectra,
-    sample_mask,
     snap_energy_edges,
     stack_groups,
 )
@@ -73,7 +73,9 @@ class MimicSystematicsEstimator:
     position : `~astropy.coordinates.SkyCoord`, optional
         Position of a possible source. Default is none.
     exclusion_mask : `~gammapy.maps.WcsNDMap`, optional
-        Mask, True where the target has no known source. Default is all True.
+        Mask, True where the target has no known source. What it excludes is grown by
+        the correlation radius, and left out of the target's distribution, and of the
+        largest significance of target and mimics. Default is all True.
     offset_edges : `~astropy.units.Quantity` or str, optional
         Edges of bands of offset. Default is none.
     min_background : float, optional
@@ -147,9 +149,10 @@ class MimicSystematicsEstimator:
         has_maps = is_map(groups[0][0])
         stacked = stack_groups(groups) if has_maps else groups
         measured = self._measure(stacked, groups, edges)
-        mimics = dict(zip(sets, measured, strict=False))
+        mimics = dict(zip(sets, measured[: len(sets)], strict=True))
         target = None if datasets is None else measured[-1]
-        tables = self._make_tables(self._compare(mimics, target, edges))
+        comparison = self._compare(mimics, target, edges)
+        tables = self._make_tables(comparison)
 
         attempts = {"normalisation": (measure_normalisation, sets)}
         if has_maps:
@@ -158,7 +161,7 @@ class MimicSystematicsEstimator:
         if self.position is not None or not has_maps:
             attempts["flux"] = (
                 measure_flux,
-                dict(zip(sets, stacked, strict=False)),
+                dict(zip(sets, stacked[: len(sets)], strict=True)),
                 self.position,
                 edges,
                 self.spectral_model,
@@ -169,8 +172,8 @@ class MimicSystematicsEstimator:
         tables |= results
         if "flux" in tables:
             tables["spurious_flux"] = average_flux(tables["flux"])
-        maps = _make_maps(mimics, target)
-        return MimicSystematics(tables, maps, bias, self._make_meta(reasons))
+        maps, blank = _make_maps(mimics, target), _make_blank(comparison)
+        return MimicSystematics(tables, maps, bias, self._make_meta(reasons), blank)
 
     def _measure(self, stacked, groups, edges):
         """Measure the significance of each group of datasets."""
@@ -191,7 +194,9 @@ class MimicSystematicsEstimator:
             options["radius"] = self.correlation_radius.deg
             options["pixel_size"] = np.mean(geom.pixel_scales.deg)
             if self.exclusion_mask is not None:
-                options["blank"] = sample_mask(self.exclusion_mask, geom)
+                options["blank"] = find_blank(
+                    self.exclusion_mask, geom, self.correlation_radius
+                )
         return Comparison(
             mimics, target, get_bands(edges), self.min_background, **options
         )
@@ -270,3 +275,11 @@ def _make_maps(mimics, target):
         if measurement.geom is not None
         for idx, values in enumerate(measurement.significance)
     }
+
+
+def _make_blank(comparison):
+    """Map of the positions where the target has no known source, None for all."""
+    geom = next(iter(comparison.mimics.values())).geom
+    if geom is None or np.all(comparison.blank):
+        return None
+    return Map.from_geom(geom, data=comparison.blank)

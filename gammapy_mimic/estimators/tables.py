@@ -9,10 +9,18 @@ from astropy.table import Table
 
 from .measurement import Measurement
 from .significance import VARIANCE_FRACTION
-from .statistics import average_sets, fit_systematic, get_p_value, to_fraction
+from .statistics import (
+    average_sets,
+    average_systematic,
+    count_larger,
+    fit_systematic,
+    get_p_value,
+    to_fraction,
+)
 
 __all__ = [
     "Comparison",
+    "format_value",
     "make_table",
     "tabulate_maximum",
     "tabulate_position",
@@ -21,7 +29,6 @@ __all__ = [
 ]
 
 TAIL = 3  # significance beyond which positions are counted
-NO_MAXIMUM = -99.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Comparison:
     min_background : float
         Effective background counts that a position must have.
     blank : `~numpy.ndarray` or bool
-        Positions where the target has no known source.
+        Positions whose circle holds no known source of the target, see `find_blank`.
     radius, pixel_size : float
         Radius in which counts are added, and distance of positions, in deg. 0 for
         spectra.
@@ -97,7 +104,7 @@ def _describe(band, measurement, idx, valid):
     values = measurement.significance[idx][valid]
     functions = {
         "mean": np.mean,
-        "width": np.std,
+        "width": lambda values: np.std(values) if len(values) > 1 else np.nan,
         "minimum": np.min,
         "maximum": np.max,
         f"above_{TAIL}": lambda values: np.mean(values > TAIL),
@@ -125,7 +132,9 @@ def tabulate_systematics(comparison, offset_edges=None):
     -------
     table : `~astropy.table.Table`
         Mean, width, tails and systematic error with their errors from the scatter of
-        sets.
+        sets. Means and widths of sets are weighted by their numbers of positions, which
+        all are the same multiple of those of independent positions, and the systematic
+        error by its Fisher information.
     """
     offset_bands = [None]
     if offset_edges is not None:
@@ -139,7 +148,7 @@ def tabulate_systematics(comparison, offset_edges=None):
 
 def _average(comparison, idx, band, offset_band):
     """Averages over sets in a band of energy and of offset."""
-    rows, f_squared = [], []
+    rows, f_squared, backgrounds = [], [], []
     for measurement in comparison.mimics.values():
         valid = comparison.is_valid(measurement, idx)
         if offset_band is not None:
@@ -150,15 +159,16 @@ def _average(comparison, idx, band, offset_band):
             _[idx][valid] for _ in (measurement.significance, measurement.background)
         )
         f_squared.append(fit_systematic(values, background, comparison.overlap))
+        backgrounds.append(background)
     low, high = (np.nan, np.nan) * u.deg if offset_band is None else offset_band
     result = {"e_min": band[0], "e_max": band[1]}
     result |= {"offset_min": low.to("deg"), "offset_max": high.to("deg")}
     for name in ("mean", "width", f"above_{TAIL}", f"below_{TAIL}"):
-        estimate = average_sets([row[name] for row in rows])
+        estimate = _average_rows(rows, name)
         result |= {name: estimate.value, f"{name}_err": estimate.error}
-    square = average_sets(f_squared)
+    square = average_systematic(f_squared, backgrounds)
     fraction = to_fraction(square)
-    background = average_sets([row["n_background"] for row in rows])
+    background = _average_rows(rows, "n_background")
     return result | {
         "f": fraction.value,
         "f_err": fraction.error,
@@ -169,10 +179,17 @@ def _average(comparison, idx, band, offset_band):
     }
 
 
+def _average_rows(rows, name):
+    """Average a column of `_describe` over sets, weighted by their positions."""
+    weights = [row["n_positions"] for row in rows]
+    return average_sets([row[name] for row in rows], weights)
+
+
 def tabulate_maximum(comparison):
     """Compare the largest significance of the target with those of mimics.
 
-    All are those of positions where the target is blank.
+    All are those of positions where the target is blank: outside of its known sources,
+    grown by the correlation radius.
 
     Parameters
     ----------
@@ -182,31 +199,38 @@ def tabulate_maximum(comparison):
     Returns
     -------
     table : `~astropy.table.Table`
-        Largest significance, mean and standard deviation of that of mimics, and the
-        empirical p-value, by band (look-elsewhere effect).
+        Largest significance, mean and standard deviation of that of mimics, how many of
+        how many sets have one as large, and the empirical p-value, by band
+        (look-elsewhere effect). NaN without a position that has enough background.
     """
     rows = []
     for idx, band in enumerate(comparison.bands):
         value, *largest = (
-            np.max(
-                measurement.significance[idx],
-                where=comparison.is_valid(measurement, idx) & comparison.blank,
-                initial=NO_MAXIMUM,
-            )
+            _find_largest(comparison, measurement, idx)
             for measurement in (comparison.target, *comparison.mimics.values())
         )
+        estimate = average_sets(largest)
+        n_larger, n_sets = count_larger(value, largest)
         rows.append(
             {
                 "e_min": band[0],
                 "e_max": band[1],
-                "significance": float(value),
-                "mimic_mean": float(np.mean(largest)),
-                "mimic_std": float(np.std(largest, ddof=1)),
-                "n_sets": len(largest),
+                "significance": value,
+                "mimic_mean": estimate.value,
+                "mimic_std": float(estimate.error * np.sqrt(n_sets)),
+                "n_larger": n_larger,
+                "n_sets": n_sets,
                 "p_value": get_p_value(value, largest),
             }
         )
     return make_table(rows)
+
+
+def _find_largest(comparison, measurement, idx):
+    """Largest significance where the target is blank, NaN if there is none."""
+    valid = comparison.is_valid(measurement, idx) & comparison.blank
+    values = measurement.significance[idx][valid]
+    return float(np.max(values)) if len(values) else np.nan
 
 
 def tabulate_position(comparison, pixel=None):
@@ -227,8 +251,10 @@ def tabulate_position(comparison, pixel=None):
     -------
     table : `~astropy.table.Table`
         Significance, its calibrated value with the error from mean and width, and the
-        empirical p-value, by band. Approximation: for few positions the calibrated
-        value follows Student's t distribution, rather than a Gaussian.
+        empirical p-value from ``n_larger`` of ``n_sample`` values that are as large, by
+        band. NaN where the position has no significance. Approximation: for few
+        positions the calibrated value follows Student's t distribution, rather than a
+        Gaussian.
     """
     rows = []
     for idx, band in enumerate(comparison.bands):
@@ -241,8 +267,9 @@ def tabulate_position(comparison, pixel=None):
             values, sample = _get_samples(comparison, idx, pixel)
         row = {"e_min": band[0], "e_max": band[1], "significance": float(value)}
         row |= _calibrate(value, values, comparison.overlap)
-        p_value = get_p_value(value, sample)
-        rows.append(row | {"n_sample": len(sample), "p_value": p_value})
+        n_larger, n_sample = count_larger(value, sample)
+        row |= {"n_larger": n_larger, "n_sample": n_sample}
+        rows.append(row | {"p_value": get_p_value(value, sample)})
     return make_table(rows)
 
 
@@ -303,3 +330,25 @@ def make_table(rows):
         if table[name].dtype.kind == "f":
             table[name].info.format = ".4g"
     return table
+
+
+def format_value(value, error, spec):
+    """Format a value with its error, in words where they are not known.
+
+    Parameters
+    ----------
+    value, error : float
+        Value and error, NaN if it is not known.
+    spec : str
+        Format of a number, such as ".3f".
+
+    Returns
+    -------
+    text : str
+        Text.
+    """
+    if not np.isfinite(value):
+        return "not known"
+    if not np.isfinite(error):
+        return f"{value:{spec}} (error not known)"
+    return f"{value:{spec}} ± {error:{spec}}"

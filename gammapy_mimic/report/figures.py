@@ -22,7 +22,7 @@ from ..visualization import (
     plot_systematics,
 )
 from ..visualization.systematics import get_bands, select_values
-from .answer import get_position
+from .answer import describe_blank, get_position
 
 __all__ = ["Figure", "make_figures", "plot_plan", "plot_templates"]
 
@@ -78,7 +78,7 @@ def make_figures(result, exclusion_regions=()):
     figures = {"systematics": _plot_systematics(result)}
     if result.maps:
         figures["maps"] = _plot_maps(result, regions)
-        figures["distributions"] = [_plot_distributions(result, regions)]
+        figures["distributions"] = [_plot_distributions(result)]
     if "maximum" in result.tables:
         figures["maximum"] = [_plot_maximum(result)]
     if result.bias is not None:
@@ -185,21 +185,21 @@ def _label_sky(ax, left, bottom):
         coord.set_ticklabel_visible(shown)
 
 
-def _plot_distributions(result, regions):
+def _plot_distributions(result):
     bands = get_bands(result)
     # all energies first
     shown = [len(bands) - 1, *range(len(bands) - 1)][:MAX_BANDS]
     figure, axes = _make_grid(len(shown), 3, (3.4, 3.3))
     with mpl.rc_context(STYLE):
-        for band, ax in zip(shown, axes, strict=False):
-            plot_mimic_distribution(result, band, ax, regions)
-    mimics, target = select_values(result, -1, regions)
+        for band, ax in zip(shown, axes, strict=True):
+            plot_mimic_distribution(result, band, ax)
+    mimics, target = select_values(result)
     text = (
         f"Distribution of the significance over the pixels of the maps: all mimics "
         f"({mimics.size} pixels in {bands[-1]})"
     )
     if target is not None:
-        where = " outside of the exclusion regions" if regions else ""
+        where = describe_blank(result).removeprefix(",")
         text += f" and the target{where} ({target.size} pixels)"
     text += (
         ". The solid line is not a fit to the histogram, but the Gaussian with mean "
@@ -235,8 +235,9 @@ def _plot_maximum(result):
     with mpl.rc_context(STYLE):
         plot_maximum(result, axes[0])
     text = (
-        "Largest significance on the map of each mimic set and of the target outside "
-        "of its excluded sources. It has the trials of all positions of the map in it."
+        "Largest significance on the map of each mimic set and of the target"
+        f"{describe_blank(result)}. It has the trials of all positions of the map in "
+        "it."
     )
     if not result.maps:
         text = (
@@ -253,12 +254,14 @@ def _plot_bias(bias):
         for band in range(n_bands):
             plot_bias_map(bias, band, axes[2 * band])
             plot_bias_map(bias, band, axes[2 * band + 1], quantity="significance")
-    judgement = "differ" if bias.is_significant else "do not differ"
+    verb = "differ" if bias.is_significant else "do not differ"
+    judgement = f"Both {verb} by more than chance: p = {bias.p_value:.2g}."
+    if np.isnan(bias.p_value):
+        judgement = "No bin has enough background to say whether they differ."
     text = (
         "Counts of all mimics over their prediction in coordinates of the field of "
         "view, both smoothed (left), and the difference from 1 over its statistical "
-        f"error (right). Counts and prediction {judgement} by more than chance: "
-        f"p = {bias.p_value:.2g}."
+        f"error (right). {judgement}"
     )
     return _save(figure, "bias", "Bias of the background in the field of view", text)
 

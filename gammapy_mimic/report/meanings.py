@@ -5,7 +5,10 @@ __all__ = ["MEANINGS"]
 _RESULT = {
     "e_min": "lower edge of the band of energy",
     "e_max": "upper edge",
-    "name": "mimic set, or the target outside of its excluded sources",
+    "name": (
+        "mimic set, or the target outside of its excluded sources, grown by the "
+        "correlation radius"
+    ),
     "mean": "mean of the significances; 0 for noise alone",
     "mean_err": "its error, from the scatter of the sets",
     "width": "standard deviation of the significances; 1 for noise alone",
@@ -29,6 +32,7 @@ _RESULT = {
     "mimic_mean": "mean of the mimics",
     "mimic_width": "standard deviation of the mimics",
     "mimic_std": "standard deviation of the mimic sets",
+    "n_larger": "number k of mimic values that are as large",
     "n_sample": "number of positions of mimics at this offset, without common events",
     "n_sets": "number of mimic sets",
     "calibrated": "significance minus mean, over the width of the mimics",
@@ -49,7 +53,7 @@ _PLAN = {
     "OBS_ID": "target observation",
     "OBJECT": "object of the target observation",
     "MIMIC_SET": "mimic set",
-    "OFF_OBS_ID": "OFF observation that stands in for it, -1 for none",
+    "OFF_OBS_ID": "OFF observation that stands in for it, none without a partner",
     "KL_DIV": "Kullback-Leibler divergence of the backgrounds in energy and offset",
     "KL_CORR": "the same without what noise adds on average: 0 if they are alike",
     "P_VALUE": "probability of a divergence as large, if they are alike",

@@ -12,9 +12,9 @@ from astropy.table import Table
 
 from ..exclusion import ExclusionRegions
 from ..files import replace_file
-from ..plan import MimicPlan
+from ..plan import NO_PARTNER, MimicPlan
 from ..version import __version__
-from .answer import make_answer
+from .answer import describe_blank, make_answer
 from .figures import make_figures, plot_plan, plot_templates
 from .meanings import MEANINGS
 from .tables import make_table
@@ -111,7 +111,7 @@ class _Page:
         return environment.get_template("report.html").render(
             title=title or self._make_title(),
             date=f"{now:%Y-%m-%d %H:%M} UTC",
-            answer=make_answer(self.result, self.plan, bool(len(known))),
+            answer=make_answer(self.result, self.plan),
             result=self.result,
             figures=figures,
             tables=self._make_tables(is_known),
@@ -134,10 +134,12 @@ class _Page:
 
     def _make_tables(self, is_known):
         what = "the positions" if self.result.maps else "the observations"
+        where = describe_blank(self.result)
+        target = f"; of the target{where.removeprefix(',')}" if where else ""
         captions = {
             "position": "The position in question, by energy.",
-            "maximum": f"Largest significance of {what}, by energy.",
-            "significance": f"Significance of {what} of each set, by energy.",
+            "maximum": f"Largest significance of {what}, by energy{where}.",
+            "significance": f"Significance of {what} of each set, by energy{target}.",
             "systematics": "Systematic error of the background, by energy and offset.",
             "flux": "Flux of a source that is fitted in each mimic set.",
             "spurious_flux": "Spurious flux: mean and scatter of the mimic sets.",
@@ -174,6 +176,8 @@ class _Page:
     def _make_plan_table(self):
         """Plan with the names of the targets, if they are known."""
         table = self.plan.table.copy()
+        is_alone = table["OFF_OBS_ID"] == NO_PARTNER
+        table["OFF_OBS_ID"] = np.ma.masked_where(is_alone, table["OFF_OBS_ID"])
         names = {}
         if self.obs_table is not None and "OBJECT" in self.obs_table.colnames:
             ids = self.obs_table["OBS_ID"]

@@ -138,8 +138,10 @@ def plot_mimic_map(
     return ax
 
 
-def plot_mimic_distribution(result, band=-1, ax=None, regions=()):
+def plot_mimic_distribution(result, band=-1, ax=None):
     """Plot the distributions of the significance of the target and of all mimics.
+
+    That of the target is of the positions where it has no known source.
 
     The line is the Gaussian with mean and width of the table "systematics", the dashed
     one that of a perfect background.
@@ -152,8 +154,6 @@ def plot_mimic_distribution(result, band=-1, ax=None, regions=()):
         Index of the band of energy. Default is the last, all energies.
     ax : `~matplotlib.axes.Axes`, optional
         Axes. Default is the current one.
-    regions : list of `~regions.SkyRegion`, optional
-        Regions of the target that are left out. Default is none.
 
     Returns
     -------
@@ -161,7 +161,7 @@ def plot_mimic_distribution(result, band=-1, ax=None, regions=()):
         Axes.
     """
     ax = plt.gca() if ax is None else ax
-    mimics, target = select_values(result, band, regions)
+    mimics, target = select_values(result, band)
     values = mimics if target is None else np.append(mimics, target)
     # a source would make the bins too many: what is beyond is in the last bin
     low = max(np.floor(np.min(values, initial=-5)), -10)
@@ -176,8 +176,10 @@ def plot_mimic_distribution(result, band=-1, ax=None, regions=()):
         _plot_histogram(ax, target, bins, label="target", **options)
     row = select_total(result, band)
     x = np.linspace(low, high, 400)
-    label = f"mimics: mean {row['mean']:+.2f}, width {row['width']:.2f}"
-    ax.plot(x, norm.pdf(x, row["mean"], row["width"]), color=MIMIC_COLOR, label=label)
+    if np.isfinite(row["mean"]) and row["width"] > 0:
+        label = f"mimics: mean {row['mean']:+.2f}, width {row['width']:.2f}"
+        y = norm.pdf(x, row["mean"], row["width"])
+        ax.plot(x, y, color=MIMIC_COLOR, label=label)
     ax.plot(x, norm.pdf(x), color="black", ls="--", lw=1, label="mean 0, width 1")
     ax.set_yscale("log")
     # with room for the legend
@@ -195,8 +197,8 @@ def _plot_histogram(ax, values, bins, **kwargs):
         ax.hist(values, bins, density=True, **kwargs)
 
 
-def select_values(result, band=-1, regions=()):
-    """Select the significances of all mimics, and of the target outside of regions.
+def select_values(result, band=-1):
+    """Select the significances of all mimics, and of the target where it is blank.
 
     Parameters
     ----------
@@ -204,13 +206,13 @@ def select_values(result, band=-1, regions=()):
         Result.
     band : int, optional
         Index of the band of energy. Default is the last, all energies.
-    regions : list of `~regions.SkyRegion`, optional
-        Regions of the target that are left out. Default is none.
 
     Returns
     -------
     mimics, target : `~numpy.ndarray`
-        Significances. None for no target.
+        Significances of the positions that have one. The target's are those outside of
+        its known sources, see `~gammapy_mimic.estimators.MimicSystematics`. None for no
+        target.
     """
     suffix = f"_{band % len(get_bands(result))}"
     maps = {
@@ -221,10 +223,8 @@ def select_values(result, band=-1, regions=()):
     target = maps.pop("target", None)
     mimics = np.concatenate([_.data.ravel() for _ in maps.values()])
     if target is not None:
-        keep = True
-        if len(regions):
-            keep = target.geom.region_mask(list(regions), inside=False).data
-        target = target.data[np.isfinite(target.data) & keep]
+        blank = True if result.blank is None else result.blank.data
+        target = target.data[np.isfinite(target.data) & blank]
     return mimics[np.isfinite(mimics)], target
 
 
@@ -407,7 +407,8 @@ def plot_maximum(result, ax=None):
         options = {"color": MIMIC_COLOR, "alpha": 0.6, "zorder": 2}
         label_mimic = "mimic sets" if label else None
         ax.plot(mimics, np.full(len(mimics), y), "o", label=label_mimic, **options)
-        for value in table["maximum"][(bands == name) & is_target]:
+        values = table["maximum"][(bands == name) & is_target]
+        for value in values[np.isfinite(values)]:
             label_target = "target" if label else None
             marker = "*" if value < largest else ">"
             options = {"color": TARGET_COLOR, "markersize": 12, "zorder": 3}

@@ -1,0 +1,376 @@
+"""What the estimator must not count: masked sources, no partner, no value."""
+
+import dataclasses
+import html
+import re
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.convolution import Tophat2DKernel
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+from gammapy.datasets import Datasets, MapDataset
+from gammapy.maps import Map, MapAxis, WcsGeom
+from numpy.testing import assert_allclose, assert_array_equal
+from regions import CircleSkyRegion
+
+from gammapy_mimic.estimators import (
+    MimicSystematics,
+    MimicSystematicsEstimator,
+    average_flux,
+)
+from gammapy_mimic.estimators.checks import get_repetition
+from gammapy_mimic.report import make_answer, make_report
+from gammapy_mimic.report.answer import NOT_EXPLAINED, TOO_FEW, UNLIKELY
+from gammapy_mimic.visualization.systematics import select_values
+
+CENTER = SkyCoord(83.6, -22, unit="deg")
+MASK_RADIUS = 0.3 * u.deg
+
+
+def make_geom(width=4, binsz=0.05):
+    axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=1)
+    return WcsGeom.create(
+        skydir=CENTER, width=width, binsz=binsz, proj="TAN", axes=[axis]
+    )
+
+
+def make_dataset(rng, background=4.0, n_source=0, geom=None):
+    """Flat background, and a source of a sigma of 0.07 deg in the centre."""
+    geom = make_geom() if geom is None else geom
+    counts = rng.poisson(background, geom.data_shape).astype(float)
+    lon, lat = rng.normal(0, 0.07, size=(2, n_source))
+    events = CENTER.spherical_offsets_by(lon * u.deg, lat * u.deg)
+    dataset = MapDataset(
+        counts=Map.from_geom(geom, data=counts),
+        background=Map.from_geom(geom, data=np.full(geom.data_shape, background)),
+        mask_safe=Map.from_geom(geom, data=True, dtype=bool),
+    )
+    dataset.counts.fill_by_coord(
+        {"skycoord": events, "energy": np.full(n_source, 2) * u.TeV}
+    )
+    return dataset
+
+
+def make_sets(seed=0, n_sets=5, **options):
+    rng = np.random.default_rng(seed)
+    return [Datasets([make_dataset(rng, **options)]) for _ in range(n_sets)]
+
+
+def make_mask(geom, center=CENTER):
+    region = CircleSkyRegion(center, MASK_RADIUS)
+    return geom.to_image().region_mask([region], inside=False)
+
+
+# A masked source
+
+
+@pytest.fixture(scope="module", params=["0.1 deg", "0.2 deg", "0.3 deg"])
+def masked(request):
+    """Results with and without a source of 1000 events, masked with 0.3 deg."""
+    sets, mask = make_sets(), make_mask(make_geom())
+    estimator = MimicSystematicsEstimator(request.param, exclusion_mask=mask)
+    targets = [
+        Datasets([make_dataset(np.random.default_rng(9), n_source=_)])
+        for _ in (1000, 0)
+    ]
+    return [estimator.run(sets, _) for _ in targets]
+
+
+def test_masked_source_is_not_the_largest_significance(masked):
+    """It was, with 3.7, 6.0 and 24.4 sigma at 0.1, 0.2 and 0.3 deg."""
+    for name in ("maximum", "significance"):
+        with_source, without = (_.tables[name][-1] for _ in masked)
+        for column in without.colnames[1:]:
+            # one of the events may be outside of the mask
+            assert_allclose(with_source[column], without[column], atol=0.01)
+
+
+def test_one_place_decides_what_is_blank(masked, tmp_path):
+    """Tables, plots and the result that is read again have the same positions."""
+    masked = masked[0]
+    (row,) = masked.tables["significance"][-1:]
+    _, target = select_values(masked)
+    assert target.size == row["n_positions"] == masked.blank.data.sum()
+    assert target.max() == row["maximum"]
+    masked.write(tmp_path / "result.fits")
+    again = MimicSystematics.read(tmp_path / "result.fits")
+    assert again.blank.data.dtype == bool
+    assert_array_equal(again.blank.data, masked.blank.data)
+    assert_array_equal(select_values(again)[1], target)
+
+
+def test_blank_positions_are_those_without_excluded_sky():
+    """By the distance of each pixel from all excluded ones."""
+    geom = make_geom(width=1.5)
+    off_center = CENTER.directional_offset_by(30 * u.deg, 0.3 * u.deg)
+    mask = make_mask(geom, off_center)
+    target = make_sets(1, 1, geom=geom)[0]
+    estimator = MimicSystematicsEstimator("0.17 deg", exclusion_mask=mask)
+    blank = estimator.run(make_sets(geom=geom), target).blank.data
+    y, x = np.nonzero(~mask.data)
+    pixels = np.indices(mask.data.shape)
+    distance = np.hypot(
+        pixels[0][..., np.newaxis] - y, pixels[1][..., np.newaxis] - x
+    ).min(axis=-1)
+    assert_array_equal(blank, distance > 0.17 / 0.05)
+    # the circle of Gammapy
+    circle = Tophat2DKernel(0.17 / 0.05).array > 0
+    pixels = np.indices(circle.shape) - circle.shape[0] // 2
+    assert_array_equal(circle, np.hypot(*pixels) <= 0.17 / 0.05)
+
+
+def test_excluded_sky_outside_of_the_map():
+    geom, wide = make_geom(width=1), make_geom(width=3)
+    outside = CENTER.directional_offset_by(0 * u.deg, 0.85 * u.deg)
+    mask = make_mask(wide, outside)
+    assert np.all(make_mask(geom, outside).data)
+    estimator = MimicSystematicsEstimator("0.2 deg", exclusion_mask=mask)
+    sets = make_sets(geom=geom)
+    blank = estimator.run(sets[:3], sets[3]).blank.data
+    edge = np.nonzero(~blank)
+    assert len(edge[0]) > 0
+    # up to 0.55 deg less 0.2 deg from the centre, at the northern edge of 0.5 deg
+    assert edge[0].min() == 20 - 3
+    assert edge[0].max() == 19
+    assert blank[:, [0, -1]].all()
+
+
+def test_no_mask():
+    sets = make_sets()
+    result = MimicSystematicsEstimator("0.2 deg").run(sets[:3], sets[3])
+    assert result.blank is None
+    row = result.tables["significance"][-1]
+    assert select_values(result)[1].size == row["n_positions"]
+
+
+# Observations without a partner
+
+
+def make_partners(off_obs_ids):
+    names = ["OFF_OBS_ID"]
+    tables = [Table([[_]], names=names) for _ in off_obs_ids]
+    return [MapDataset(meta_table=table) for table in tables]
+
+
+def test_no_partner_is_not_one_observation_used_often():
+    """75 distinct ones, and 4 targets without a partner in 5 sets: 5.0 before."""
+    datasets = make_partners([*range(75), *[-1] * 20])
+    assert get_repetition(datasets) == 1
+    assert get_repetition(make_partners([1, 1, 2, -1, -1, -1])) == 5 / 3
+    assert get_repetition(make_partners([-1, -1])) == 1
+
+
+# What cannot be measured
+
+
+def test_masked_position():
+    """It had p = 1 / 51, the smallest possible."""
+    sets = make_sets(n_sets=4)
+    target = sets.pop().copy()
+    hole = CircleSkyRegion(CENTER, 0.5 * u.deg)
+    mask = target[0].counts.geom.region_mask([hole], inside=False)
+    target[0].mask_safe = mask
+    estimator = MimicSystematicsEstimator("0.1 deg", position=CENTER)
+    row = estimator.run(sets, target).tables["position"][-1]
+    for name in ("significance", "calibrated", "n_larger", "p_value"):
+        assert np.isnan(row[name]), name
+    assert np.isfinite(row["mimic_mean"])
+
+
+@pytest.mark.parametrize("n_empty", [1, 2, 3])
+def test_sets_without_background(n_empty):
+    """Sets, and a target, without a position are NaN, and are not counted."""
+    sets = make_sets(n_sets=3)
+    empty = make_sets(7, background=1e-3)[0]
+    sets[:n_empty] = [empty] * n_empty
+    result = MimicSystematicsEstimator("0.2 deg").run(sets, empty)
+    row = result.tables["maximum"][-1]
+    assert row["n_sets"] == 3 - n_empty
+    for name in ("significance", "p_value", "n_larger"):
+        assert np.isnan(row[name]), name
+    assert np.isfinite(row["mimic_mean"]) == (n_empty < 3)
+    assert np.isfinite(row["mimic_std"]) == (n_empty < 2)
+    assert np.isfinite(result.to_table()["width"][-1]) == (n_empty < 3)
+    for table in result.tables.values():
+        for name in table.colnames:
+            if table[name].dtype.kind == "f":
+                assert not np.any(table[name] <= -90), name
+
+
+def test_number_of_larger_values():
+    sets = make_sets(n_sets=6)
+    target = sets.pop()
+    result = MimicSystematicsEstimator("0.1 deg", position=CENTER).run(sets, target)
+    for name, number in (("maximum", "n_sets"), ("position", "n_sample")):
+        row = result.tables[name][-1]
+        assert row["n_larger"] == int(row["n_larger"])
+        assert row["p_value"] == (1 + row["n_larger"]) / (1 + row[number])
+    largest = result.tables["significance"]["maximum"]
+    assert result.tables["maximum"]["n_larger"][-1] == sum(largest[:-1] >= largest[-1])
+
+
+def test_bias_map_without_background(tmp_path):
+    """Its p-value was 1, as if counts and prediction were known to agree."""
+    rng = np.random.default_rng(0)
+    sets = []
+    for idx in range(3):
+        dataset = make_dataset(rng, background=1e-3)
+        columns = {"RA_PNT": [CENTER.ra.deg], "DEC_PNT": [CENTER.dec.deg]}
+        dataset.meta_table = Table({**columns, "OFF_OBS_ID": [idx]})
+        sets.append(Datasets([dataset]))
+    result = MimicSystematicsEstimator("0.2 deg").run(sets)
+    assert np.isnan(result.bias.p_value)
+    assert not result.bias.is_significant
+    result.write(tmp_path / "result.fits")
+    assert np.isnan(MimicSystematics.read(tmp_path / "result.fits").bias.p_value)
+    with pytest.raises(ValueError, match="no bin with enough background"):
+        result.apply_bias_correction(sets[0][0])
+
+
+def test_small_set_does_not_move_the_averages():
+    """A set of few positions, beside four of many, made f 19.2 +- 8.6%."""
+    sets = make_sets(n_sets=4)
+    part = make_dataset(np.random.default_rng(3))
+    part.mask_safe = part.mask_safe.geom.region_mask(
+        [CircleSkyRegion(CENTER, 0.12 * u.deg)]
+    )
+    part.counts.data[0, 39:41, 39:42] += 4
+    estimator = MimicSystematicsEstimator("0.1 deg")
+    alone, both = (
+        estimator.run(_).to_table()[-1] for _ in (sets, [*sets, Datasets([part])])
+    )
+    for name in ("mean", "width", "f_squared"):
+        error = alone[f"{name}_err"]
+        assert abs(both[name] - alone[name]) < 0.5 * error, name
+        assert both[f"{name}_err"] < 1.5 * error, name
+    assert both["f_ul"] < 1.5 * alone["f_ul"]
+
+
+# Order of rows
+
+
+def make_fluxes(n_sets=3, n_bands=2):
+    rows = [
+        {
+            "name": f"mimic_{mimic_set}",
+            "e_min": 10.0**band,
+            "e_max": 10.0 ** (band + 1),
+            "flux": 10.0 * band + mimic_set,
+            "flux_err": 1.0,
+            "flux_ul": 5.0,
+        }
+        for mimic_set in range(n_sets)
+        for band in range(n_bands)
+    ]
+    return Table(rows)
+
+
+def test_average_flux_does_not_depend_on_the_order():
+    table = make_fluxes()
+    expected = average_flux(table)
+    assert expected["mean"].tolist() == [1, 11]
+    for order in ([0, 2, 4, 1, 3, 5], [4, 1, 0, 3, 2, 5]):
+        shuffled = average_flux(table[order])
+        shuffled.sort("e_min")
+        for name in expected.colnames:
+            assert_allclose(shuffled[name], expected[name])
+    missing = average_flux(table[:-1])
+    assert missing["n_sets"].tolist() == [3, 2]
+    with pytest.raises(ValueError, match="set mimic_2 is 2 times in the table"):
+        average_flux(table[[0, 1, 2, 3, 4, 5, 5]])
+
+
+def test_old_result(tmp_path):
+    from astropy.io import fits
+
+    primary = fits.PrimaryHDU()
+    primary.header["MIM_RES"] = 1
+    primary.writeto(tmp_path / "old.fits")
+    with pytest.raises(ValueError, match=r"version 1 .* Run the estimator again"):
+        MimicSystematics.read(tmp_path / "old.fits")
+
+
+# The verdict
+
+
+def test_no_blank_field_is_called_unlikely():
+    """Six blank fields, each in turn the target: one was called unlikely, p = 0.17."""
+    fields = make_sets(n_sets=6)
+    estimator = MimicSystematicsEstimator("0.1 deg")
+    verdicts = []
+    for idx, target in enumerate(fields):
+        sets = fields[:idx] + fields[idx + 1 :]
+        verdicts.append(make_answer(estimator.run(sets, target)).lines[-1])
+    assert sum("none of 5 sets is as large, p = 0.17" in _ for _ in verdicts) == 1
+    for verdict in verdicts:
+        assert "unlikely" not in verdict
+        assert "does not explain" not in verdict
+
+
+def test_verdicts_of_exchangeable_values():
+    """Unlikely in 5% of the cases at most; not explained in less, for noise."""
+    rng = np.random.default_rng(0)
+    field = Datasets(make_sets(n_sets=1)[0])
+    result = MimicSystematicsEstimator("0.3 deg").run([field] * 3, field)
+    n_draws = 400
+    for number in (5, 25):
+        verdicts = []
+        # the largest of 500 positions of noise
+        for values in rng.normal(size=(n_draws, number + 1, 500)).max(axis=-1):
+            value, sample = values[0], values[1:]
+            n_larger = np.sum(sample >= value)
+            row = {
+                "significance": value,
+                "mimic_mean": np.mean(sample),
+                "mimic_std": np.std(sample, ddof=1),
+                "n_larger": float(n_larger),
+                "n_sets": number,
+                "p_value": (1 + n_larger) / (1 + number),
+            }
+            tables = {**result.tables, "maximum": Table([row])}
+            for name in ("e_min", "e_max"):
+                tables["maximum"][name] = [1.0]
+            answer = make_answer(dataclasses.replace(result, tables=tables))
+            verdicts.append(answer.lines[-1].split(":")[0])
+        rates = {_: verdicts.count(_) / n_draws for _ in set(verdicts)}
+        assert rates.get(NOT_EXPLAINED, 0) < 0.01
+        assert rates.get(UNLIKELY, 0) + rates.get(NOT_EXPLAINED, 0) < 0.08
+        assert (TOO_FEW in rates) == (number == 5)
+
+
+# Words for what cannot be measured
+
+
+def get_words(result, path):
+    """Text of the report, without tags and what is not shown."""
+    make_report(result, path)
+    content = path.read_text(encoding="utf-8")
+    content = re.sub(
+        r"<style>.*?</style>|<script>.*?</script>", "", content, flags=re.DOTALL
+    )
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", content)).split())
+
+
+@pytest.mark.parametrize(
+    ("n_empty", "is_empty", "words"),
+    [
+        (3, True, "The target's map has no position with enough background counts."),
+        (3, False, "Of the mimic sets, none has a position with enough background"),
+        (2, False, "Of the mimic sets, one has a position with enough background"),
+        (2, True, "The target's map has no position with enough background counts."),
+    ],
+)
+def test_words_of_a_report(tmp_path, n_empty, is_empty, words):
+    """No number stands for what is not known, and no NaN."""
+    sets = make_sets(n_sets=4)
+    empty = make_sets(7, background=1e-3)[0]
+    target = empty if is_empty else sets[3]
+    sets = [empty] * n_empty + sets[: 3 - n_empty]
+    result = MimicSystematicsEstimator("0.2 deg").run(sets, target)
+    text = get_words(result, tmp_path / "report.html")
+    assert words in text
+    for number in ("nan", "inf", "-99", "-90"):
+        assert not re.search(rf"(?<![\w.]){number}(?![\w.])", text), number
+    assert "nan" not in str(result).split("mimic_mean")[0]
