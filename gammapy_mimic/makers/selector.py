@@ -26,7 +26,6 @@ from ..observation import (
 from ..plan import NO_PARTNER, MimicPlan
 from ..ranking import (
     KL_MAX,
-    compare_predictions,
     make_checksum,
     predict_counts,
     rank_observations,
@@ -496,11 +495,11 @@ class KLBackgroundSelector(ObservationMaker):
                     f"{path} is not a ranking and will not be replaced. Choose another "
                     "folder, or remove it yourself."
                 )
-        kl_irf = None
+        predicted = None
         if self.distribution == "irf":
-            kl_irf = self._compare_irfs(target, observation, skip)
+            predicted = self._predict_all(target, observation, skip)
         table = rank_observations(
-            target, self.index, self.criteria, self.kl_max, kl_irf, skip
+            target, self.index, self.criteria, self.kl_max, predicted, skip
         )
         table.meta.update(OBS_ID=int(target.obs_ids[0]), CHECKSUM=checksum)
         if path is not None:
@@ -513,8 +512,8 @@ class KLBackgroundSelector(ObservationMaker):
         """Criteria that cannot be applied, with one warning for all targets."""
         return self.criteria.check_columns(targets.conditions, self.index.conditions)
 
-    def _compare_irfs(self, target, observation, skip):
-        """Divergences of the background IRFs, for what the criteria accept."""
+    def _predict_all(self, target, observation, skip):
+        """Predict counts, of the target and of what the criteria accept."""
         rejected = self.criteria.reject(
             target.conditions[0], self.index.conditions, skip
         )
@@ -526,7 +525,7 @@ class KLBackgroundSelector(ObservationMaker):
                 self._predicted[obs_id] = self._predict(off)
             blank = np.full_like(rows[0], np.nan)
             rows.append(blank if is_out else self._predicted[obs_id])
-        return compare_predictions(rows[0], np.array(rows[1:]))
+        return rows[0], np.array(rows[1:])
 
     def _predict(self, observation):
         if get_hdu(observation, "bkg") is None:
@@ -535,7 +534,7 @@ class KLBackgroundSelector(ObservationMaker):
                 "distribution='irf' compares. Use distribution='counts'."
             )
         axes = self.index.energy_axis, self.index.offset_axis
-        return predict_counts(observation.bkg, *axes).ravel()
+        return predict_counts(observation.bkg, *axes)
 
     def _make_index(self, observations, **kwargs):
         return OffIndex.create(
