@@ -11,7 +11,7 @@ from gammapy.utils.scripts import make_path
 from .io import DatastoreWriter
 from .makers import MimicMaker
 from .makers.core import get_off_observation
-from .observation import load_events_file, to_pool
+from .observation import get_obs_id, load_events_file, to_pool
 from .parallel import run_parallel
 
 __all__ = ["write_mimic_sets"]
@@ -105,8 +105,9 @@ def write_mimic_sets(
         # in the order of the targets, whatever the order of the tasks
         for observation in observations:
             for mimic_set, writer in writers.items():
-                if (mimic_set, observation.obs_id) in written:
-                    writer.add(written[mimic_set, observation.obs_id])
+                key = mimic_set, get_obs_id(observation)
+                if key in written:
+                    writer.add(written[key])
         for writer in writers.values():
             writer.finish()
         if finish is not None:
@@ -120,8 +121,9 @@ def _group_pairs(observations, plan, sets):
     for mimic_set in sets:
         partners = plan.partners(mimic_set)
         for observation in observations:
-            if observation.obs_id in partners:
-                pairs[partners[observation.obs_id]].append((mimic_set, observation))
+            obs_id = get_obs_id(observation)
+            if obs_id in partners:
+                pairs[partners[obs_id]].append((mimic_set, observation))
     return pairs
 
 
@@ -133,5 +135,5 @@ def _write_mimics(off, pairs, plan, writers, options):
     for mimic_set, observation in pairs:
         maker = MimicMaker(pool, plan, mimic_set=mimic_set, **options)
         mimic = maker.make_observation(observation)
-        written[mimic_set, observation.obs_id] = writers[mimic_set].write(mimic)
+        written[mimic_set, mimic.obs_id] = writers[mimic_set].write(mimic)
     return written

@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 from enum import Enum
+from typing import Annotated
 
 import astropy.units as u
 import yaml
@@ -17,6 +18,7 @@ from gammapy.utils.scripts import make_path, to_yaml
 from gammapy.utils.types import AngleType, EnergyType, PathType
 from gammapy.workflow import WorkflowConfig
 from pydantic import (
+    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -28,6 +30,7 @@ from pydantic import (
 from .config_text import describe_problems, load_yaml
 from .criteria import MatchCriteria
 from .makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
+from .observation import to_obs_id
 from .ranking import KL_MAX
 
 __all__ = [
@@ -107,6 +110,10 @@ def _check_positive(value):
     return value
 
 
+ObsId = Annotated[int, BeforeValidator(to_obs_id)]
+"""Digits in a text are that number, as everywhere."""
+
+
 class OffConfig(GammapyBaseConfig):
     """Which observations are OFF observations.
 
@@ -124,7 +131,7 @@ class OffConfig(GammapyBaseConfig):
     """
 
     datastore: PathType | None = None
-    obs_ids: list[int] = Field(default_factory=list)
+    obs_ids: list[ObsId] = Field(default_factory=list)
     query: str | None = None
     index: PathType | None = None
 

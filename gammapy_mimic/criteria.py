@@ -8,8 +8,10 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import Angle, SkyCoord
 from astropy.time import Time
-from gammapy.utils.time import time_ref_from_dict
 from regions import CircleSkyRegion
+
+from .events import get_time_ref, read_column
+from .observation import to_obs_ids
 
 __all__ = ["Conditions", "MatchCriteria", "describe_rejections"]
 
@@ -94,20 +96,17 @@ class Conditions:
             _get_column(table, "DEC_PNT", "deg"),
             unit="deg",
         )
-        elevation = _get_column(table, "ALT_PNT", "deg")
-        if elevation is None and "ZEN_PNT" in table.colnames:
-            elevation = 90 - _get_column(table, "ZEN_PNT", "deg")
         return cls(
-            obs_id=np.asarray(table["OBS_ID"], dtype=int),
+            obs_id=to_obs_ids(table["OBS_ID"]),
             name=_get_names(table),
             pointing=pointing,
             target=_get_target(table, pointing),
             livetime=_get_column(table, "LIVETIME", "s"),
-            elevation=elevation,
+            elevation=_get_elevation(table),
             azimuth=_get_column(table, "AZ_PNT", "deg"),
             nsb=_get_column(table, "NSBLEVEL"),
-            n_tels=_get_column(table, "N_TELS"),
-            muon_efficiency=_get_column(table, "MUONEFF"),
+            n_tels=_get_column(table, "N_TELS", ""),
+            muon_efficiency=_get_column(table, "MUONEFF", ""),
             mjd=_get_mjd(table),
         )
 
@@ -122,13 +121,15 @@ class Conditions:
 
 
 def _get_column(table, name, unit=None):
-    if name not in table.colnames:
-        return None
-    column = table[name]
-    values = np.ma.filled(np.ma.asarray(column, dtype=float), np.nan)
-    if unit is not None and column.unit is not None:
-        values = u.Quantity(values, column.unit).to_value(unit)
-    return np.array(values, dtype=float)
+    return read_column(table, name, unit) if name in table.colnames else None
+
+
+def _get_elevation(table):
+    elevation = _get_column(table, "ALT_PNT", "deg")
+    zenith = _get_column(table, "ZEN_PNT", "deg")
+    if elevation is None or zenith is None:
+        return elevation if zenith is None else 90 - zenith
+    return np.where(np.isfinite(elevation), elevation, 90 - zenith)
 
 
 def _get_names(table):
@@ -162,7 +163,7 @@ def _get_mjd(table):
     start = _get_column(table, "TSTART", "s")
     if start is None or "MJDREFI" not in table.meta:
         return None
-    return (time_ref_from_dict(table.meta) + start * u.s).mjd
+    return (get_time_ref(table.meta, "observation table") + start * u.s).mjd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,7 +244,7 @@ class MatchCriteria:
         convert("elevation", lambda _: Angle([Angle(x) for x in _]).to("deg"))
         convert("exclude_objects", _to_tuple_of_str)
         convert("exclude_circles", lambda _: tuple(_to_circle(x) for x in _))
-        convert("exclude_obs_ids", lambda _: tuple(int(x) for x in _))
+        convert("exclude_obs_ids", lambda _: tuple(to_obs_ids(_).tolist()))
 
         if self.elevation is not None and self.elevation.shape != (2,):
             raise ValueError(

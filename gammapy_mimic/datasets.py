@@ -6,6 +6,7 @@ from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
 from .files import replace_folder
+from .observation import to_obs_id
 from .plan import NO_PARTNER, MimicPlan
 
 __all__ = ["add_partners", "read_datasets", "stack_dataset", "write_datasets"]
@@ -48,7 +49,7 @@ def _add_partners(dataset, partners, mimic_set):
         )
     table = table.copy()
     obs_ids = np.asarray(table["OBS_ID"])
-    off_obs_ids = [partners.get(int(_), NO_PARTNER) for _ in obs_ids.ravel()]
+    off_obs_ids = [partners.get(to_obs_id(_), NO_PARTNER) for _ in obs_ids.ravel()]
     table["OFF_OBS_ID"] = np.reshape(off_obs_ids, obs_ids.shape)
     table["MIMIC_SET"] = np.full(obs_ids.shape, mimic_set)
     return table

@@ -12,7 +12,7 @@ from .estimators import MimicSystematicsEstimator
 from .exclusion import ExclusionRegions
 from .io import open_datastore, select_datastore
 from .makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
-from .observation import get_fixed_pointing
+from .observation import get_fixed_pointing, get_obs_id, to_obs_ids
 from .query import query_obs_table
 from .sky_regions import regions_to_text
 
@@ -108,7 +108,7 @@ class MakerFactory:
         if config.query is not None:
             with naming_key("mimic.off.query"):
                 table = query_obs_table(table, config.query)
-        obs_ids = table["OBS_ID"].tolist()
+        obs_ids = to_obs_ids(table["OBS_ID"]).tolist()
         if config.obs_ids:
             missing = sorted(set(config.obs_ids) - set(obs_ids))
             if missing:
@@ -118,7 +118,7 @@ class MakerFactory:
                 )
             obs_ids = config.obs_ids
         elif config.query is None:
-            targets = {_.obs_id for _ in self.observations}
+            targets = {get_obs_id(_) for _ in self.observations}
             obs_ids = [_ for _ in obs_ids if _ not in targets]
         if not obs_ids:
             raise ValueError(f"mimic.off: {path} has no observations but the targets.")

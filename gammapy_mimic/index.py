@@ -6,6 +6,7 @@ every file of the archive is read only once.
 """
 
 import contextlib
+import copy
 import functools
 import hashlib
 import logging
@@ -13,7 +14,6 @@ import os
 import warnings
 from typing import NamedTuple
 
-import astropy.units as u
 import numpy as np
 from astropy.io import fits
 from astropy.table import Column, Table
@@ -26,15 +26,32 @@ from regions import (
 
 from .binning import FoVBinning
 from .criteria import Conditions
+from .events import (
+    GoodEvents,
+    find_good_time,
+    get_seconds,
+    get_time_ref,
+    read_column,
+    read_gti,
+    select_good_events,
+)
 from .files import check_own, replace_file
 from .observation import (
     OBS_TABLE_COLUMNS,
+    derive_header,
+    derive_times,
+    describe_error,
     get_fixed_pointing,
     get_hdu,
+    get_header_deadc,
+    get_header_pointing,
+    get_livetime_fraction,
+    get_obs_id,
     get_safe_range,
+    load_events_file,
     make_obs_table,
     parse_safe_range,
-    read_column,
+    to_obs_ids,
     to_pool,
 )
 from .parallel import run_parallel
@@ -46,7 +63,7 @@ __all__ = ["OffIndex"]
 log = logging.getLogger(__name__)
 
 CREATOR = "gammapy-mimic"
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 FILE_COLUMNS = ("FILE_SIZE", "FILE_TIME")
 META_KEYS = (
     "MJDREFI",
@@ -58,7 +75,8 @@ META_KEYS = (
     "GEOLAT",
     "ALTITUDE",
 )
-EVENT_COLUMNS = {"RA": "deg", "DEC": "deg", "ENERGY": "TeV"}
+FILLED_COLUMNS = ("ONTIME", "LIVETIME", "DEADC", "TSTART", "TSTOP", "ALT_PNT", "AZ_PNT")
+"""Columns whose unknown values are taken from GTI and header of the events."""
 NO_FILE = (-1, -1)
 
 
@@ -183,9 +201,7 @@ class OffIndex:
         rows = self._get_known_rows(stamps)
         new = {obs_id: _ for obs_id, _ in sources.items() if obs_id not in rows}
         obs_table = getattr(observations, "obs_table", None)
-        rows |= _count_all(
-            new, self.binning, obs_table is None, n_jobs, parallel_backend
-        )
+        rows |= _count_all(new, self.binning, n_jobs, parallel_backend)
 
         broken = {obs_id: _ for obs_id, _ in rows.items() if isinstance(_, str)}
         rows = {obs_id: rows[obs_id] for obs_id in sorted(set(rows) - set(broken))}
@@ -194,6 +210,7 @@ class OffIndex:
             table = _make_obs_table(rows, sources)
         else:
             table = _select_obs_table(obs_table, list(rows))
+            table = _fill_obs_table(table, rows, sources)
         table = _to_plain_table(table)
         _add_columns(table, rows.values(), [stamps[obs_id] for obs_id in rows])
         return type(self)(
@@ -206,11 +223,12 @@ class OffIndex:
 
     def _get_known_rows(self, stamps):
         known = zip(*(self.table[name].tolist() for name in FILE_COLUMNS), strict=True)
-        ranges = zip(self.table["ENERGY_MIN"], self.table["ENERGY_MAX"], strict=True)
+        names = ("ENERGY_MIN", "ENERGY_MAX", "EVENT_COUNT")
+        columns = zip(*(self.table[name] for name in names), strict=True)
         return {
-            obs_id: _Row(self.counts[idx], self.fraction[idx], energy_range)
-            for idx, (obs_id, stamp, energy_range) in enumerate(
-                zip(self.obs_ids.tolist(), known, ranges, strict=True)
+            obs_id: _Row(self.counts[idx], self.fraction[idx], values[:2], values[2])
+            for idx, (obs_id, stamp, values) in enumerate(
+                zip(self.obs_ids.tolist(), known, columns, strict=True)
             )
             if stamp != NO_FILE and stamps.get(obs_id) == stamp
         }
@@ -289,7 +307,7 @@ class OffIndex:
         ValueError
             If one is not in the index, or none is given.
         """
-        obs_ids = np.unique(np.asarray(obs_ids, dtype=int))
+        obs_ids = np.unique(to_obs_ids(obs_ids))
         if len(obs_ids) == 0:
             raise ValueError("There are no observations to select.")
         missing = np.setdiff1d(obs_ids, self.obs_ids)
@@ -392,7 +410,7 @@ class OffIndex:
         except Exception as error:
             raise ValueError(
                 f"{path} cannot be read as an index of observations: "
-                f"{_describe(error)}. Create it anew."
+                f"{describe_error(error)}. Create it anew."
             ) from error
 
     def _to_hdu_list(self):
@@ -492,6 +510,7 @@ def _add_columns(table, rows, stamps):
     ranges = np.array([_.energy_range for _ in rows], dtype=float).reshape(-1, 2)
     for name, values in zip(("ENERGY_MIN", "ENERGY_MAX"), ranges.T, strict=True):
         table[name] = Column(values, unit="TeV")
+    table["EVENT_COUNT"] = np.array([_.n_events for _ in rows], dtype=np.int64)
     stamps = np.array(stamps, dtype=np.int64).reshape(-1, 2)
     for name, values in zip(FILE_COLUMNS, stamps.T, strict=True):
         table[name] = values
@@ -526,9 +545,52 @@ def _make_obs_table(rows, sources):
 
 
 def _select_obs_table(table, obs_ids):
-    ids = np.asarray(table["OBS_ID"])
+    ids = to_obs_ids(table["OBS_ID"])
     order = np.argsort(ids)
-    return table[order[np.searchsorted(ids, obs_ids, sorter=order)]]
+    table = table[order[np.searchsorted(ids, obs_ids, sorter=order)]]
+    table["OBS_ID"] = obs_ids
+    return table
+
+
+def _fill_obs_table(table, rows, sources):
+    """Fill what an index does not tell, or not of all, from the files of the events."""
+    known = {name: _read_known(table, name) for name in FILLED_COLUMNS}
+    zenith = _read_known(table, "ZEN_PNT")
+    known["ALT_PNT"] = np.where(
+        np.isfinite(known["ALT_PNT"]), known["ALT_PNT"], 90 - zenith
+    )
+    unknown = ~np.isfinite(list(known.values())).all(axis=0)
+    if not unknown.any():
+        return table
+    rows = {obs_id: rows[obs_id] for obs_id in table["OBS_ID"][unknown].tolist()}
+    found = _make_obs_table(rows, sources)
+    for name, values in known.items():
+        if name not in found.colnames or np.isfinite(values).all():
+            continue
+        new = read_column(found, name, OBS_TABLE_COLUMNS[name])
+        if name in ("TSTART", "TSTOP"):
+            new = new + _get_time_shift(found.meta, table.meta)
+        values[unknown] = np.where(np.isfinite(values[unknown]), values[unknown], new)
+        table[name] = Column(values, unit=OBS_TABLE_COLUMNS[name])
+    table.meta = {**found.meta, **table.meta}
+    return table
+
+
+def _read_known(table, name):
+    """Read a column, NaN where it is absent or holds no value."""
+    if name not in table.colnames:
+        return np.full(len(table), np.nan)
+    values = read_column(table, name, OBS_TABLE_COLUMNS[name])
+    if name in ("ONTIME", "LIVETIME", "DEADC"):
+        values[~(values > 0)] = np.nan
+    return values
+
+
+def _get_time_shift(meta, new_meta):
+    """Seconds from one reference time to another, 0 if that is not known."""
+    if "MJDREFI" not in new_meta:
+        return 0
+    return get_seconds(get_time_ref(meta), get_time_ref(new_meta))
 
 
 # --------------------------------------------------------------------------- reading
@@ -544,12 +606,14 @@ class _FileSource(NamedTuple):
 
     events: _Location
     aeff: _Location | None
+    gti: _Location | None
 
 
 class _Row(NamedTuple):
     counts: np.ndarray
     fraction: np.ndarray
     energy_range: tuple
+    n_events: int
     header: dict | None = None
 
 
@@ -558,9 +622,10 @@ def _find_sources(observations):
     if isinstance(observations, DataStore):
         sources = _find_sources_in_store(observations)
     else:
-        sources = {int(_.obs_id): _get_source(_) for _ in observations}
+        sources = {get_obs_id(_): _get_source(_) for _ in observations}
         if len(sources) < len(observations):
-            ids, n = np.unique([_.obs_id for _ in observations], return_counts=True)
+            ids = [get_obs_id(_) for _ in observations]
+            ids, n = np.unique(ids, return_counts=True)
             raise ValueError(f"OBS_ID {ids[n > 1].tolist()} are there more than once.")
     if not sources:
         raise ValueError("There are no observations to index.")
@@ -569,14 +634,15 @@ def _find_sources(observations):
 
 def _find_sources_in_store(datastore):
     locations = _find_locations(datastore.hdu_table)
-    obs_ids = set(np.asarray(datastore.hdu_table["OBS_ID"]).tolist())
+    obs_ids = set(to_obs_ids(datastore.hdu_table["OBS_ID"]).tolist())
     sources = dict.fromkeys(obs_ids, "no events in the HDU index")
     for obs_id, events in locations["events"].items():
-        sources[obs_id] = _FileSource(events, locations["aeff"].get(obs_id))
+        others = (locations[_].get(obs_id) for _ in ("aeff", "gti"))
+        sources[obs_id] = _FileSource(events, *others)
     if datastore.obs_table is None:
         return sources
 
-    indexed = np.asarray(datastore.obs_table["OBS_ID"]).tolist()
+    indexed = to_obs_ids(datastore.obs_table["OBS_ID"]).tolist()
     if len(set(indexed)) < len(indexed):
         ids, n = np.unique(indexed, return_counts=True)
         raise ValueError(
@@ -588,12 +654,12 @@ def _find_sources_in_store(datastore):
 
 
 def _find_locations(hdu_table):
-    """Locations of events and effective areas by OBS_ID, in one pass of the table."""
+    """Locations of what is read, by OBS_ID, in one pass of the table."""
     names = ("HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME")
     columns = [np.char.strip(_to_str(np.asarray(hdu_table[_]))) for _ in names]
-    columns = [_.tolist() for _ in (np.asarray(hdu_table["OBS_ID"]), *columns)]
+    columns = [_.tolist() for _ in (to_obs_ids(hdu_table["OBS_ID"]), *columns)]
     base_dir = hdu_table.base_dir.as_posix()
-    locations = {"events": {}, "aeff": {}}
+    locations = {"events": {}, "aeff": {}, "gti": {}}
     for obs_id, hdu_type, hdu_class, *place in zip(*columns, strict=True):
         # as Gammapy, take the first if there are several
         if hdu_type in locations and obs_id not in locations[hdu_type]:
@@ -611,13 +677,13 @@ def _to_location(location):
 
 
 def _get_source(observation):
-    events, aeff = get_hdu(observation, "events"), get_hdu(observation, "aeff")
-    if events is None:
+    hdus = [get_hdu(observation, name) for name in ("events", "aeff", "gti")]
+    if hdus[0] is None:
         return "no events"
-    is_file = isinstance(events, HDULocation) and isinstance(aeff, HDULocation | None)
+    is_file = all(isinstance(_, HDULocation | None) for _ in hdus)
     if not is_file or _is_filtered(observation):
         return observation
-    return _FileSource(_to_location(events), aeff and _to_location(aeff))
+    return _FileSource(*(_ and _to_location(_) for _ in hdus))
 
 
 def _is_filtered(observation):
@@ -636,7 +702,7 @@ def _get_stamp(source):
     return sum(_.st_size for _ in stats), max(_.st_mtime_ns for _ in stats)
 
 
-def _count_all(sources, binning, with_header, n_jobs, parallel_backend):
+def _count_all(sources, binning, n_jobs, parallel_backend):
     """Count the events of all sources: rows, or reasons, by OBS_ID."""
     rows = {obs_id: _ for obs_id, _ in sources.items() if isinstance(_, str)}
     files = {i: _ for i, _ in sources.items() if isinstance(_, _FileSource)}
@@ -645,7 +711,7 @@ def _count_all(sources, binning, with_header, n_jobs, parallel_backend):
     for group, processes in ((files, n_jobs), (others, 1)):
         results = run_parallel(
             _count_source,
-            [(source, binning, with_header) for source in group.values()],
+            [(source, binning) for source in group.values()],
             processes,
             parallel_backend,
             "Index observations",
@@ -654,29 +720,19 @@ def _count_all(sources, binning, with_header, n_jobs, parallel_backend):
     return rows
 
 
-def _count_source(source, binning, with_header):
+def _count_source(source, binning):
     """Count the events of an observation. The reason if it cannot be read."""
+    is_file = isinstance(source, _FileSource)
     try:
-        if isinstance(source, _FileSource):
-            events, pointing, energy_range, header = _read_file(source)
-            header = _get_conditions(header) if with_header else None
-        else:
-            events, pointing, energy_range, header = _read_observation(source)
+        read = _read_file if is_file else _read_observation
+        events, pointing, energy_range, header = read(source)
+        events.check_any()
     # a damaged file makes astropy raise nearly anything
     except Exception as error:
-        reason = _describe(error)
-        is_file = isinstance(source, _FileSource)
+        reason = describe_error(error)
         return f"{source.events.path}: {reason}" if is_file else reason
-    counts, fraction = binning.count(*events, pointing)
-    return _Row(counts, fraction, energy_range, header)
-
-
-def _describe(error):
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, KeyError) and error.args:
-        return str(error.args[0])
-    return str(error) or type(error).__name__
+    counts, fraction = binning.count(events.ra, events.dec, events.energy, pointing)
+    return _Row(counts, fraction, energy_range, len(events.ra), header)
 
 
 @contextlib.contextmanager
@@ -689,78 +745,61 @@ def _open_fits(path):
 
 def _read_file(source):
     """Read events, pointing, safe energy range and header, opening a file once."""
-    location, aeff = source
     aeff_header = {}
-    with _open_fits(location.path) as hdu_list:
-        hdu = hdu_list[location.hdu]
-        events = _read_events(hdu.data, {_.name: _.unit for _ in hdu.columns})
+    with _open_fits(source.events.path) as hdu_list:
+        hdu = hdu_list[source.events.hdu]
+        gti = _read_gti(source, hdu_list, hdu.header)
+        is_good = None
+        if gti is not None and "TIME" in hdu.columns.names:
+            is_good = find_good_time(read_column(hdu.data, "TIME", "s"), *gti)
+        events = GoodEvents.create(hdu.data, is_good)
         header = hdu.header
-        if aeff is not None and aeff.path == location.path:
-            aeff_header = hdu_list[aeff.hdu].header
-    if aeff is not None and aeff.path != location.path:
-        aeff_header = fits.getheader(*aeff)
-    return events, _get_pointing(header), parse_safe_range(aeff_header), header
+        if source.aeff is not None and source.aeff.path == source.events.path:
+            aeff_header = hdu_list[source.aeff.hdu].header
+    if source.aeff is not None and source.aeff.path != source.events.path:
+        aeff_header = fits.getheader(*source.aeff)
+    energy_range = parse_safe_range(aeff_header)
+    conditions = _get_conditions(header, gti)
+    return events, get_header_pointing(header), energy_range, conditions
+
+
+def _read_gti(source, hdu_list, header):
+    """Good time intervals, in s from the reference time of the events, or None."""
+    if source.gti is None:
+        return None
+    if source.gti.path == source.events.path:
+        return read_gti(hdu_list[source.gti.hdu], header)
+    with _open_fits(source.gti.path) as others:
+        return read_gti(others[source.gti.hdu], header)
 
 
 def _read_header(source):
-    return _get_conditions(fits.getheader(*source.events))
+    with _open_fits(source.events.path) as hdu_list:
+        header = hdu_list[source.events.hdu].header
+        return _get_conditions(header, _read_gti(source, hdu_list, header))
 
 
-def _get_conditions(header):
-    """Get what an observation table needs of the header of a file."""
+def _get_conditions(header, gti):
+    """Get what an observation table needs of a file."""
     keys = {*OBS_TABLE_COLUMNS, *META_KEYS} & set(header)
     conditions = {key: header[key] for key in keys}
-    conditions["EVENT_COUNT"] = header["NAXIS2"]
+    if gti is not None and gti[0].size:
+        conditions |= derive_times(*gti, get_header_deadc(header))
     empty = (type(None), fits.card.Undefined)
     return {key: _ for key, _ in conditions.items() if not isinstance(_, empty)}
 
 
 def _read_observation(observation):
     """As `_read_file`, of an observation in memory or with a filter."""
+    # the pool does not keep what is read
+    observation = copy.copy(observation)
+    load_events_file(observation)
+    gti = None if get_hdu(observation, "gti") is None else observation.gti
     table = observation.events.table
-    names = set(EVENT_COLUMNS) & set(table.colnames)
-    events = _read_events(table, {name: table[name].unit for name in names})
+    events = select_good_events(observation.events, gti)
     pointing = get_fixed_pointing(observation)
     pointing = float(pointing.ra.deg), float(pointing.dec.deg)
-    header = {**table.meta, "EVENT_COUNT": len(table)}
-    header |= {"RA_PNT": pointing[0], "DEC_PNT": pointing[1]}
-    if _is_filtered(observation):
-        ontime = observation.observation_time_duration.to_value("s")
-        livetime = observation.observation_live_time_duration.to_value("s")
-        header |= {"ONTIME": float(ontime), "LIVETIME": float(livetime)}
+    header = {**table.meta, "RA_PNT": pointing[0], "DEC_PNT": pointing[1]}
+    if gti is not None:
+        header |= derive_header(header, gti, get_livetime_fraction(observation))
     return events, pointing, get_safe_range(observation), header
-
-
-def _read_events(data, units):
-    """RA and DEC in deg and ENERGY in TeV, from a table and its units by name."""
-    missing = [name for name in EVENT_COLUMNS if name not in units]
-    if missing:
-        raise ValueError(f"the events have no column {missing}")
-    if len(data) == 0:
-        raise ValueError("no events")
-    events = []
-    for name, unit in EVENT_COLUMNS.items():
-        values, n_invalid = read_column(data[name])
-        if n_invalid:
-            raise ValueError(f"{n_invalid} events without a valid {name}")
-        if units[name] is None:
-            raise ValueError(f"{name} has no unit")
-        events.append(values * _get_factor(str(units[name]), unit))
-    return events
-
-
-@functools.cache
-def _get_factor(unit, new_unit):
-    return u.Unit(unit).to(new_unit)
-
-
-def _get_pointing(header):
-    if str(header.get("OBS_MODE", "")).strip().upper() == "DRIFT":
-        raise ValueError("taken in DRIFT mode, only tracking observations can be used")
-    missing = [key for key in ("RA_PNT", "DEC_PNT") if key not in header]
-    if missing:
-        raise ValueError(f"the header of the events has no {missing}")
-    pointing = float(header["RA_PNT"]), float(header["DEC_PNT"])
-    if not np.all(np.isfinite(pointing)):
-        raise ValueError(f"the pointing {pointing} is not valid")
-    return pointing

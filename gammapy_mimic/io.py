@@ -11,23 +11,33 @@ import astropy.units as u
 import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
-from gammapy.data import DataStore, HDUIndexTable
+from gammapy.data import DataStore, EventList, HDUIndexTable
 from gammapy.irf import Background3D, FoVAlignment
 from gammapy.irf.io import IRF_DL3_HDU_SPECIFICATION
 from gammapy.maps import MapAxis
 from gammapy.utils.fits import HDULocation
 from gammapy.utils.pbar import progress_bar
 from gammapy.utils.scripts import make_path
-from gammapy.utils.time import time_ref_from_dict
 
+from .events import (
+    TIME_KEYS,
+    GoodEvents,
+    find_good_time,
+    get_time_ref,
+    read_column,
+    read_gti,
+)
 from .files import check_own, replace_file, replace_folder
 from .observation import (
     INDEX_HEADER,
     IRF_NAMES,
+    derive_header,
+    get_gti,
     get_hdu,
     get_livetime_fraction,
+    get_obs_id,
     make_obs_table,
-    read_column,
+    to_obs_ids,
 )
 from .parallel import run_parallel
 from .template import convert_dead_time
@@ -142,7 +152,7 @@ class DatastoreWriter:
         ValueError
             If the OBS_ID is there.
         """
-        obs_id = observation.obs_id
+        obs_id = get_obs_id(observation)
         if obs_id in self._written:
             raise ValueError(f"OBS_ID {obs_id} is there more than once.")
         file_name = f"obs_id_{obs_id:06d}.fits"
@@ -151,11 +161,12 @@ class DatastoreWriter:
         # astropy made the headers from values, and would check each card anew
         hdu_list.writeto(path, output_verify="ignore")
         header = hdu_list["EVENTS"].header
+        is_good = _find_good_time(hdu_list["EVENTS"], hdu_list["GTI"])
         rows = [
             *_index_written(obs_id, file_name, hdu_list),
             *(_index_link(obs_id, name, _, self.path) for name, _ in links.items()),
         ]
-        return WrittenObservation({**header, "EVENT_COUNT": header["NAXIS2"]}, rows)
+        return WrittenObservation({**header, "EVENT_COUNT": int(is_good.sum())}, rows)
 
     def add(self, written):
         """Add a written observation to the index.
@@ -257,15 +268,20 @@ def _make_hdu_list(observation, copy_irfs):
 
 
 def _make_events_hdu(observation):
-    events = observation.events
-    hdu = events.to_table_hdu()
+    if get_hdu(observation, "events") is None:
+        raise ValueError(f"OBS_ID {observation.obs_id} has no events to write.")
+    events, gti = observation.events, get_gti(observation)
     header = events.table.meta
+    header = header | derive_header(header, gti, get_livetime_fraction(observation))
+    table = events.table.copy(copy_data=False)
+    table.meta = header
+    hdu = EventList(table, events.meta).to_table_hdu()
     # Gammapy writes its own name, but reads the background by the one that was there
     optional = observation.meta.optional or {}
     for key in ("CREATOR", "HDUVERS"):
         if key in optional or key in header:
             hdu.header[key] = optional.get(key, header.get(key))
-    hdu.header["OBS_ID"] = observation.obs_id
+    hdu.header["OBS_ID"] = get_obs_id(observation)
     pointing = observation.pointing.to_fits_header()
     hdu.header.update({key: pointing[key] for key in pointing if key != "OBS_MODE"})
     hdu.header.setdefault("OBS_MODE", pointing["OBS_MODE"])
@@ -276,8 +292,8 @@ def _make_gti_hdu(observation, events_hdu):
     gti, header = observation.gti, events_hdu.header
     hdu = gti.to_table_hdu()
     # Gammapy writes the reference time rounded to 1e-7 s
-    if abs(gti.time_ref - time_ref_from_dict(header)) < 1 * u.us:
-        for key in ("MJDREFI", "MJDREFF", "TIMESYS"):
+    if abs(gti.time_ref - get_time_ref(header)) < 1 * u.us:
+        for key in TIME_KEYS:
             hdu.header[key] = header[key]
     hdu.header.update(HDUCLASS="GADF", HDUVERS="0.3", HDUCLAS1="GTI", TIMEUNIT="s")
     return hdu
@@ -491,11 +507,8 @@ def select_datastore(datastore, obs_ids):
     datastore : `~gammapy.data.DataStore`
         Datastore with the rows of these observations.
     """
-    hdu_table, obs_table = datastore.hdu_table, datastore.obs_table
-    return DataStore(
-        hdu_table[np.isin(hdu_table["OBS_ID"], obs_ids)],
-        obs_table[np.isin(obs_table["OBS_ID"], obs_ids)],
-    )
+    obs_ids, tables = to_obs_ids(obs_ids), (datastore.hdu_table, datastore.obs_table)
+    return DataStore(*(_[np.isin(to_obs_ids(_["OBS_ID"]), obs_ids)] for _ in tables))
 
 
 def find_broken_files(datastore, obs_ids, n_jobs=None):
@@ -515,12 +528,13 @@ def find_broken_files(datastore, obs_ids, n_jobs=None):
     broken : dict of str
         Reasons by OBS_ID, empty if all is well.
     """
-    table = datastore.hdu_table
+    table, obs_ids = datastore.hdu_table, to_obs_ids(obs_ids)
+    table_ids = to_obs_ids(table["OBS_ID"])
     files = {}
-    for idx in np.nonzero(np.isin(table["OBS_ID"], obs_ids))[0]:
+    for idx in np.nonzero(np.isin(table_ids, obs_ids))[0]:
         location = table.location_info(idx)
         ids, names = files.setdefault(location.path(), (set(), []))
-        ids.add(int(table["OBS_ID"][idx]))
+        ids.add(int(table_ids[idx]))
         names.append(location.hdu_name)
     reasons = run_parallel(
         _check_file,
@@ -543,10 +557,9 @@ def _check_file(path, hdu_names):
             warnings.catch_warnings(category=AstropyUserWarning, action="error"),
             fits.open(path, memmap=False) as hdu_list,
         ):
-            for name in hdu_names:
-                data = hdu_list[name].data
-                if hdu_list[name].name in ("EVENTS", "GTI"):
-                    _check_rows(name, data)
+            hdus = {_.name: _ for _ in (hdu_list[name] for name in hdu_names)}
+            for hdu in hdus.values():
+                _check_hdu(hdu, hdus.get("GTI"))
     except (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
         return f"{path}: {error}"
     except AstropyUserWarning as warning:
@@ -554,10 +567,20 @@ def _check_file(path, hdu_names):
     return None
 
 
-def _check_rows(name, data):
-    if len(data) == 0:
-        raise ValueError(f"{name} has no rows")
-    for column in {"RA", "DEC", "ENERGY"} & set(data.names):
-        _, n_invalid = read_column(data[column])
-        if n_invalid:
-            raise ValueError(f"{name} has {n_invalid} rows without a valid {column}")
+def _check_hdu(hdu, gti):
+    """Read an HDU, and whether its events count."""
+    data = hdu.data
+    if hdu.name in ("EVENTS", "GTI") and len(data) == 0:
+        raise ValueError(f"{hdu.name} has no rows")
+    if hdu.name == "EVENTS":
+        is_good = None if gti is None else _find_good_time(hdu, gti)
+        try:
+            GoodEvents.create(data, is_good).check_any()
+        except ValueError as error:
+            raise ValueError(f"{hdu.name} has {error}") from None
+
+
+def _find_good_time(events, gti):
+    """Find the events in the good time, both as HDUs."""
+    intervals = read_gti(gti, events.header)
+    return find_good_time(read_column(events.data, "TIME", "s"), *intervals)

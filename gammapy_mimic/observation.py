@@ -4,6 +4,7 @@ This is the only place that knows how `~gammapy.data.Observation` keeps its lazy
 """
 
 import functools
+import re
 
 import astropy.units as u
 import numpy as np
@@ -22,21 +23,40 @@ from gammapy.data import (
 from gammapy.data.io import EventListReader
 from gammapy.irf import FoVAlignment
 from gammapy.utils.fits import HDULocation
-from gammapy.utils.time import time_ref_from_dict
+from gammapy.utils.metadata import TimeInfoMetaData
+from gammapy.utils.time import time_ref_to_dict
+
+from .events import (
+    EVENT_UNITS,
+    TIME_KEYS,
+    get_seconds,
+    get_time_ref,
+    select_good_events,
+)
 
 __all__ = [
     "IRF_NAMES",
+    "derive_header",
+    "derive_times",
+    "describe_error",
     "get_fixed_pointing",
     "get_fov_alignment",
+    "get_good_events",
+    "get_gti",
     "get_hdu",
+    "get_header_deadc",
+    "get_header_pointing",
     "get_livetime_fraction",
+    "get_obs_id",
     "get_safe_range",
     "load_events_file",
     "make_obs_table",
+    "make_time_info",
     "parse_safe_range",
-    "read_column",
     "replace_parts",
     "scale_rate",
+    "to_obs_id",
+    "to_obs_ids",
     "to_pool",
 ]
 
@@ -132,21 +152,350 @@ def load_events_file(observation, with_events=True):
     if not with_events and HEADER_ATTRIBUTE in observation.__dict__:
         return observation.__dict__[HEADER_ATTRIBUTE]
 
+    try:
+        _load_file(observation, events, gti, with_events)
+    # Gammapy needs some keys, and does not say of which observation
+    except (KeyError, ValueError, u.UnitsError) as error:
+        raise ValueError(
+            f"OBS_ID {observation.obs_id} cannot be read from {events.path()}: "
+            f"{describe_error(error)}."
+        ) from error
+    return observation.__dict__[HEADER_ATTRIBUTE]
+
+
+def _load_file(observation, events, gti, with_events):
     with fits.open(events.path(), memmap=False) as hdu_list:
         hdu = hdu_list[events.hdu_name]
+        _check_header(hdu.header)
         header = dict(hdu.header)
         if with_events:
+            _set_units(hdu)
             observation._events = EventListReader.from_gadf_hdu(hdu)
         if isinstance(gti, HDULocation) and gti.path() == events.path():
-            observation._gti = GTI.from_table_hdu(hdu_list[gti.hdu_name])
+            hdu = hdu_list[gti.hdu_name]
+            get_time_ref(hdu.header, "GTI")
+            observation._gti = GTI.from_table_hdu(hdu)
 
     observation.__dict__[HEADER_ATTRIBUTE] = header
     # what is in memory may be other than what is on disk
     if "_pointing" not in observation.__dict__:
-        observation._pointing = FixedPointingInfo.from_fits_header(header)
+        observation._pointing = _make_pointing(header)
     if "_meta" not in observation.__dict__:
         observation._meta = ObservationMetaData.from_header(header)
-    return header
+
+
+def _make_pointing(header):
+    try:
+        return FixedPointingInfo.from_fits_header(header)
+    except OSError as error:
+        raise ValueError(f"the header of the events: {error}") from None
+
+
+def _check_header(header):
+    """Check what Gammapy needs, and complete the dead time."""
+    get_time_ref(header)
+    if "DEADC" not in header:
+        header["DEADC"] = get_header_deadc(header)
+        if not np.isfinite(header["DEADC"]):
+            raise ValueError(
+                "the header of the events has neither DEADC nor LIVETIME and ONTIME"
+            )
+    missing = [key for key in ("GEOLON", "GEOLAT") if key not in header]
+    if not {"GEOALT", "ALTITUDE"} & set(header):
+        missing.append("ALTITUDE")
+    if missing:
+        raise ValueError(f"the header of the events has no {', '.join(missing)}")
+
+
+def get_header_deadc(header):
+    """Get the fraction of livetime that a header of events tells.
+
+    Parameters
+    ----------
+    header : dict-like
+        Header with DEADC, or with LIVETIME and ONTIME.
+
+    Returns
+    -------
+    deadc : float
+        Fraction, NaN if it is not known.
+    """
+    deadc, livetime, ontime = (
+        _to_float(header.get(key)) for key in ("DEADC", "LIVETIME", "ONTIME")
+    )
+    if not 0 < deadc <= 1 and ontime > 0:
+        # LIVETIME may be rounded
+        deadc = min(livetime / ontime, 1) if livetime < 1.001 * ontime else np.nan
+    return float(deadc) if 0 < deadc <= 1 else np.nan
+
+
+def _set_units(hdu):
+    """Give columns without a unit the one that GADF prescribes."""
+    for name, unit in EVENT_UNITS.items():
+        if name in hdu.columns.names and not hdu.columns[name].unit:
+            hdu.columns[name].unit = unit
+
+
+def describe_error(error):
+    """Describe an error of reading a file, with the key that is missing.
+
+    Parameters
+    ----------
+    error : Exception
+        Error.
+
+    Returns
+    -------
+    text : str
+        Text.
+    """
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, KeyError) and error.args:
+        key = str(error.args[0])
+        return f"{key} is missing" if key.isupper() else key.rstrip(".")
+    return str(error).rstrip(".") or type(error).__name__
+
+
+def to_obs_id(value, minimum=0):
+    """Convert an OBS_ID to the integer that it stands for.
+
+    Parameters
+    ----------
+    value : int, str, float or `~numpy.ndarray`
+        OBS_ID. Digits in a text, such as "0001", are that integer.
+    minimum : int, optional
+        Smallest valid number. Default is 0.
+
+    Returns
+    -------
+    obs_id : int
+        OBS_ID.
+
+    Raises
+    ------
+    ValueError
+        If it is no such number.
+    """
+    item = value
+    if isinstance(value, np.generic | np.ndarray) and value is not np.ma.masked:
+        item = value.item() if value.size == 1 else value.tolist()
+    if isinstance(item, bytes):
+        item = item.decode(errors="replace")
+    if isinstance(item, str) and re.fullmatch(r"-?[0-9]+", item.strip()):
+        item = int(item)
+    is_number = isinstance(item, int | float) and not isinstance(item, bool)
+    if not is_number or item != np.floor(item) or item < minimum:
+        raise ValueError(
+            f"OBS_ID {item!r} is not valid: an integer of {minimum} or more is needed, "
+            'or its digits as text, such as "0001".'
+        )
+    return int(item)
+
+
+def to_obs_ids(values, minimum=0):
+    """Convert OBS_IDs to integers, see `to_obs_id`.
+
+    Parameters
+    ----------
+    values : array-like
+        OBS_IDs. Shape (n,).
+    minimum : int, optional
+        Smallest valid number, also what a masked value is. Default is 0.
+
+    Returns
+    -------
+    obs_ids : `~numpy.ndarray` of int
+        OBS_IDs. Shape (n,).
+
+    Raises
+    ------
+    ValueError
+        If one is not valid, or a single text is given.
+    """
+    if isinstance(values, str | bytes):
+        raise ValueError(f"a list of OBS_ID is needed, got {values!r}")
+    # an array made of numbers and text would be one of text
+    is_int = isinstance(values, np.ndarray) and values.dtype.kind == "i"
+    if is_int and not np.ma.is_masked(values) and np.all(values >= minimum):
+        return np.array(values, dtype=int)
+    if minimum < 0:
+        values = [minimum if _ is np.ma.masked else _ for _ in values]
+    return np.array([to_obs_id(_, minimum) for _ in values], dtype=int)
+
+
+def get_obs_id(observation):
+    """Get the OBS_ID of an observation as an integer, see `to_obs_id`."""
+    return to_obs_id(observation.obs_id)
+
+
+def get_gti(observation, is_filtered=True):
+    """Get the good time intervals of an observation.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+    is_filtered : bool, optional
+        Whether to apply the filters of the observation. Default is True.
+
+    Returns
+    -------
+    gti : `~gammapy.data.GTI`
+        Good time intervals, at least one.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    gti = None
+    if get_hdu(observation, "gti") is not None:
+        gti = observation.gti if is_filtered else observation._gti
+    if gti is None or len(gti.table) == 0:
+        raise ValueError(f"OBS_ID {observation.obs_id} has no GTI.")
+    return gti
+
+
+def get_good_events(observation, is_filtered=True, is_required=False):
+    """Get the event list of an observation, and which of its events count.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation. Without GTI, all its times are good.
+    is_filtered : bool, optional
+        Whether to apply the filters of the observation. Default is True.
+    is_required : bool, optional
+        Whether it is an error if no event counts. Default is False.
+
+    Returns
+    -------
+    events : `~gammapy.data.EventList`
+        Events.
+    good : `~gammapy_mimic.events.GoodEvents`
+        Those that count.
+
+    Raises
+    ------
+    ValueError
+        If there is no event list, or an event is not valid.
+    """
+    events = gti = None
+    if get_hdu(observation, "events") is not None:
+        events = observation.events if is_filtered else observation._events
+    if get_hdu(observation, "gti") is not None:
+        gti = observation.gti if is_filtered else observation._gti
+    try:
+        if events is None:
+            raise ValueError("no events")
+        good = select_good_events(events, gti)
+        if is_required:
+            good.check_any()
+    except ValueError as error:
+        raise ValueError(
+            f"OBS_ID {observation.obs_id} has {error}. Mend its event list, or leave "
+            "it out with the criterion exclude_obs_ids."
+        ) from None
+    return events, good
+
+
+def derive_times(start, stop, livetime_fraction):
+    """Derive what follows from good time intervals and dead time.
+
+    Parameters
+    ----------
+    start, stop : `~numpy.ndarray`
+        Intervals, in s. Shape (m,).
+    livetime_fraction : float
+        Livetime over observation time.
+
+    Returns
+    -------
+    keys : dict of float
+        TSTART and TSTOP (begin of the first, end of the last), ONTIME (their sum),
+        LIVETIME and DEADC.
+    """
+    ontime = float(np.sum(stop - start))
+    return {
+        "TSTART": float(np.min(start)),
+        "TSTOP": float(np.max(stop)),
+        "ONTIME": ontime,
+        "LIVETIME": ontime * float(livetime_fraction),
+        "DEADC": float(livetime_fraction),
+    }
+
+
+def derive_header(header, gti, livetime_fraction):
+    """Derive the keys of an events header that follow from GTI and dead time.
+
+    Parameters
+    ----------
+    header : dict-like
+        Header of the events. Not changed.
+    gti : `~gammapy.data.GTI`
+        Good time intervals.
+    livetime_fraction : float
+        Livetime over observation time, see `get_livetime_fraction`.
+
+    Returns
+    -------
+    keys : dict
+        Those of `derive_times`, and of TELAPSE, DATE-*, TIME-* and MJD-* those that the
+        header has, in its time scale. The reference time is that of the GTI if the
+        header has none.
+    """
+    keys = {"TIMEUNIT": "s"}
+    if not {"MJDREFI", "MJDREFF"} <= set(header):
+        keys |= time_ref_to_dict(gti.time_ref, scale=gti.time_ref.scale)
+        keys["MJDREFI"] = int(keys["MJDREFI"])
+    reference = get_time_ref({**header, **keys})
+    keys["TIMESYS"] = reference.scale.upper()
+    intervals = (get_seconds(_, reference) for _ in (gti.time_start, gti.time_stop))
+    keys |= derive_times(*intervals, livetime_fraction)
+    if "TELAPSE" in header:
+        keys["TELAPSE"] = keys["TSTOP"] - keys["TSTART"]
+    start, stop = gti.time_start.min(), gti.time_stop.max()
+    times = {
+        **dict.fromkeys(("OBS", "BEG"), start),
+        "AVG": start + (stop - start) / 2,
+        "END": stop,
+    }
+    for suffix, time in times.items():
+        keys |= _derive_date(header, suffix, getattr(time, reference.scale))
+    return keys
+
+
+def _derive_date(header, suffix, time):
+    """Date of an observation, with its time beside it if that is how it was."""
+    keys = {}
+    if f"DATE-{suffix}" in header:
+        keys[f"DATE-{suffix}"] = time.isot
+    if f"TIME-{suffix}" in header:
+        keys[f"DATE-{suffix}"], keys[f"TIME-{suffix}"] = time.isot.split("T")
+    if f"MJD-{suffix}" in header:
+        keys[f"MJD-{suffix}"] = float(time.mjd)
+    return keys
+
+
+def make_time_info(gti):
+    """Make the metadata of the time of an observation.
+
+    Parameters
+    ----------
+    gti : `~gammapy.data.GTI`
+        Good time intervals.
+
+    Returns
+    -------
+    time_info : `~gammapy.utils.metadata.TimeInfoMetaData`
+        Begin of the first, end of the last, and reference time.
+    """
+    return TimeInfoMetaData(
+        time_start=gti.time_start.min(),
+        time_stop=gti.time_stop.max(),
+        reference_time=gti.time_ref,
+    )
 
 
 def replace_parts(observation, optional, **parts):
@@ -167,34 +516,17 @@ def replace_parts(observation, optional, **parts):
         New observation.
     """
     names = ("events", "gti", *IRF_NAMES)
-    optional = {**(observation.meta.optional or {}), **optional}
+    update = {"optional": {**(observation.meta.optional or {}), **optional}}
+    if get_hdu(observation, "gti") is not None and len(observation.gti.table):
+        update["time_info"] = make_time_info(observation.gti)
     return Observation(
         obs_id=observation.obs_id,
-        meta=observation.meta.model_copy(update={"optional": optional}),
+        meta=observation.meta.model_copy(update=update),
         pointing=observation.pointing,
         location=observation.observatory_earth_location,
         obs_filter=observation.obs_filter.copy(),
         **{name: get_hdu(observation, name) for name in names} | parts,
     )
-
-
-def read_column(column):
-    """Read a column of an event list as floats.
-
-    Parameters
-    ----------
-    column : `~astropy.table.Column` or `~numpy.ndarray`
-        Column, maybe masked.
-
-    Returns
-    -------
-    values : `~numpy.ndarray`
-        Values, NaN where masked.
-    n_invalid : int
-        Number of values that are not finite.
-    """
-    values = np.ma.filled(np.ma.asarray(column, dtype=float), np.nan)
-    return values, int(np.sum(~np.isfinite(values)))
 
 
 def get_fixed_pointing(observation):
@@ -222,6 +554,35 @@ def get_fixed_pointing(observation):
             "can be used."
         )
     return observation.pointing.fixed_icrs
+
+
+def get_header_pointing(header):
+    """Get the pointing from the header of events, as fast as can be.
+
+    Parameters
+    ----------
+    header : dict-like
+        Header.
+
+    Returns
+    -------
+    pointing : tuple of float
+        RA and DEC, in deg.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or the observation was taken in DRIFT mode.
+    """
+    if str(header.get("OBS_MODE", "")).strip().upper() == "DRIFT":
+        raise ValueError("taken in DRIFT mode, only tracking observations can be used")
+    missing = [key for key in ("RA_PNT", "DEC_PNT") if key not in header]
+    if missing:
+        raise ValueError(f"the header of the events has no {', '.join(missing)}")
+    pointing = tuple(_to_float(header[key]) for key in ("RA_PNT", "DEC_PNT"))
+    if not np.all(np.isfinite(pointing)):
+        raise ValueError(f"the pointing {pointing} is not valid")
+    return pointing
 
 
 def get_fov_alignment(observation):
@@ -408,10 +769,11 @@ def make_obs_table(headers):
             blank = {str: "", int: -1}.get(type(values[0]), float("nan"))
             table[name] = [row.get(name, blank) for row in rows]
             table[name].unit = unit
-    if "RA_PNT" in table.colnames:
+    names = set(table.colnames)
+    if {"RA_PNT", "DEC_PNT"} <= names:
         galactic = table.pointing_radec.galactic
         table["GLON_PNT"], table["GLAT_PNT"] = galactic.l, galactic.b
-    if {"RA_PNT", "RA_OBJ"} <= set(table.colnames):
+    if {"RA_PNT", "DEC_PNT", "RA_OBJ", "DEC_OBJ"} <= names:
         target = SkyCoord(table["RA_OBJ"], table["DEC_OBJ"])
         table["OFFSET_OBJ"] = table.pointing_radec.separation(target).to("deg")
 
@@ -429,13 +791,13 @@ def _make_obs_row(header, reference):
     for name, value in row.items():
         if isinstance(value, str):
             row[name] = value.strip()
-    row["OBS_ID"] = int(row["OBS_ID"])
+    row["OBS_ID"] = to_obs_id(row["OBS_ID"])
     if "ALT_PNT" in row:
         row["ZEN_PNT"] = 90 - row["ALT_PNT"]
-    time_keys = ("MJDREFI", "MJDREFF", "TIMESYS")
-    if any(header.get(key) != reference.get(key) for key in time_keys):
-        time_ref = time_ref_from_dict(header)
+    elif "ZEN_PNT" in row:
+        row["ALT_PNT"] = 90 - row["ZEN_PNT"]
+    if any(header.get(key) != reference.get(key) for key in TIME_KEYS):
+        shift = get_seconds(get_time_ref(header), get_time_ref(reference))
         for name in {"TSTART", "TSTOP"} & set(row):
-            time = time_ref + row[name] * u.s
-            row[name] = float((time - time_ref_from_dict(reference)).to_value("s"))
+            row[name] += float(shift)
     return row

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from .criteria import Conditions, MatchCriteria, describe_rejections
 from .files import replace_file
+from .observation import to_obs_ids
 from .random import random_generator
 
 __all__ = ["MimicPlan", "assign_partners"]
@@ -18,6 +19,8 @@ __all__ = ["MimicPlan", "assign_partners"]
 log = logging.getLogger(__name__)
 
 NO_PARTNER = -1
+
+OBS_ID_MINIMUM = {"OBS_ID": 0, "OFF_OBS_ID": NO_PARTNER}
 
 COLUMNS = {
     "OBS_ID": (int, None),
@@ -71,7 +74,7 @@ class MimicPlan:
         if isinstance(plan, cls):
             return plan
         if isinstance(plan, dict):
-            columns = list(plan), list(plan.values())
+            columns = (to_obs_ids(plan), to_obs_ids(plan.values(), NO_PARTNER))
             return cls(Table(columns, names=["OBS_ID", "OFF_OBS_ID"]))
         if isinstance(plan, Table):
             return cls(plan)
@@ -515,6 +518,8 @@ def _validate(table):
 
 def _get_column(table, name, dtype):
     defaults = {int: NO_PARTNER, float: np.nan, str: "ok"}
+    if name in OBS_ID_MINIMUM:
+        return to_obs_ids(table[name], OBS_ID_MINIMUM[name])
     if name not in table.colnames:
         default = 1 if name == "MIMIC_SET" else defaults[dtype]
         values = np.full(len(table), default, dtype=None if dtype is str else dtype)

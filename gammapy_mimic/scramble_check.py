@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from astropy.coordinates import Angle
 
-from .observation import get_fixed_pointing, get_hdu
+from .observation import get_fixed_pointing, get_good_events, get_hdu
 from .scramble import (
     get_azimuth,
     get_fov_radius,
@@ -59,15 +59,14 @@ class CheckedEvents(NamedTuple):
         Returns
         -------
         events : `CheckedEvents`
-            Events that pass the filters of the observation.
+            Events that count, and pass the filters of the observation.
         """
-        events = observation.events
-        radec = events.radec.icrs
-        vectors = _get_frame(observation) @ to_vectors(radec.ra.deg, radec.dec.deg)
+        _, events = get_good_events(observation)
+        vectors = _get_frame(observation) @ to_vectors(events.ra, events.dec)
         return cls(
             get_offset(vectors),
             np.degrees(get_azimuth(vectors)) % 360,
-            events.energy.to_value("TeV"),
+            events.energy,
             *_to_lon_lat(vectors),
         )
 

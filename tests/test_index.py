@@ -669,7 +669,7 @@ class TestBroken:
             103: "1 events without a valid ENERGY",
             104: "Extension 'EVENTS' not found",
             105: "DRIFT mode",
-            106: "header of the events has no \\['RA_PNT'\\]",
+            106: "header of the events has no RA_PNT",
             107: "obs_id_000107.fits: ",
         }
         for obs_id, reason in expected.items():
@@ -744,9 +744,12 @@ class TestBroken:
         def change(hdu):
             hdu.columns["RA"].unit = None
 
+        # that which GADF prescribes
+        expected = OffIndex.create(own_store)
         change_events(own_store, 101, change)
         index = OffIndex.create(own_store)
-        assert index.broken["REASON"][0].endswith("RA has no unit")
+        assert len(index.broken) == 0
+        assert_array_equal(index.counts, expected.counts)
 
     def test_in_memory(self, store):
         broken = store.obs(101).copy(in_memory=True)
@@ -1049,7 +1052,8 @@ class TestRealData:
             # float32 positions, rounded by another way
             expected = count_independently(observation, index.binning, regions[:2])
             if obs_id != 20136:
-                assert_array_equal(index.counts[row], expected)
+                # less the few events after the last second of the GTI
+                assert index.counts[row].sum() >= expected.sum() - 10
             assert np.all(index.counts[row] <= expected)
             assert index.fraction[row].min() < 1
         index.write(tmp_path / "index.fits")
@@ -1083,7 +1087,7 @@ class TestRealData:
 
 def test_events_are_read_as_by_gammapy(store):
     source = index_module._find_sources(store)[101]
-    (ra, dec, energy), pointing, _, _ = index_module._read_file(source)
+    (_, ra, dec, energy), pointing, _, _ = index_module._read_file(source)
     events = EventList.read(source.events.path)
     assert_array_equal(ra, events.table["RA"].quantity.to_value("deg"))
     assert_array_equal(dec, events.table["DEC"].quantity.to_value("deg"))

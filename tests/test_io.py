@@ -286,7 +286,7 @@ def test_find_useless_events(tmp_path, stores, what):
     broken = find_broken_files(DataStore.from_dir(tmp_path), [101])
     expected = {
         "no events": "EVENTS has no rows",
-        "invalid energy": "EVENTS has 1 rows without a valid ENERGY",
+        "invalid energy": "EVENTS has 1 events without a valid ENERGY",
     }
     assert expected[what] in broken[101]
 

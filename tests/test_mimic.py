@@ -462,7 +462,7 @@ class TestBadInput:
 
     def test_no_events(self, off, targets):
         off._events = EventList(off.events.table[:0])
-        with pytest.raises(ValueError, match="OFF observation 101 has no events"):
+        with pytest.raises(ValueError, match="OBS_ID 101 has no events"):
             self.make(off, targets[0])
 
     @pytest.mark.parametrize("name", ["RA", "DEC", "ENERGY"])

@@ -14,7 +14,7 @@ from gammapy.datasets import MapDatasetOnOff, SpectrumDataset
 from gammapy.makers import MapDatasetMaker, SpectrumDatasetMaker
 from gammapy.makers.core import Maker
 
-from ..observation import get_hdu
+from ..observation import get_hdu, get_obs_id, to_obs_id, to_obs_ids
 from ..parallel import run_parallel
 from .order import check_order, is_made_of
 
@@ -389,11 +389,13 @@ def get_off_observation(off_observations, obs_id):
     ValueError
         If it is not there.
     """
+    obs_id = to_obs_id(obs_id)
     if isinstance(off_observations, DataStore):
-        if obs_id in off_observations.obs_ids:
-            return off_observations.obs(obs_id, required_irf="all-optional")
+        names = off_observations.obs_ids
+        for name in names[to_obs_ids(names) == obs_id]:
+            return off_observations.obs(name, required_irf="all-optional")
     else:
         for observation in off_observations:
-            if observation.obs_id == obs_id:
+            if get_obs_id(observation) == obs_id:
                 return copy.copy(observation)
     raise ValueError(f"OBS_ID {obs_id} is not among the OFF observations.")

@@ -9,7 +9,6 @@ from types import MappingProxyType
 import numpy as np
 from astropy.coordinates import AltAz
 from astropy.table import Column
-from astropy.time import Time
 from gammapy.data import (
     GTI,
     EventList,
@@ -19,19 +18,22 @@ from gammapy.data import (
 from gammapy.utils.metadata import (
     ObsInfoMetaData,
     PointingInfoMetaData,
-    TimeInfoMetaData,
 )
 
 from ..fov import move_altaz, move_radec
 from ..observation import (
     IRF_NAMES,
+    derive_header,
     get_fixed_pointing,
     get_fov_alignment,
+    get_good_events,
+    get_gti,
     get_hdu,
     get_livetime_fraction,
+    get_obs_id,
     get_safe_range,
     load_events_file,
-    read_column,
+    make_time_info,
     scale_rate,
     to_pool,
 )
@@ -199,7 +201,7 @@ class MimicMaker(ObservationMaker):
         can_make : bool
             Whether there is a partner.
         """
-        return observation.obs_id in self._partners
+        return get_obs_id(observation) in self._partners
 
     def get_off_observation(self, observation):
         """Get the OFF observation that stands in for a target observation.
@@ -224,7 +226,7 @@ class MimicMaker(ObservationMaker):
                 f"OBS_ID {observation.obs_id} has no partner in mimic set "
                 f"{self.mimic_set} of the plan. Leave it out or change the plan."
             )
-        obs_id = self._partners[observation.obs_id]
+        obs_id = self._partners[get_obs_id(observation)]
         return get_off_observation(self.off_observations, obs_id)
 
     def make_observation(self, observation):
@@ -255,21 +257,24 @@ class MimicMaker(ObservationMaker):
         if self.scramble is not None:
             off = self.scramble.make_observation(off, self.mimic_set)
         target_header = load_events_file(observation, with_events=False)
-        events = _get_events(off)
-        shift = self._get_time_shift(observation, off)
-        gti = off.gti if shift is None else _shift_gti(off.gti, shift)
-        header = self._make_header(
-            observation, off, target_header, events.table.meta, shift
-        )
+        gti = get_gti(off)
+        events, good = get_good_events(off, is_required=True)
+        shift = self._get_time_shift(observation, gti)
+        gti = gti if shift is None else _shift_gti(gti, shift)
+        obs_filter = _keep_phase_filter(off.obs_filter)
+        header = self._make_header(observation, off, target_header, events.table.meta)
+        fraction = 1 - off.observation_dead_time_fraction
+        fraction *= obs_filter.livetime_fraction
+        header.update(derive_header(header, gti, fraction))
 
         mimic = Observation(
-            obs_id=observation.obs_id,
+            obs_id=get_obs_id(observation),
             meta=self._make_meta(observation, off, gti, header),
             gti=gti,
-            events=self._move_events(observation, off, events, shift, header),
+            events=self._move_events(observation, off, events, good, shift, header),
             pointing=observation.pointing,
             location=_get_location(observation, off),
-            obs_filter=_keep_phase_filter(off.obs_filter),
+            obs_filter=obs_filter,
             **self._get_irfs(observation, off),
         )
         if isinstance(self.background, KLBackgroundSelector):
@@ -300,7 +305,7 @@ class MimicMaker(ObservationMaker):
         columns : dict
             Values by column.
         """
-        off_obs_id = self._partners.get(observation.obs_id, NO_PARTNER)
+        off_obs_id = self._partners.get(get_obs_id(observation), NO_PARTNER)
         made = None if off_obs_id == NO_PARTNER else observation
         columns = {}
         for maker in (self.scramble, self.background):
@@ -318,7 +323,7 @@ class MimicMaker(ObservationMaker):
         target, off = ("{:.3g} to {:.3g} TeV".format(*_) for _ in ranges)
         log.warning(
             f"The safe energy range of OBS_ID {observation.obs_id} is {target}, that "
-            f"of its OFF observation {self._partners[observation.obs_id]} is {off}. In "
+            f"of its OFF observation {self._partners[get_obs_id(observation)]} is {off}. In "
             'a chain, SafeMaskMaker(["aeff-default"]) takes that of the target. For '
             "that of the events call MimicMaker.make_observations(observations) first, "
             "and reduce what it returns. Other observations may differ as well."
@@ -332,27 +337,26 @@ class MimicMaker(ObservationMaker):
             raise ValueError(_ALTAZ_NEEDS_TIME)
         return alignment
 
-    def _get_time_shift(self, observation, off):
-        _check_gti(off)
+    def _get_time_shift(self, observation, off_gti):
         if self.time == "off":
             return None
-        _check_gti(observation)
-        return observation.gti.time_start[0] - off.gti.time_start[0]
+        return get_gti(observation).time_start[0] - off_gti.time_start[0]
 
-    def _move_events(self, observation, off, events, shift, header):
-        table = events.table.copy()
+    def _move_events(self, observation, off, events, good, shift, header):
+        table = events.table[good.is_good]
         table.meta = header
+        off_time = table["TIME"]
         if shift is not None:
-            table["TIME"] = events.time + shift
+            table["TIME"] = off_time + shift
 
-        coords = [np.asarray(table[name], dtype=float) for name in ("RA", "DEC")]
+        coords = good.ra, good.dec
         pointings = get_fixed_pointing(off), get_fixed_pointing(observation)
         if self._get_alignment(off) == "radec":
             coords = move_radec(*coords, *pointings)
         else:
             frames = [
                 _make_altaz_frame(obs, time)
-                for obs, time in ((off, events.time), (observation, table["TIME"]))
+                for obs, time in ((off, off_time), (observation, table["TIME"]))
             ]
             coords = move_altaz(*coords, *pointings, *frames)
 
@@ -367,12 +371,12 @@ class MimicMaker(ObservationMaker):
             meta.creation = meta.creation.model_copy()
         return EventList(table, meta)
 
-    def _make_header(self, observation, off, target, off_header, shift):
+    def _make_header(self, observation, off, target, off_header):
         header = copy.deepcopy(off_header)
         pointing, off_pointing = (get_fixed_pointing(_) for _ in (observation, off))
 
         provenance = {
-            "MIM_OBS": off.obs_id,
+            "MIM_OBS": get_obs_id(off),
             "RA_ORG": float(off_pointing.ra.deg),
             "DEC_ORG": float(off_pointing.dec.deg),
             "RA_SRC": header.get("RA_OBJ"),
@@ -387,13 +391,11 @@ class MimicMaker(ObservationMaker):
         for key in target:
             if key.endswith("_PNT") or key in TARGET_KEYS + LOCATION_KEYS:
                 header[key] = target[key]
-        header["OBS_ID"] = observation.obs_id
+        header["OBS_ID"] = get_obs_id(observation)
         header["RA_PNT"] = float(pointing.ra.deg)
         header["DEC_PNT"] = float(pointing.dec.deg)
         header.update({k: v for k, v in provenance.items() if v is not None})
 
-        if shift is not None:
-            _shift_header(header, shift)
         if self.background == "target":
             # Gammapy decides by them how to read the background of old H.E.S.S. files
             for key in ALIGNMENT_KEYS:
@@ -409,14 +411,11 @@ class MimicMaker(ObservationMaker):
             or PointingInfoMetaData(radec_mean=pointing),
             "target": observation.meta.target,
             "location": _get_location(observation, off),
-            "time_info": TimeInfoMetaData(
-                time_start=gti.time_start[0],
-                time_stop=gti.time_stop[-1],
-                reference_time=gti.time_ref,
-            ),
+            "time_info": make_time_info(gti),
         }
-        obs_info = off.meta.obs_info or ObsInfoMetaData(obs_id=off.obs_id)
-        update["obs_info"] = obs_info.model_copy(update={"obs_id": observation.obs_id})
+        obs_id = get_obs_id(observation)
+        obs_info = off.meta.obs_info or ObsInfoMetaData(obs_id=obs_id)
+        update["obs_info"] = obs_info.model_copy(update={"obs_id": obs_id})
         keys = dict.fromkeys([*(off.meta.optional or {}), *ALIGNMENT_KEYS])
         update["optional"] = {key: header[key] for key in keys if key in header}
         return off.meta.model_copy(update=update)
@@ -435,54 +434,9 @@ _ALTAZ_NEEDS_TIME = (
 )
 
 
-def _check_gti(observation):
-    gti = observation.gti if get_hdu(observation, "gti") is not None else None
-    if gti is None or len(gti.table) == 0:
-        raise ValueError(f"OBS_ID {observation.obs_id} has no GTI.")
-
-
-def _get_events(off):
-    events = off.events if get_hdu(off, "events") is not None else None
-    if events is None or len(events.table) == 0:
-        raise ValueError(f"OFF observation {off.obs_id} has no events.")
-    for name in ("RA", "DEC", "ENERGY"):
-        _, n_invalid = read_column(events.table[name])
-        if n_invalid:
-            raise ValueError(
-                f"OFF observation {off.obs_id} has {n_invalid} events without a valid "
-                f"{name}. Remove them from the event list, or leave the observation "
-                "out with the criterion exclude_obs_ids."
-            )
-    return events
-
-
 def _shift_gti(gti, shift):
     start, stop = gti.time_start + shift, gti.time_stop + shift
     return GTI.create(start, stop, reference_time=gti.time_ref)
-
-
-def _shift_header(header, shift):
-    """Shift the times of the header: TSTART, TSTOP and the dates."""
-    for key in ("TSTART", "TSTOP"):
-        if key in header:
-            header[key] = float(header[key] + shift.to_value("s"))
-    scale = header.get("TIMESYS", "tt").lower()
-    for suffix in ("OBS", "AVG", "END"):
-        date, time = f"DATE-{suffix}", f"TIME-{suffix}"
-        if date not in header:
-            continue
-        parts = [str(header[_]).strip() for _ in (date, time) if _ in header]
-        try:
-            shifted = Time("T".join(parts), format="isot", scale=scale) + shift
-        except ValueError:
-            log.debug(f"Dropping {date} = {header[date]!r}, not a date.")
-            header.pop(time, None)
-            del header[date]
-            continue
-        if time in header:
-            header[date], header[time] = shifted.isot.split("T")
-        else:
-            header[date] = shifted.isot
 
 
 def _get_target_background(observation, off):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ..observation import get_obs_id, to_obs_ids
+
 __all__ = ["check_order", "is_made_of"]
 
 
@@ -27,7 +29,8 @@ def is_made_of(dataset, observation):
     table = dataset.meta_table
     if table is None or "OBS_ID" not in table.colnames:
         return False
-    return np.array_equal(np.ravel(table["OBS_ID"]), [observation.obs_id])
+    obs_ids = to_obs_ids(np.ravel(table["OBS_ID"]))
+    return np.array_equal(obs_ids, [get_obs_id(observation)])
 
 
 def check_order(maker, dataset, observation, makers):

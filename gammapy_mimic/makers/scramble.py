@@ -10,17 +10,21 @@ from typing import NamedTuple
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import Angle, SkyCoord
+from astropy.table import Table
 from gammapy.data import EventList, Observation
 from gammapy.stats import WStatCountsStatistic
-from gammapy.utils.fits import HDULocation
 from regions import SkyRegion
 
 from ..binning import ENERGY_AXIS, FoVBinning
 from ..observation import (
+    derive_header,
     get_fixed_pointing,
+    get_good_events,
+    get_gti,
     get_hdu,
+    get_livetime_fraction,
+    get_obs_id,
     load_events_file,
-    read_column,
     replace_parts,
 )
 from ..random import random_generator
@@ -64,6 +68,8 @@ class _Field(NamedTuple):
     """Observation, a copy that keeps what was read."""
     events: EventList
     """Events, before the filters of the observation."""
+    table: Table
+    """Those that count."""
     fov: FoVEvents
     """The same events, in the field of view."""
     near: np.ndarray
@@ -260,7 +266,7 @@ class ScrambleMaker(ObservationMaker):
         if field is None:
             return copy.copy(observation)
         observation = field.observation
-        obs_id = observation.obs_id
+        obs_id = get_obs_id(observation)
         rng = random_generator(self.random_state, self.tag, obs_id, mimic_set)
         try:
             moved = self._draw(field, rng)
@@ -269,13 +275,17 @@ class ScrambleMaker(ObservationMaker):
         except ValueError as error:
             raise ValueError(f"OBS_ID {obs_id}: {error}") from None
 
-        args = field.events.table, field.fov, moved
+        args = field.table, field.fov, moved
         if self.method == "fill":
-            table = fill_table(*args, field.is_inside, _get_gti(observation), rng)
+            gti = get_gti(observation, is_filtered=False)
+            table = fill_table(*args, field.is_inside, gti, rng)
         else:
             table = move_events(*args)
         keys = self._make_keys(field, n_moved=len(moved[0]))
-        table.meta = copy.deepcopy(field.events.table.meta) | keys
+        table.meta = copy.deepcopy(field.table.meta) | keys
+        if get_hdu(observation, "gti") is not None:
+            fraction = get_livetime_fraction(observation)
+            table.meta |= derive_header(table.meta, get_gti(observation), fraction)
         events = EventList(table, copy.deepcopy(field.events.meta))
         return replace_parts(observation, keys, events=events)
 
@@ -353,17 +363,17 @@ class ScrambleMaker(ObservationMaker):
         # what is read is not kept by the one that was given
         observation = copy.copy(observation)
         load_events_file(observation)
-        events = _get_events(observation)
-        if not len(events.table):
+        events, good = get_good_events(observation, is_filtered=False)
+        if not len(good.ra):
             return None
 
-        columns = [_get_values(observation, events, _) for _ in ("RA", "DEC", "ENERGY")]
-        fov = FoVEvents.create(*columns, frame)
+        fov = FoVEvents.create(good.ra, good.dec, good.energy, frame)
         near, coverage = self._measure_coverage(frame, get_fov_radius(fov.offset))
         if not self._has_work(near):
             return None
         is_inside = find_excluded(fov.vectors, coverage.exclusions)
-        return _Field(observation, events, fov, near, coverage, is_inside)
+        table = events.table[good.is_good]
+        return _Field(observation, events, table, fov, near, coverage, is_inside)
 
     def _has_work(self, near):
         return len(near) > 0 or self.regions is None
@@ -453,28 +463,3 @@ def _to_str(region):
     """Write a region in one line of the ds9 format."""
     lines = region.serialize(format="ds9", precision=6).strip().splitlines()
     return ";".join(line.strip() for line in lines if not line.startswith("#"))
-
-
-def _get_events(observation):
-    if get_hdu(observation, "events") is None:
-        raise ValueError(f"OBS_ID {observation.obs_id} has no events.")
-    return observation._events
-
-
-def _get_values(observation, events, name):
-    column = events.table[name]
-    values, n_invalid = read_column(column)
-    if n_invalid:
-        raise ValueError(
-            f"OBS_ID {observation.obs_id} has {n_invalid} events without a valid "
-            f"{name}. Remove them from the event list."
-        )
-    return values * (u.Unit(column.unit).to("TeV") if name == "ENERGY" else 1)
-
-
-def _get_gti(observation):
-    gti = get_hdu(observation, "gti")
-    gti = observation._gti if isinstance(gti, HDULocation) else gti
-    if gti is None or len(gti.table) == 0:
-        raise ValueError(f"OBS_ID {observation.obs_id} has no GTI.")
-    return gti

@@ -19,8 +19,10 @@ from ..index import OffIndex
 from ..observation import (
     get_hdu,
     get_livetime_fraction,
+    get_obs_id,
     load_events_file,
     replace_parts,
+    to_obs_ids,
     to_pool,
 )
 from ..plan import NO_PARTNER, MimicPlan
@@ -31,7 +33,7 @@ from ..ranking import (
     rank_observations,
 )
 from ..sky_regions import check_regions, regions_to_text
-from ..template import make_template, select_livetime
+from ..template import make_template, select_livetime, shorten
 from ..version import __version__
 from .core import (
     ObservationMaker,
@@ -310,13 +312,15 @@ class KLBackgroundSelector(ObservationMaker):
         """
         table = self.rank(observation)
         is_good = np.isin(table["STATUS"], ("ok", "undecided"))
-        is_good &= ~np.isin(table["OFF_OBS_ID"], list(exclude))
+        is_good &= ~np.isin(table["OFF_OBS_ID"], to_obs_ids(exclude))
         if not is_good.any():
             raise ValueError(
                 f"There is no good OFF observation for OBS_ID {observation.obs_id}. "
                 f"{_describe_failure([table])} kl_max is {self.kl_max}."
             )
         table = table[is_good]
+        if self.time_request is not None:
+            table = _select_known_livetime(table)
         return table[: select_livetime(table["LIVETIME"].quantity, self.time_request)]
 
     def make_plan(
@@ -363,7 +367,7 @@ class KLBackgroundSelector(ObservationMaker):
             If there is no candidate for any target.
         """
         targets = self._make_target_index(observations, n_jobs=n_jobs)
-        by_obs_id = {_.obs_id: _ for _ in observations}
+        by_obs_id = {get_obs_id(_): _ for _ in observations}
         skip = self._find_skipped(targets)
         tables = []
         for obs_id in targets.obs_ids:
@@ -426,6 +430,7 @@ class KLBackgroundSelector(ObservationMaker):
         """
         if obs_ids is None:
             obs_ids = self.select(observation, exclude)["OFF_OBS_ID"].tolist()
+        obs_ids = to_obs_ids(obs_ids).tolist()
         header = load_events_file(copy.copy(observation), with_events=False)
         _check_overlap(observation.obs_id, obs_ids, [header.get("MIM_OBS", NO_PARTNER)])
         return make_template(
@@ -573,6 +578,23 @@ class KLBackgroundSelector(ObservationMaker):
                 f"the index, which has {len(index.exclusion_regions)}. Leave them out, "
                 "or make the index with them."
             )
+
+
+def _select_known_livetime(table):
+    """Leave out the OFF observations whose livetime is not known."""
+    is_known = table["LIVETIME"] > 0
+    if not is_known.all():
+        obs_ids = table["OFF_OBS_ID"][~is_known].tolist()
+        log.warning(
+            f"The livetime of OBS_ID {shorten(obs_ids)} is not known, neither from the "
+            "observation table nor from its files. Not used, because of time_request."
+        )
+    if not is_known.any():
+        raise ValueError(
+            "time_request needs the livetime of OFF observations, of which none has "
+            "one. Set LIVETIME in the observation table, or time_request=None."
+        )
+    return table[is_known]
 
 
 def _describe_failure(tables):

@@ -7,6 +7,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Column
 
+from ..events import get_seconds, read_column
 from ..sky_regions import get_offset, to_vectors
 from .coverage import get_azimuth, to_fov_vectors
 from .fov_columns import turn_fov_columns
@@ -87,7 +88,7 @@ def fill_table(table, fov, moved, is_removed, gti, rng):
     """
     donors, kept = moved[0], np.nonzero(~is_removed)[0]
     start = gti.time_start[0]
-    seconds = _get_seconds(table["TIME"], start)
+    seconds = get_seconds(table["TIME"], start)
     new_seconds = _draw_seconds(gti, len(donors), rng)
 
     order = np.argsort(np.concatenate([seconds[kept], new_seconds]), kind="stable")
@@ -102,16 +103,10 @@ def fill_table(table, fov, moved, is_removed, gti, rng):
     return result
 
 
-def _get_seconds(time, start):
-    """Seconds from a start. Astropy's difference of times takes ten times as long."""
-    time, start = time.tt, start.tt
-    return ((time.jd1 - start.jd1) + (time.jd2 - start.jd2)) * u.day.to("s")
-
-
 def _draw_seconds(gti, size, rng):
     """Draw times that are uniform in the GTI, in seconds from its start."""
     start, stop = (
-        _get_seconds(_, gti.time_start[0]) for _ in (gti.time_start, gti.time_stop)
+        get_seconds(_, gti.time_start[0]) for _ in (gti.time_start, gti.time_stop)
     )
     edges = np.concatenate([[0], np.cumsum(stop - start)])
     seconds = rng.uniform(0, edges[-1], size)
@@ -129,12 +124,12 @@ def _set_positions(result, rows, table, fov, moved, *seconds):
     for name, values in zip(("RA", "DEC"), _to_radec(*new, fov.frame), strict=True):
         _set_column(result, name, rows, values)
     if "THETA" in table.colnames:
-        unit = table["THETA"].unit or "deg"
-        _set_column(result, "THETA", rows, new[0] * u.deg.to(unit))
+        _set_column(result, "THETA", rows, new[0])
     for names in FOV_COLUMNS:
         if not set(names) <= set(table.colnames):
             continue
-        x, y = (table[name] for name in names)
+        unit = _get_fov_unit(table, names)
+        x, y = (read_column(table, name, unit) for name in names)
         old = fov.offset, get_azimuth(fov.vectors)
         turned = turn_fov_columns(x, y, old, new, donors, *seconds)
         if turned is None:
@@ -144,18 +139,23 @@ def _set_positions(result, rows, table, fov, moved, *seconds):
             result.remove_columns(names)
             continue
         for name, values in zip(names, turned, strict=True):
-            _set_column(result, name, rows, values)
+            _set_column(result, name, rows, values, unit)
     dropped = [_ for _ in (*SKY_COLUMNS, "PHI") if _ in result.colnames]
     result.remove_columns(dropped)
 
 
-def _set_column(table, name, rows, values):
-    """Set values, in deg if the column has no unit, with the precision of a float."""
-    column = table[name]
-    new = np.array(column, dtype=float)
+def _get_fov_unit(table, names):
+    """Find the unit of coordinates: deg of angles, else their own, such as cm."""
+    units = {u.Unit(table[name].unit or "deg") for name in names}
+    is_angle = all(_.is_equivalent("deg") for _ in units)
+    return "deg" if is_angle or len(units) > 1 else str(units.pop())
+
+
+def _set_column(table, name, rows, values, unit="deg"):
+    """Set values, as float64 in a unit that the column has from now on."""
+    new = read_column(table, name, unit)
     new[rows] = values
-    unit = getattr(column, "unit", None) or "deg"
-    table[name] = Column(new, unit=unit, description=column.info.description)
+    table[name] = Column(new, unit=unit, description=table[name].info.description)
 
 
 def _to_radec(offset, azimuth, frame):

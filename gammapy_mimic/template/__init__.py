@@ -10,13 +10,12 @@ observation time (the sum of the GTI). So a template is made for a dead time.
 
 import functools
 
-import numpy as np
 from gammapy.data import Observation
 
-from ..observation import get_fov_alignment, scale_rate
+from ..observation import get_fov_alignment, get_obs_id, scale_rate, to_obs_ids
 from .bins import TemplateBins
 from .counts import TemplateCounts
-from .groups import describe_group, make_group_labels, select_livetime
+from .groups import describe_group, make_group_labels, select_livetime, shorten
 from .rates import check_smooth, smooth_rate
 
 __all__ = [
@@ -28,6 +27,7 @@ __all__ = [
     "make_template",
     "make_templates",
     "select_livetime",
+    "shorten",
     "smooth_rate",
 ]
 
@@ -172,11 +172,12 @@ def make_templates(observations, obs_table, groups, **kwargs):
     """
     observations = _to_list(observations)
     labels = make_group_labels(obs_table, groups)
-    labels = dict(zip(np.asarray(obs_table["OBS_ID"]).tolist(), labels, strict=True))
+    obs_ids = to_obs_ids(obs_table["OBS_ID"]).tolist()
+    labels = dict(zip(obs_ids, labels, strict=True))
 
     members = {}
     for observation in observations:
-        obs_id = int(observation.obs_id)
+        obs_id = get_obs_id(observation)
         if obs_id not in labels:
             raise ValueError(f"OBS_ID {obs_id} is not in the observation table.")
         members.setdefault(int(labels[obs_id]), []).append(observation)

@@ -8,9 +8,13 @@ import numpy as np
 from astropy.coordinates import AltAz
 from gammapy.irf import Background2D, Background3D
 
+from ..events import get_seconds
 from ..fov import altaz_to_radec
 from ..observation import (
     get_fixed_pointing,
+    get_good_events,
+    get_gti,
+    get_obs_id,
     get_safe_range,
     load_events_file,
 )
@@ -100,6 +104,7 @@ class TemplateCounts:
         """
         observation = copy.copy(observation)
         load_events_file(observation)
+        get_gti(observation)
         pointing = get_fixed_pointing(observation)
         exclusions = bins.find_near_exclusions(
             to_vectors(pointing.ra.deg, pointing.dec.deg)
@@ -127,7 +132,7 @@ class TemplateCounts:
             -time * masked[1:, np.newaxis],
             livetime * covered,
             {
-                "OBS_IDS": [int(observation.obs_id)],
+                "OBS_IDS": [get_obs_id(observation)],
                 "ONTIME": ontime,
                 "LIVETIME": livetime,
             },
@@ -348,16 +353,13 @@ def _count_events(observation, bins, exclusions, frames):
 
     Shape (n_energy, n_position).
     """
-    events, gti = observation.events, observation.gti
-    time = (events.time - gti.time_ref).to_value("s")
-    start, stop = (_[:, np.newaxis] for _ in _get_good_time(gti))
-    good = np.any((time >= start) & (time <= stop), axis=0)
-    radec = events.radec
-    vectors = to_vectors(radec.ra.deg, radec.dec.deg)
-    good &= ~find_excluded(vectors, exclusions)
+    events, events_good = get_good_events(observation)
+    time = get_seconds(events.time[events_good.is_good], observation.gti.time_ref)
+    vectors = to_vectors(events_good.ra, events_good.dec)
+    good = ~find_excluded(vectors, exclusions)
 
     idx_position = bins.find(_rotate(frames.make(time), vectors))
-    energy = events.energy.to_value("TeV")
+    energy = events_good.energy
     idx_energy = np.searchsorted(bins.energy_edges, energy, side="right") - 1
     shape = len(bins.energy_edges) - 1, bins.solid_angle.size
     good &= (idx_position >= 0) & (idx_energy >= 0) & (idx_energy < shape[0])

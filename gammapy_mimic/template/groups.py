@@ -5,6 +5,9 @@ import logging
 import astropy.units as u
 import numpy as np
 
+from ..events import read_column
+from ..observation import OBS_TABLE_COLUMNS
+
 __all__ = ["describe_group", "make_group_labels", "select_livetime", "shorten"]
 
 log = logging.getLogger(__name__)
@@ -20,8 +23,9 @@ def make_group_labels(obs_table, groups):
     obs_table : `~astropy.table.Table`
         Observation table.
     groups : dict of list
-        Bin edges by column, such as ``{"ZEN_PNT": [0, 30, 49, 90]}``, in the unit of
-        the column or as `~astropy.units.Quantity`. The lower edge belongs to a bin.
+        Bin edges by column, such as ``{"ZEN_PNT": [0, 30, 49, 90]}``, as
+        `~astropy.units.Quantity`, or as numbers in the unit that GADF prescribes (deg,
+        s) or, of another column, its own. The lower edge belongs to a bin.
         With several columns there is a group for each combination. Azimuths and
         right ascensions are wrapped at 360 deg: ``{"AZ_PNT": [-90, 90, 270]}`` is
         north and south.
@@ -103,9 +107,12 @@ def select_livetime(livetimes, time_request):
     Raises
     ------
     ValueError
-        If there are none, or the livetime asked for is not positive.
+        If there are none, one is not known (NaN), or the livetime asked for is not
+        positive.
     """
     livetimes = u.Quantity(livetimes).to("h")
+    if time_request is not None and not np.all(np.isfinite(livetimes)):
+        raise ValueError("time_request needs all livetimes, but some are not known.")
     if livetimes.size == 0:
         raise ValueError("There are no observations to select from.")
     if time_request is None:
@@ -127,20 +134,21 @@ def select_livetime(livetimes, time_request):
 
 
 def _read_group(table, name, edges):
-    """Values of a column and edges, as floats in the unit of the column."""
+    """Values of a column and edges, as floats in one unit."""
     if name not in table.colnames:
         raise ValueError(f"There is no column {name!r}, choose from {table.colnames}.")
     column = table[name]
     if column.dtype.kind not in "iuf":
         raise ValueError(f"Column {name!r} has no numbers, but {column.dtype}.")
+    unit = OBS_TABLE_COLUMNS.get(name) or str(column.unit or "")
     if isinstance(edges, u.Quantity):
-        edges = edges.to_value(column.unit)
+        edges = edges.to_value(unit)
     edges = np.asarray(edges, dtype=float)
     if len(edges) < 2 or not np.all(np.diff(edges) > 0):
         raise ValueError(
             f"The edges of {name!r} must be 2 or more that increase, got {edges}."
         )
-    return np.asarray(column, dtype=float), edges
+    return read_column(table, name, unit), edges
 
 
 def shorten(obs_ids, n_max=10):
