@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import Angle, SkyCoord
 from astropy.io.registry import IORegistryError
 from astropy.table import Table
 from gammapy.catalog import CATALOG_REGISTRY
@@ -16,6 +16,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from .catalog_sizes import find_size, is_no_size
+from .events import read_column
 from .sky_regions import to_vectors
 
 __all__ = [
@@ -37,8 +39,11 @@ log = logging.getLogger(__name__)
 CATALOGS = ("gamma-cat", "hgps", "3hwc", "2hwc")
 """Tags of the catalogues of Gammapy that are known here."""
 
+NO_VALUE = (-1, -9, -99, -999, -9999)  # sizes that stand for none
 MERGE_FRACTION = 0.5  # of the smaller radius
 RADIUS_MAX = 90  # deg, of a source
+
+HOURS = ("h", "hourangle", "h:m:s", "hms", '"h:m:s"')
 
 # lower case, without leading underscores
 POSITION_COLUMNS = {
@@ -51,8 +56,8 @@ POSITION_COLUMNS = {
     ),
     "galactic": (("glon", "l"), ("glat", "b")),
 }
-EXTENSION_COLUMNS = ("extension", "sigma", "morph_sigma")
-RADIUS_COLUMNS = ("radius",)
+SHAPE_COLUMNS = ("spatial_model", "morph_type", "model_form", "spatial_type", "shape")
+EDGE_SHAPES = ("shell", "disk", "disc")
 MAGNITUDE_COLUMNS = ("vmag", "bmag", "hpmag", "gmag", "mag", "magnitude")
 NAME_COLUMNS = (
     *("name", "source_name", "common_name", "source", "object"),
@@ -141,6 +146,7 @@ def read_catalog(catalog, point_radius, extension_factor):
                 return _to_circles(_read_tag(tag), tag, point_radius, extension_factor)
     table, origin = _read_table(catalog)
     entries = _read_entries(table, origin)
+    _warn_of_sizes(table, origin, point_radius)
     return _to_circles(entries, origin, point_radius, extension_factor)
 
 
@@ -173,7 +179,7 @@ def read_stars(stars, magnitude_max, radius):
             f"The star catalogue {origin} has no magnitude: its columns are "
             f"{table.colnames}. Name one of {list(MAGNITUDE_COLUMNS)}, of numbers."
         )
-    magnitude = _get_values(table, column)
+    magnitude = read_column(table, column)
     entries = _read_entries(table[magnitude <= magnitude_max], origin)
     entries = entries._replace(radius=np.full_like(entries.lon, radius))
     return _to_circles(entries, origin, radius, 0)
@@ -237,7 +243,8 @@ def _read_gamma_cat(table):
         sigma=np.where(is_shell, np.nan, size), edge=np.where(is_shell, size, np.nan)
     )
     measured = nominal._replace(
-        lon=_get_values(table, "pos_ra"), lat=_get_values(table, "pos_dec")
+        lon=_get_angles(table, "pos_ra", "gamma-cat"),
+        lat=_get_angles(table, "pos_dec", "gamma-cat"),
     )
     has_position = np.isfinite(measured.lon + measured.lat)
     return _Entries(
@@ -281,6 +288,8 @@ def _read_table(table):
         with warnings.catch_warnings():
             # units of columns that do not matter here
             warnings.simplefilter("ignore", u.UnitsWarning)
+            # the sources are in the first table
+            warnings.filterwarnings("ignore", message="hdu= was not specified")
             try:
                 table = Table.read(path)
             except IORegistryError:  # the ending does not tell the format
@@ -295,18 +304,63 @@ def _read_table(table):
 def _read_entries(table, origin):
     """Read positions, extensions and names by the usual names of their columns."""
     lon, lat = _read_position(table, origin)
-    empty = np.full(len(table), np.nan)
-    columns = (_find_column(table, _) for _ in (EXTENSION_COLUMNS, RADIUS_COLUMNS))
-    sigma, radius = (
-        empty if _ is None else _get_extent(table, _, origin) for _ in columns
-    )
-    return _Entries(lon, lat, sigma, empty, radius, _read_names(table))
+    sizes = dict.fromkeys(("sigma", "edge", "radius"), np.full(len(table), np.nan))
+    for name, (kind, factor) in _find_sizes(table).items():
+        sizes[kind] = np.fmax(sizes[kind], factor * _get_extent(table, name, origin))
+    # the size of a shell or a disk is its radius, whatever the column is called
+    has_edge = _has_edge(table) & ~np.isfinite(sizes["edge"])
+    sizes["edge"] = np.where(has_edge, sizes["sigma"], sizes["edge"])
+    sizes["sigma"] = np.where(has_edge, np.nan, sizes["sigma"])
+    return _Entries(lon, lat, **sizes, names=_read_names(table))
+
+
+def _find_sizes(table):
+    """Columns of sizes, and their meaning. All of them count."""
+    numbers = [_ for _ in table.colnames if table[_].dtype.kind in "fiu"]
+    sizes = {_: find_size(_) for _ in numbers if table[_].ndim == 1}
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+def _has_edge(table):
+    """Whether sources are shells or disks."""
+    column = _find_column(table, SHAPE_COLUMNS, kinds="USO")
+    if column is None:
+        return np.zeros(len(table), dtype=bool)
+    shapes = [str(_).lower() for _ in table[column]]
+    return np.array([any(shape in _ for shape in EDGE_SHAPES) for _ in shapes], bool)
+
+
+def _warn_of_sizes(table, origin, point_radius):
+    """Warn of a table that may have sizes, none of which is known."""
+    if _find_sizes(table):
+        return
+    known = {_ for pair in POSITION_COLUMNS.values() for names in pair for _ in names}
+    known |= {*MAGNITUDE_COLUMNS, *NAME_COLUMNS}
+    angles = [
+        name
+        for name in table.colnames
+        if table[name].dtype.kind == "f"
+        and (table[name].unit is None or _is_angle(table[name].unit))
+        and name.lower().lstrip("_") not in known
+        and not is_no_size(name)
+    ]
+    if angles:
+        log.warning(
+            "No column of %s is known as a size, all sources get a radius of %g deg. "
+            "If %s is one, name it extension (width of a Gaussian) or radius. The "
+            "columns are: %s",
+            *(origin, point_radius, " or ".join(angles), ", ".join(table.colnames)),
+        )
+
+
+def _is_angle(unit):
+    return u.Unit(unit).is_equivalent("deg") and unit != u.dimensionless_unscaled
 
 
 def _read_position(table, origin):
     """Read the position (ICRS), in deg."""
     found = {
-        frame: [_find_column(table, _) for _ in spellings]
+        frame: [_find_column(table, _, kinds="fiuUSO") for _ in spellings]
         for frame, spellings in POSITION_COLUMNS.items()
     }
     frame = next((_ for _ in found if None not in found[_]), None)
@@ -316,7 +370,9 @@ def _read_position(table, origin):
             "Name two of them ra and dec, of numbers in deg or with units."
         )
     columns = found[frame]
-    lon, lat = (_get_angles(table, _, origin) for _ in columns)
+    text_unit = u.hourangle if frame == "icrs" else u.deg
+    lon = _get_angles(table, columns[0], origin, text_unit)
+    lat = _get_angles(table, columns[1], origin)
     if np.any(np.abs(lat) > 90):
         raise ValueError(
             f"The column {columns[1]!r} of {origin} has the value "
@@ -348,26 +404,41 @@ def _find_column(table, spellings, kinds="fiu"):
     return next((names[_] for _ in spellings if _ in names), None)
 
 
-def _get_values(table, name):
-    """Get a column as floats, NaN where it is masked."""
-    return np.ma.filled(np.ma.asarray(table[name]).astype(float), np.nan)
-
-
-def _get_angles(table, name, origin):
-    """Get a column in deg."""
-    unit = table[name].unit or u.deg
+def _get_angles(table, name, origin, text_unit="deg"):
+    """Get a column in deg. Text such as "05:34:31" is in another unit."""
+    column = table[name]
     try:
-        return u.Quantity(_get_values(table, name), unit).to_value("deg")
-    except (u.UnitsError, TypeError, ValueError) as error:
+        if column.dtype.kind in "USO":
+            return _parse_angles(column, text_unit)
+        if str(column.unit) in HOURS:
+            return read_column(table, name) * 15
+        return read_column(table, name, "deg")
+    except ValueError as error:
+        unit = f" has the unit {str(column.unit)!r}, which" if column.unit else ""
         raise ValueError(
-            f"The column {name!r} of {origin} has the unit {str(unit)!r}, which is "
-            "not one of an angle. Give it in deg."
+            f"The column {name!r} of {origin}{unit} is not one of an angle. Make it "
+            f"one of numbers in deg. ({error})"
         ) from error
 
 
+def _parse_angles(column, unit):
+    """Parse text, in deg if it is a single number. NaN where it is empty."""
+    texts = [str(_).strip() for _ in np.ma.asarray(column).astype(str).filled("")]
+    unit = u.hourangle if str(column.unit) in HOURS else unit
+    return np.array([_parse_angle(_, unit) for _ in texts], dtype=float)
+
+
+def _parse_angle(text, unit):
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return Angle(text, unit).deg
+
+
 def _get_extent(table, name, origin):
-    """Get a column of sizes in deg, which are not negative."""
-    values = _get_angles(table, name, origin)
+    """Get a column of sizes in deg, NaN where it holds none."""
+    no_value = np.isin(read_column(table, name), NO_VALUE)
+    values = np.where(no_value, np.nan, _get_angles(table, name, origin))
     if np.any(values < 0):
         raise ValueError(
             f"The column {name!r} of {origin} has the value {np.nanmin(values):g} deg. "

@@ -637,7 +637,7 @@ class TestBadInput:
         ("columns", "match"),
         [
             ({"ra": [1.0], "y": [2.0]}, r"has no position: its columns are \['ra'"),
-            ({"ra": ["1h"], "dec": ["2d"]}, "of numbers in deg"),
+            ({"ra": ["one"], "dec": ["two"]}, "of numbers in deg"),
             ({"ra": [1.0], "dec": [91.0]}, "'dec' of table has the value 91 deg"),
             ({"ra": [1.0] * u.m, "dec": [2.0]}, "'ra' of table has the unit 'm'"),
             ({"ra": [1.0], "dec": [2.0], "extension": [-0.1]}, "the value -0.1 deg"),

@@ -320,11 +320,12 @@ class MimicMaker(ObservationMaker):
         if np.allclose(*ranges, rtol=RANGE_TOLERANCE):
             return
         _WARNED.add(self._token)
+        off_obs_id = self._partners[get_obs_id(observation)]
         target, off = ("{:.3g} to {:.3g} TeV".format(*_) for _ in ranges)
         log.warning(
             f"The safe energy range of OBS_ID {observation.obs_id} is {target}, that "
-            f"of its OFF observation {self._partners[get_obs_id(observation)]} is {off}. In "
-            'a chain, SafeMaskMaker(["aeff-default"]) takes that of the target. For '
+            f"of its OFF observation {off_obs_id} is {off}. In a chain, "
+            'SafeMaskMaker(["aeff-default"]) takes that of the target. For '
             "that of the events call MimicMaker.make_observations(observations) first, "
             "and reduce what it returns. Other observations may differ as well."
         )
