@@ -36,6 +36,7 @@ from .observation import (
     get_hdu,
     get_livetime_fraction,
     get_obs_id,
+    load_events_file,
     make_obs_table,
     to_obs_ids,
 )
@@ -251,6 +252,9 @@ def _check_folder(path, overwrite):
 
 def _make_hdu_list(observation, copy_irfs):
     """HDUs of an observation, and the locations of IRFs that are not copied."""
+    # errors name the key that is missing; what is read is not kept
+    observation = copy.copy(observation)
+    load_events_file(observation)
     events_hdu = _make_events_hdu(observation)
     hdus = [fits.PrimaryHDU(), events_hdu, _make_gti_hdu(observation, events_hdu)]
     links = {}

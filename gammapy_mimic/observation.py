@@ -195,11 +195,12 @@ def _check_header(header):
     """Check what Gammapy needs, and complete the dead time."""
     get_time_ref(header)
     if "DEADC" not in header:
-        header["DEADC"] = get_header_deadc(header)
-        if not np.isfinite(header["DEADC"]):
+        deadc = get_header_deadc(header)
+        if not np.isfinite(deadc):
             raise ValueError(
                 "the header of the events has neither DEADC nor LIVETIME and ONTIME"
             )
+        header["DEADC"] = deadc
     missing = [key for key in ("GEOLON", "GEOLAT") if key not in header]
     if not {"GEOALT", "ALTITUDE"} & set(header):
         missing.append("ALTITUDE")

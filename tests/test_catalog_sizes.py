@@ -155,7 +155,8 @@ class TestFiles:
         expected = read_catalog("hgps", 0.3, 3)
         circles = read_catalog(CATALOGS / "hgps_catalog_v1.fits.gz", 0.3, 3)
         assert np.all(circles.radius >= expected.radius - 1e-6)
-        assert_allclose(circles.radius, expected.radius, rtol=0.1)
+        # R70 holds the point spread function as well
+        assert_allclose(circles.radius, expected.radius, atol=0.08)
 
     def test_regions(self):
         crab = SkyCoord(83.63, 22.01, unit="deg")

@@ -356,12 +356,13 @@ class ScrambleMaker(ObservationMaker):
         if len(regions) != len(self._given) or any(map(is_not, regions, self._given)):
             # the list was changed in place
             self.regions = regions
+        # what is read is not kept by the one that was given
+        observation = copy.copy(observation)
+        load_events_file(observation, with_events=False)
         pointing = get_fixed_pointing(observation).icrs
         frame = local_axes(pointing.ra.deg, pointing.dec.deg)
         if not self._has_work(self._find_near(frame, FOV_RADIUS_MAX)):
             return None
-        # what is read is not kept by the one that was given
-        observation = copy.copy(observation)
         load_events_file(observation)
         events, good = get_good_events(observation, is_filtered=False)
         if not len(good.ra):
