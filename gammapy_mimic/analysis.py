@@ -26,8 +26,8 @@ OTHER_SECTIONS = {"systematics", "write_datastore"}
 """Sections of ``mimic`` that make the plan, and those that no dataset depends on."""
 
 _NO_DATASETS = (
-    "datasets: nothing is left of the observations. For 1d, on_region needs background "
-    "regions. For 3d, the geometry must overlap with the fields of view."
+    "datasets: nothing is left of the observations. The geometry must overlap with the "
+    "fields of view."
 )
 
 

@@ -4,6 +4,7 @@ This is the only place that knows how `~gammapy.data.Observation` keeps its lazy
 """
 
 import functools
+import hashlib
 import re
 
 import astropy.units as u
@@ -39,6 +40,7 @@ __all__ = [
     "derive_header",
     "derive_times",
     "describe_error",
+    "get_background_stamp",
     "get_fixed_pointing",
     "get_fov_alignment",
     "get_good_events",
@@ -619,6 +621,34 @@ def get_fov_alignment(observation):
 def _read_fov_alignment(path, hdu_name, mtime):
     """Alignment in a file that was changed at a given time."""
     return fits.getheader(path, hdu_name).get("FOVALIGN", "RADEC")
+
+
+def get_background_stamp(observation):
+    """Get what changes if the background IRF of an observation does, without reading.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+
+    Returns
+    -------
+    stamp : tuple or None
+        Place, size and time of its file; its unit, axes and a hash of its data if it is
+        in memory; None if there is none, or no such file.
+    """
+    bkg = get_hdu(observation, "bkg")
+    if bkg is None:
+        return None
+    if isinstance(bkg, HDULocation):
+        path = bkg.path()
+        if not path.is_file():
+            return None
+        stat = path.stat()
+        return str(path), bkg.hdu_name, stat.st_size, stat.st_mtime_ns
+    content = hashlib.sha256(np.ascontiguousarray(bkg.data).tobytes()).hexdigest()
+    axes = [(_.name, str(_.unit), _.edges.value.tolist()) for _ in bkg.axes]
+    return str(bkg.unit), axes, content
 
 
 def get_livetime_fraction(observation):

@@ -7,7 +7,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
-from .divergence import compare_counts, kl_divergence
+from .divergence import CountsComparison, compare_counts, kl_divergence
 
 __all__ = [
     "KL_MAX",
@@ -176,8 +176,13 @@ def compare_observations(target, off, bins, covers):
     Returns
     -------
     comparison : `~gammapy_mimic.divergence.CountsComparison`
-        Comparison with each OFF observation. NaN for those that do not cover the bins.
+        Comparison with each OFF observation. NaN for those that do not cover the bins,
+        and for a target without counts.
     """
+    if not target.counts.any():
+        blank = np.full(len(off), np.nan)
+        none = np.zeros(len(off))
+        return CountsComparison(blank, blank, blank, blank, none, none)
     compared = bins & covers[:, np.newaxis, np.newaxis]
     return compare_counts(
         target.counts[0],

@@ -248,7 +248,7 @@ mimic: null
     config.datasets.background.exclusion = None
     config.write(tmp_path / "config.yaml")
     assert run("run", tmp_path / "config.yaml") == 1
-    assert "on_region needs background regions" in capsys.readouterr().err
+    assert "There is no reflected region outside" in capsys.readouterr().err
 
 
 def test_debug_shows_the_cause(tmp_path, data):

@@ -17,7 +17,7 @@ from ..criteria import MatchCriteria, describe_rejections
 from ..files import replace_file
 from ..index import OffIndex
 from ..observation import (
-    get_hdu,
+    get_background_stamp,
     get_livetime_fraction,
     get_obs_id,
     load_events_file,
@@ -482,12 +482,16 @@ class KLBackgroundSelector(ObservationMaker):
     def _rank(self, target, observation, path=None, skip=None):
         if skip is None:
             skip = self._find_skipped(target)
+        observations = {}
+        if self.distribution == "irf":
+            observations = self._find_compared(target, observation, skip)
         checksum = make_checksum(
             target.checksum,
             self.index.checksum,
             self.criteria,
             self.distribution,
             self.kl_max,
+            {obs_id: get_background_stamp(_) for obs_id, _ in observations.items()},
             __version__,
         )
         path = None if path is None else make_path(path)
@@ -502,7 +506,7 @@ class KLBackgroundSelector(ObservationMaker):
                 )
         predicted = None
         if self.distribution == "irf":
-            predicted = self._predict_all(target, observation, skip)
+            predicted = self._predict_all(observations)
         table = rank_observations(
             target, self.index, self.criteria, self.kl_max, predicted, skip
         )
@@ -517,29 +521,38 @@ class KLBackgroundSelector(ObservationMaker):
         """Criteria that cannot be applied, with one warning for all targets."""
         return self.criteria.check_columns(targets.conditions, self.index.conditions)
 
-    def _predict_all(self, target, observation, skip):
-        """Predict counts, of the target and of what the criteria accept."""
+    def _find_compared(self, target, observation, skip):
+        """Find the target, and the candidates that the criteria accept, by OBS_ID."""
         rejected = self.criteria.reject(
             target.conditions[0], self.index.conditions, skip
         )
-        rows = [self._predict(observation)]
         is_rejected = np.any(list(rejected.values()), axis=0)
-        for obs_id, is_out in zip(self.index.obs_ids, is_rejected, strict=True):
-            if not is_out and obs_id not in self._predicted:
-                off = get_off_observation(self.off_observations, obs_id)
-                self._predicted[obs_id] = self._predict(off)
-            blank = np.full_like(rows[0], np.nan)
-            rows.append(blank if is_out else self._predicted[obs_id])
-        return rows[0], np.array(rows[1:])
+        return {int(target.obs_ids[0]): observation} | {
+            int(obs_id): get_off_observation(self.off_observations, obs_id)
+            for obs_id in self.index.obs_ids[~is_rejected]
+        }
 
-    def _predict(self, observation):
-        if get_hdu(observation, "bkg") is None:
-            raise ValueError(
-                f"OBS_ID {observation.obs_id} has no background IRF, which "
-                "distribution='irf' compares. Use distribution='counts'."
-            )
-        axes = self.index.energy_axis, self.index.offset_axis
-        return predict_counts(observation.bkg, *axes)
+    def _predict_all(self, observations):
+        """Predict counts, of the target and of all candidates, NaN if not compared."""
+        target, *candidates = (self._predict(*_) for _ in observations.items())
+        predicted = np.full((len(self.index), *target.shape), np.nan)
+        if candidates:
+            rows = np.searchsorted(self.index.obs_ids, list(observations)[1:])
+            predicted[rows] = candidates
+        return target, predicted
+
+    def _predict(self, obs_id, observation):
+        """Predict counts by the background IRF, which is read when it has changed."""
+        stamp = get_background_stamp(observation)
+        known = self._predicted.get(obs_id)
+        if known is None or known[0] != stamp:
+            shape = self.index.binning.shape
+            predicted = np.zeros(shape)
+            if stamp is not None:
+                axes = self.index.energy_axis, self.index.offset_axis
+                predicted = predict_counts(observation.bkg, *axes)
+            known = self._predicted[obs_id] = stamp, predicted
+        return known[1]
 
     def _make_index(self, observations, **kwargs):
         return OffIndex.create(
