@@ -78,7 +78,8 @@ def find_no_systematic(seed):
 
 def study_no_systematic(n_seeds):
     values = run(find_no_systematic, n_seeds)
-    for radius, column in zip(RADII, np.moveaxis(values, 1, 0), strict=False):
+    columns = np.moveaxis(values, 1, 0)[: len(RADII)]
+    for radius, column in zip(RADII, columns, strict=True):
         square, error, limit, width, maximum = column.T
         yield f"no systematic, {radius}: f² x 1e5", describe(1e5 * square)
         yield (

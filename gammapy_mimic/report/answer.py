@@ -214,7 +214,7 @@ def _answer_maximum(result):
         distance = (value - row["mimic_mean"]) / row["mimic_std"]
         third = (
             f"{third[:-1]}, but it is {distance:.0f} standard deviations of the sets "
-            "above their mean."
+            "above their mean, which the tail of a Gaussian does not reach."
         )
     return question, [first, second, third]
 

@@ -86,7 +86,7 @@ def make_bands(energy, edges):
     """
     counts = np.bincount(np.digitize(energy, edges), minlength=len(edges) + 1)
     kept, total, rest = [], 0, counts.sum()
-    for edge, number in zip(edges, counts, strict=False):
+    for edge, number in zip(edges, counts[:-1], strict=True):
         total, rest = total + number, rest - number
         if total >= BAND_EVENTS and rest >= BAND_EVENTS:
             kept.append(edge)

@@ -295,6 +295,8 @@ def plot_systematics(result, ax=None, by="energy"):
             options = options if is_all else options | {"alpha": 1}
             _plot_value(ax, row, middle, [[middle - low], [high - middle]], options)
         ax.plot([], [], "o", color=COLORS[idx % len(COLORS)], label=label)
+    if not np.isfinite(table["f_ul"]).any():
+        _write_nothing(ax)
     # with room for the legend
     ax.set_ylim(0, 1.35 * ax.get_ylim()[1])
     ax.set_ylabel("Systematic error of the background [%]")
@@ -302,12 +304,20 @@ def plot_systematics(result, ax=None, by="energy"):
     if by == "energy":
         edges = np.unique([table["e_min"], table["e_max"]])
         ax.set_xscale("log")
+        ax.set_xlim(edges[0] / 1.06, edges[-1] * 1.06)
         ax.set_xticks(edges, [f"{_:.3g}" for _ in edges])
         ax.set_xticks([], minor=True)
         ax.set_xlabel("Energy [TeV]")
     ax.legend(fontsize="small", loc="upper right")
     ax.grid(alpha=0.3)
     return ax
+
+
+def _write_nothing(ax):
+    """Say on empty axes why they are empty."""
+    text = "nothing was measured\n(too few sets, or positions with enough background)"
+    options = {"transform": ax.transAxes, "ha": "center", "va": "center"}
+    ax.text(0.5, 0.5, text, fontsize="small", **options)
 
 
 def _plot_value(ax, row, x, xerr, options):
@@ -418,6 +428,8 @@ def plot_maximum(result, ax=None):
                 options = {"textcoords": "offset points", "ha": "right"}
                 text = rf"{value:.1f} $\sigma$"
                 ax.annotate(text, (x, y), xytext=(-9, -4), **options)
+    if not np.isfinite(table["maximum"]).any():
+        _write_nothing(ax)
     ax.set_yticks(range(len(names)), names[::-1])
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.set_xlabel(r"Largest significance [$\sigma$]")
