@@ -13,7 +13,7 @@ from gammapy.utils.scripts import make_path
 from .config import MimicAnalysisConfig
 from .datasets import add_partners
 from .factory import MakerFactory, check_observations, naming_key
-from .makers.coverage import describe_loss, find_losses, get_reason, warn_of_losses
+from .meta_tables import describe_loss, find_losses, get_reason, warn_of_losses
 from .pipeline import read_results, run_pipeline
 from .reduction import ImageMaker, reduce_observations
 
@@ -303,7 +303,7 @@ class MimicAnalysis(Analysis):
         datasets : `~gammapy.datasets.Datasets`
             Datasets. Those of single observations are named after their OBS_ID. Meta
             tables tell the counts that have no prediction of the background, see
-            `~gammapy_mimic.makers.coverage.Loss`, and for mimics ``OFF_OBS_ID`` and
+            `~gammapy_mimic.meta_tables.Loss`, and for mimics ``OFF_OBS_ID`` and
             ``MIMIC_SET``.
 
         Raises

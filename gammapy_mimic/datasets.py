@@ -9,10 +9,9 @@ from .files import replace_folder
 from .observation import to_obs_id
 from .plan import NO_PARTNER, MimicPlan
 
-__all__ = ["add_partners", "read_datasets", "stack_dataset", "write_datasets"]
+__all__ = ["add_partners", "read_datasets", "write_datasets"]
 
 DATASETS_FILE, MODELS_FILE, META_DIR = "datasets.yaml", "models.yaml", "meta"
-FILL_VALUES = {"b": False, "i": NO_PARTNER, "u": NO_PARTNER, "f": np.nan}
 
 
 def add_partners(datasets, plan, mimic_set):
@@ -53,48 +52,6 @@ def _add_partners(dataset, partners, mimic_set):
     table["OFF_OBS_ID"] = np.reshape(off_obs_ids, obs_ids.shape)
     table["MIMIC_SET"] = np.full(obs_ids.shape, mimic_set)
     return table
-
-
-def stack_dataset(stacked, dataset):
-    """Stack a dataset to another one, with all columns of their meta tables.
-
-    Gammapy drops the columns that the first one does not have, and fails for those that
-    the second one does not have.
-
-    Parameters
-    ----------
-    stacked : `~gammapy.datasets.Dataset`
-        Dataset. Changed in place. The value of a column that one of the two does not
-        have is -1, NaN or "none".
-    dataset : `~gammapy.datasets.Dataset`
-        Dataset to add. Not changed.
-    """
-    tables = [_.meta_table for _ in (stacked, dataset) if _.meta_table is not None]
-    stacked.meta_table = None
-    stacked.stack(dataset)
-    stacked.meta_table = _join_rows(tables) if tables else None
-
-
-def _join_rows(tables):
-    """Join tables of one row to one, with the values side by side as in Gammapy."""
-    if len(tables) == 1:
-        return tables[0].copy()
-    columns = {name: table[name] for table in tables for name in table.colnames}
-    lengths = [np.size(table[table.colnames[0]]) for table in tables]
-    joined = Table()
-    for name, column in columns.items():
-        parts = [
-            np.ravel(table[name]) if name in table.colnames else _fill(column, length)
-            for table, length in zip(tables, lengths, strict=True)
-        ]
-        joined[name] = np.concatenate(parts)[np.newaxis]
-        joined[name].unit = column.unit
-    return joined
-
-
-def _fill(column, length):
-    """Values of a column that a table does not have."""
-    return np.full(length, FILL_VALUES.get(column.dtype.kind, "none"))
 
 
 def write_datasets(datasets, path):

@@ -20,7 +20,7 @@ from .datasets import read_datasets, write_datasets
 from .estimators import MimicSystematics
 from .factory import check_observations, naming_key
 from .files import replace_folder
-from .makers.coverage import warn_of_losses
+from .meta_tables import warn_of_losses
 from .plan import MimicPlan
 from .ranking import make_checksum
 from .records import StepRecords

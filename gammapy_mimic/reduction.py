@@ -13,8 +13,8 @@ from gammapy.makers.core import Maker
 from gammapy.maps import MapAxis, WcsGeom
 from gammapy.utils import parallel
 
-from .datasets import stack_dataset
 from .makers.coverage import add_coverage
+from .meta_tables import stack_dataset
 from .observation import get_fixed_pointing
 
 __all__ = ["ImageMaker", "get_center", "reduce_fov_background", "reduce_observations"]

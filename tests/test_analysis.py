@@ -16,7 +16,7 @@ from regions import CircleSkyRegion
 from gammapy_mimic.analysis import MimicAnalysis
 from gammapy_mimic.config import MimicAnalysisConfig
 from gammapy_mimic.estimators import MimicSystematicsEstimator
-from gammapy_mimic.makers.coverage import find_losses
+from gammapy_mimic.meta_tables import find_losses
 from gammapy_mimic.plan import MimicPlan
 
 DATASETS = {

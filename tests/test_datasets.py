@@ -16,9 +16,9 @@ from gammapy_mimic.config import MimicAnalysisConfig
 from gammapy_mimic.datasets import (
     add_partners,
     read_datasets,
-    stack_dataset,
     write_datasets,
 )
+from gammapy_mimic.meta_tables import stack_dataset
 
 from .helpers import make_reference
 

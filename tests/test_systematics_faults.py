@@ -15,6 +15,7 @@ from gammapy.maps import Map, MapAxis, WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion
 
+from gammapy_mimic.datasets import add_partners
 from gammapy_mimic.estimators import (
     MimicSystematics,
     MimicSystematicsEstimator,
@@ -56,6 +57,15 @@ def make_dataset(rng, background=4.0, n_source=0, geom=None):
 def make_sets(seed=0, n_sets=5, **options):
     rng = np.random.default_rng(seed)
     return [Datasets([make_dataset(rng, **options)]) for _ in range(n_sets)]
+
+
+def make_observed_sets(n_sets):
+    """Sets whose datasets tell their observation, and its pointing."""
+    sets = make_sets(n_sets=n_sets)
+    for datasets in sets:
+        columns = {"OBS_ID": [7], "RA_PNT": [83.6], "DEC_PNT": [-22.0]}
+        datasets[0].meta_table = Table(columns)
+    return sets
 
 
 def make_mask(geom, center=CENTER):
@@ -145,21 +155,62 @@ def test_no_mask():
     assert select_values(result)[1].size == row["n_positions"]
 
 
-# Observations without a partner
-
-
-def make_partners(off_obs_ids):
-    names = ["OFF_OBS_ID"]
-    tables = [Table([[_]], names=names) for _ in off_obs_ids]
-    return [MapDataset(meta_table=table) for table in tables]
+# Partners of mimics
 
 
 def test_no_partner_is_not_one_observation_used_often():
     """75 distinct ones, and 4 targets without a partner in 5 sets: 5.0 before."""
-    datasets = make_partners([*range(75), *[-1] * 20])
-    assert get_repetition(datasets) == 1
-    assert get_repetition(make_partners([1, 1, 2, -1, -1, -1])) == 5 / 3
-    assert get_repetition(make_partners([-1, -1])) == 1
+    assert get_repetition([*range(75), *[-1] * 20]) == 1
+    assert get_repetition([1, 1, 2, -1, -1, -1]) == 5 / 3
+    assert get_repetition([-1, -1]) == get_repetition(None) == 1
+
+
+def test_partners_from_a_plan(caplog):
+    """Datasets that Gammapy has made do not know them, and there is a warning."""
+    sets = dict(enumerate(make_observed_sets(3), start=1))
+    obs_ids = [int(_.meta_table["OBS_ID"][0]) for _ in sets[1]]
+    rows = [(obs_id, number, 100 + obs_id) for number in sets for obs_id in obs_ids]
+    plan = Table(rows=rows, names=["OBS_ID", "MIMIC_SET", "OFF_OBS_ID"])
+    estimator = MimicSystematicsEstimator("0.2 deg")
+
+    unknown = estimator.run(sets)
+    assert "OFF observations of the mimics are not known" in caplog.text
+    assert all("OFF_OBS_ID" not in _.meta_table.colnames for _ in sets[1])
+    caplog.clear()
+    known = estimator.run(sets, plan=plan)
+    assert all("OFF_OBS_ID" not in _.meta_table.colnames for _ in sets[1])
+    for number, datasets in sets.items():
+        add_partners(datasets, plan, number)
+    expected = estimator.run(sets)
+    assert "not known" not in caplog.text
+    # each is in all three sets
+    assert_allclose(known.bias.error, unknown.bias.error * np.sqrt(3))
+    assert_allclose(known.bias.error, expected.bias.error)
+    with pytest.raises(ValueError, match="has no mimic set 3"):
+        estimator.run(sets, plan=plan[plan["MIMIC_SET"] < 3])
+
+
+def test_losses_are_in_the_result_and_in_the_report(tmp_path):
+    sets = make_observed_sets(4)
+    for number, datasets in enumerate(sets):
+        columns = {"LOST_COUNTS": 0, "LOST_FRACTION": 0.0}
+        columns |= {"LOST_BINS": "", "LOST_CAUSE": ""}
+        if number == 1:
+            columns = {"LOST_COUNTS": 77, "LOST_FRACTION": 0.25}
+            columns |= {"LOST_BINS": "1 to 2 TeV", "LOST_CAUSE": "background"}
+        for name, value in columns.items():
+            datasets[0].meta_table[name] = [value]
+    result = MimicSystematicsEstimator("0.2 deg").run(sets[:3], sets[3])
+    result.write(tmp_path / "result.fits")
+    result = MimicSystematics.read(tmp_path / "result.fits")
+    (row,) = result.tables["losses"]
+    assert (row["name"], row["counts"], row["bins"]) == ("mimic_2", 77, "1 to 2 TeV")
+    limits = make_answer(result).limits
+    assert any(
+        "Mimic set 2, OBS_ID" in _ and "25% of its counts (77)" in _ for _ in limits
+    )
+    make_report(result, tmp_path / "report.html")
+    assert 'id="table-losses"' in (tmp_path / "report.html").read_text()
 
 
 # What cannot be measured

@@ -4,11 +4,19 @@ import logging
 from collections import Counter
 
 import numpy as np
+from astropy.table import Table
 from gammapy.datasets import Datasets
 
+from ..meta_tables import find_losses
 from ..plan import NO_PARTNER
 
-__all__ = ["check_datasets", "get_repetition", "to_sets"]
+__all__ = [
+    "check_datasets",
+    "get_off_obs_ids",
+    "get_repetition",
+    "tabulate_losses",
+    "to_sets",
+]
 
 log = logging.getLogger(__name__)
 
@@ -72,26 +80,96 @@ def check_datasets(groups):
         )
 
 
-def get_repetition(datasets):
+def get_off_obs_ids(sets, plan=None):
+    """Get the OFF observations that the datasets of mimic sets were made of.
+
+    Parameters
+    ----------
+    sets : dict of `~gammapy.datasets.Datasets`
+        Datasets by mimic set.
+    plan : `~gammapy_mimic.plan.MimicPlan`, optional
+        Plan, with the same names of mimic sets. Default is none: the meta tables tell.
+
+    Returns
+    -------
+    off_obs_ids : list of int or None
+        OFF observation of each observation, -1 where there is no partner. None, with a
+        warning, if they are not known.
+
+    Raises
+    ------
+    ValueError
+        If the plan has no such set, or a dataset does not tell its observations.
+    """
+    column = "OFF_OBS_ID" if plan is None else "OBS_ID"
+    off_obs_ids = []
+    for name, datasets in sets.items():
+        partners = None if plan is None else plan.partners(name)
+        for dataset in datasets:
+            table = dataset.meta_table
+            if table is None or column not in table.colnames:
+                if plan is not None:
+                    raise ValueError(
+                        f"The dataset {dataset.name!r} has no meta_table with OBS_ID, "
+                        "which tells its partner in the plan."
+                    )
+                log.warning(
+                    "The OFF observations of the mimics are not known. If sets share "
+                    "them, errors of the bias map are too small. Give plan=..., or use "
+                    "add_partners."
+                )
+                return None
+            values = [int(_) for _ in np.ravel(table[column])]
+            if partners is not None:
+                values = [partners.get(_, NO_PARTNER) for _ in values]
+            off_obs_ids += values
+    return off_obs_ids
+
+
+def get_repetition(off_obs_ids):
     """Get the mean number of times that an OFF observation is there.
 
     Parameters
     ----------
-    datasets : list of `~gammapy.datasets.Dataset`
-        Datasets of all mimic sets.
+    off_obs_ids : list of int or None
+        OFF observations of `get_off_obs_ids`.
 
     Returns
     -------
     repetition : float
         Mean over all observations that have a partner, 1 if none is known.
     """
-    tables = [_.meta_table for _ in datasets]
-    if any(_ is None or "OFF_OBS_ID" not in _.colnames for _ in tables):
-        return 1.0
-    counts = Counter(int(_) for table in tables for _ in np.ravel(table["OFF_OBS_ID"]))
+    counts = Counter(off_obs_ids or [])
     # those without a partner are many, and not one that is used often
     counts.pop(NO_PARTNER, None)
     numbers = np.array(list(counts.values()))
     if not len(numbers):
         return 1.0
     return float(np.sum(numbers**2) / np.sum(numbers))
+
+
+def tabulate_losses(sets, datasets=None):
+    """Tabulate what observations have lost for lack of a prediction.
+
+    Parameters
+    ----------
+    sets : dict of `~gammapy.datasets.Datasets`
+        Datasets by mimic set.
+    datasets : `~gammapy.datasets.Datasets`, optional
+        Datasets of the target. Default is none.
+
+    Returns
+    -------
+    table : `~astropy.table.Table` or None
+        Losses with the ``name`` of the set, see `~gammapy_mimic.meta_tables.Loss`.
+        None if there are none.
+    """
+    groups = {f"mimic_{name}": values for name, values in sets.items()}
+    if datasets is not None:
+        groups["target"] = datasets
+    rows = [
+        {"name": name} | loss._asdict()
+        for name, values in groups.items()
+        for loss in find_losses([_.meta_table for _ in values])
+    ]
+    return Table(rows) if rows else None

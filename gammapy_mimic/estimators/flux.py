@@ -12,7 +12,7 @@ from gammapy.modeling.models import (
 )
 
 from ..parallel import run_parallel
-from .measurement import is_map, split_bands
+from .measurement import is_map, split_bands, stack_datasets
 from .statistics import average_sets
 from .tables import make_table
 
@@ -67,7 +67,9 @@ def measure_flux(
                     f"The dataset {dataset.name} has no exposure, which a flux needs. "
                     "Add 'exposure' to the maps that are made."
                 )
-        stacked = values[0] if len(values) == 1 else values.stack_reduce()
+        stacked = values[0]
+        if len(values) > 1:
+            stacked = stack_datasets(values, values[0].geoms)
         inputs.append((f"{name}_{mimic_set}", stacked, position, energy_edges))
     tables = run_parallel(
         _FluxFit(spectral_model), inputs, n_jobs, task_name="Spurious flux"

@@ -14,6 +14,7 @@ from gammapy.maps import Geom, WcsGeom
 from gammapy.stats import WStatCountsStatistic
 from scipy.ndimage import binary_erosion
 
+from ..meta_tables import stack_dataset
 from ..sky_regions import to_vectors
 
 __all__ = [
@@ -204,7 +205,7 @@ def stack_datasets(datasets, geoms):
         return first
     stacked = type(first).from_geoms(**geoms, name="stacked")
     for dataset in datasets:
-        stacked.stack(dataset)
+        stack_dataset(stacked, dataset)
     return stacked
 
 

@@ -1,5 +1,6 @@
 """Estimate the systematic error of a background from mimic sets."""
 
+import functools
 import logging
 
 import astropy.units as u
@@ -9,9 +10,16 @@ from gammapy.datasets import Datasets
 from gammapy.maps import Map
 
 from ..parallel import run_parallel
+from ..plan import MimicPlan
 from ..version import __version__
 from .bias import make_bias_map
-from .checks import check_datasets, get_repetition, to_sets
+from .checks import (
+    check_datasets,
+    get_off_obs_ids,
+    get_repetition,
+    tabulate_losses,
+    to_sets,
+)
 from .flux import average_flux, measure_flux
 from .measurement import (
     add_offset,
@@ -115,7 +123,7 @@ class MimicSystematicsEstimator:
         self.spectral_model = spectral_model
         self.n_jobs = n_jobs
 
-    def run(self, mimic_datasets, datasets=None):
+    def run(self, mimic_datasets, datasets=None, plan=None):
         """Estimate the systematic error.
 
         Parameters
@@ -126,6 +134,11 @@ class MimicSystematicsEstimator:
             bias map and the spread of the normalisation need.
         datasets : `~gammapy.datasets.Datasets`, optional
             Datasets of the target, of the same geometry. Default is none.
+        plan : `~gammapy_mimic.plan.MimicPlan`, `~astropy.table.Table` or dict, optional
+            Plan of the mimics, which tells their OFF observations. Default is none:
+            then the meta tables tell, as those of `~gammapy_mimic.MimicMaker` in a
+            chain and of `~gammapy_mimic.analysis.MimicAnalysis` do, and there is a
+            warning if they do not.
 
         Returns
         -------
@@ -135,14 +148,16 @@ class MimicSystematicsEstimator:
         Raises
         ------
         TypeError, ValueError
-            If there are fewer than two sets, a set has no datasets or no background, or
-            geometries differ.
+            If there are fewer than two sets, a set has no datasets or no background,
+            geometries differ, or the plan is that of other sets.
         """
         sets = to_sets(mimic_datasets)
         groups = list(sets.values())
         if datasets is not None:
             groups.append(Datasets(datasets))
         check_datasets(groups)
+        plan = None if plan is None else MimicPlan.create(plan)
+        repetition = get_repetition(get_off_obs_ids(sets, plan))
         axis = groups[0][0].counts.geom.axes["energy"]
         edges = snap_energy_edges(self.energy_edges, axis)
 
@@ -157,7 +172,8 @@ class MimicSystematicsEstimator:
         attempts = {"normalisation": (measure_normalisation, sets)}
         if has_maps:
             observations = [_ for values in sets.values() for _ in values]
-            attempts["bias"] = self._make_bias, observations, edges
+            make_bias = functools.partial(make_bias_map, repetition=repetition)
+            attempts["bias"] = make_bias, observations, edges
         if self.position is not None or not has_maps:
             attempts["flux"] = (
                 measure_flux,
@@ -172,6 +188,9 @@ class MimicSystematicsEstimator:
         tables |= results
         if "flux" in tables:
             tables["spurious_flux"] = average_flux(tables["flux"])
+        losses = tabulate_losses(sets, datasets)
+        if losses is not None:
+            tables["losses"] = losses
         maps, blank = _make_maps(mimics, target), _make_blank(comparison)
         return MimicSystematics(tables, maps, bias, self._make_meta(reasons), blank)
 
@@ -218,10 +237,6 @@ class MimicSystematicsEstimator:
             pixel = _find_pixel(self.position, reference.geom)
             tables["position"] = tabulate_position(comparison, pixel)
         return tables
-
-    def _make_bias(self, observations, edges):
-        repetition = get_repetition(observations)
-        return make_bias_map(observations, edges, repetition=repetition)
 
     def _make_meta(self, reasons):
         meta = {

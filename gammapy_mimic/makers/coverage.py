@@ -6,9 +6,6 @@ or the acceptance of a ring does not cover the dataset.
 """
 
 import inspect
-import logging
-from collections import defaultdict
-from typing import NamedTuple
 
 import numpy as np
 from astropy.table import Table
@@ -23,19 +20,14 @@ from gammapy.makers import (
 from gammapy.makers.core import Maker
 from gammapy.maps import Map
 
+from ..meta_tables import NO_LOSS
+
 __all__ = [
     "CoverageMaker",
     "CoveredSafeMaskMaker",
-    "Loss",
     "add_coverage",
-    "describe_loss",
-    "find_losses",
     "find_predicted",
-    "get_reason",
-    "warn_of_losses",
 ]
-
-log = logging.getLogger(__name__)
 
 BACKGROUND_MAKERS = (
     AdaptiveRingBackgroundMaker,
@@ -44,52 +36,6 @@ BACKGROUND_MAKERS = (
     ReflectedRegionsBackgroundMaker,
     RingBackgroundMaker,
 )
-
-LOST_MAX = 0.01
-"""Part of the counts of an observation that may get lost without being named."""
-
-NO_LOSS = {"LOST_COUNTS": 0, "LOST_FRACTION": 0.0, "LOST_BINS": "", "LOST_CAUSE": ""}
-"""Columns of the meta table of a dataset, with their values where nothing is lost."""
-
-REASONS = {
-    "background": "The background IRF, or the template, does not reach over these "
-    "bins. Choose a higher lowest energy, finer bins, or the safe mask 'aeff-default'.",
-    "RingBackgroundMaker": "Exclusion regions cover the whole ring there. Choose a "
-    "wider ring, or smaller regions.",
-    "AdaptiveRingBackgroundMaker": "Exclusion regions cover the whole ring there. "
-    "Choose a larger r_out_max, or smaller regions.",
-    "ReflectedRegionsBackgroundMaker": "There is no reflected region outside of the "
-    "exclusion mask.",
-    "FoVBackgroundMaker": "There are too few counts outside of the exclusion mask to "
-    "normalise the background.",
-}
-"""Why there is no prediction, and the way out, by `Loss.cause`."""
-
-SAFE_MASK = (
-    "The safe mask {!r} leaves no bin. Choose finer bins of energy, other methods, or "
-    "other parameters of it."
-)
-MAX_NAMED = 5  # observations in the text of one cause
-
-
-class Loss(NamedTuple):
-    """Counts of an observation that its safe mask keeps, but that have no prediction.
-
-    A field for each column of the meta table.
-    """
-
-    obs_id: int
-    """Observation ID, ``OBS_ID``."""
-    counts: int
-    """Lost counts, ``LOST_COUNTS``."""
-    fraction: float
-    """Their part of those that the safe mask keeps, 1 where the dataset is masked
-    completely, ``LOST_FRACTION``."""
-    bins: str
-    """Energies, or part of the bins, that they are from, ``LOST_BINS``."""
-    cause: str
-    """What has no prediction there, or masks all: "background" for the IRF or template,
-    the tag of a background maker, or methods of the safe mask, ``LOST_CAUSE``."""
 
 
 def find_predicted(dataset):
@@ -114,92 +60,6 @@ def find_predicted(dataset):
         if map_ is not None:
             predicted &= np.isfinite(map_.data) & (map_.data > 0)
     return predicted
-
-
-def find_losses(meta_tables, minimum=LOST_MAX):
-    """Find the observations that have lost counts.
-
-    Parameters
-    ----------
-    meta_tables : list of `~astropy.table.Table`
-        Meta tables of datasets, stacked or not.
-    minimum : float, optional
-        Part of the counts that may be lost. Default is 1%.
-
-    Returns
-    -------
-    losses : list of `Loss`
-        Observations that have lost more, in the order of the tables.
-    """
-    names = ("OBS_ID", *NO_LOSS)
-    losses = []
-    for table in meta_tables:
-        if table is not None and set(names) <= set(table.colnames):
-            columns = [np.ravel(table[name]).tolist() for name in names]
-            losses += [Loss(*row) for row in zip(*columns, strict=True)]
-    return [_ for _ in losses if _.fraction > minimum]
-
-
-def warn_of_losses(groups):
-    """Log what observations have lost: a warning for each cause.
-
-    An observation that is masked completely has a warning of its own.
-
-    Parameters
-    ----------
-    groups : dict of list of `~astropy.table.Table`
-        Meta tables of datasets by the name of their group, such as "mimic set 1".
-    """
-    by_cause = defaultdict(list)
-    for name, meta_tables in groups.items():
-        for loss in find_losses(meta_tables):
-            text = f"{name}, {describe_loss(loss)}"
-            if loss.fraction == 1:
-                log.warning(f"{text}. {get_reason(loss.cause)}")
-            else:
-                by_cause[loss.cause].append(text)
-    for cause, texts in by_cause.items():
-        n_more = len(texts) - MAX_NAMED
-        more = f"; and {n_more} more observations" if n_more > 0 else ""
-        log.warning(f"{'; '.join(texts[:MAX_NAMED])}{more}. {get_reason(cause)}")
-
-
-def describe_loss(loss):
-    """Describe what an observation has lost, such as "OBS_ID 1: 5% of its counts".
-
-    Parameters
-    ----------
-    loss : `Loss`
-        Loss.
-
-    Returns
-    -------
-    text : str
-        Text.
-    """
-    if loss.fraction == 1:
-        where = f" in {loss.bins}" if loss.bins else ""
-        return f"OBS_ID {loss.obs_id}: all is masked, {loss.counts} counts{where}"
-    return (
-        f"OBS_ID {loss.obs_id}: {loss.fraction:.0%} of its counts ({loss.counts}) have "
-        f"no prediction of the background, in {loss.bins}"
-    )
-
-
-def get_reason(cause):
-    """Get why counts are lost, and the way out.
-
-    Parameters
-    ----------
-    cause : str
-        `Loss.cause`.
-
-    Returns
-    -------
-    reason : str
-        Sentences.
-    """
-    return REASONS.get(cause) or SAFE_MASK.format(cause)
 
 
 def add_coverage(makers):
@@ -232,7 +92,7 @@ class CoveredSafeMaskMaker(SafeMaskMaker):
 
     Mask and parameters are those of `~gammapy.makers.SafeMaskMaker`. The background is
     set to 0 where it is not a number, so that sums are numbers. The meta table gets the
-    columns of `Loss`.
+    columns of `~gammapy_mimic.meta_tables.Loss`.
     """
 
     tag = "CoveredSafeMaskMaker"
@@ -299,7 +159,8 @@ class CoveredSafeMaskMaker(SafeMaskMaker):
 class CoverageMaker(Maker):
     """Maker of a background that notes the counts which it has no prediction for.
 
-    These are masked. The meta table gets the columns of `Loss`.
+    These are masked. The meta table gets the columns of
+    `~gammapy_mimic.meta_tables.Loss`.
 
     Parameters
     ----------

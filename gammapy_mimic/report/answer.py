@@ -8,8 +8,10 @@ import numpy as np
 
 from ..estimators.statistics import get_prediction_p_value
 from ..estimators.tables import format_value
+from ..meta_tables import Loss, describe_losses
 from ..visualization.systematics import (
     format_band,
+    format_name,
     is_measured,
     select_total,
 )
@@ -345,6 +347,7 @@ def _find_limits(result, plan):
     n_sets = result.n_sets
     text = f"Errors are from the scatter of {_count(n_sets)}"
     limits.append(f"{text}, which is few." if n_sets < FEW_SETS else f"{text}.")
+    limits += _find_losses(result)
     limits += _find_position_limits(result)
     if plan is not None:
         limits += _find_plan_limits(plan)
@@ -354,6 +357,14 @@ def _find_limits(result, plan):
         if name.startswith("no_")
     ]
     return limits
+
+
+def _find_losses(result):
+    """Say what observations have lost, once for each cause."""
+    if "losses" not in result.tables:
+        return []
+    rows = result.tables["losses"].iterrows("name", *Loss._fields)
+    return describe_losses([(format_name(name), Loss(*_)) for name, *_ in rows])
 
 
 def _find_position_limits(result):

@@ -68,6 +68,15 @@ _REGIONS = {
     "origin": "catalogue or file",
 }
 
+_LOSSES = {
+    "name": "mimic set, or the target",
+    "obs_id": "target observation",
+    "counts": "counts without a prediction of the background",
+    "fraction": "their part of the counts in the safe mask; 1: all is masked",
+    "bins": "energies, or part of the bins, that they are from",
+    "cause": "what has no prediction there, or masks all",
+}
+
 _FLUX = {**_RESULT, "name": "mimic set"}
 _SPURIOUS_FLUX = {
     **_RESULT,
@@ -81,6 +90,7 @@ _NORMALISATION = {**_RESULT, "mean": "mean of the parameter; 1 for a perfect nor
 
 MEANINGS = {
     "flux": _FLUX,
+    "losses": _LOSSES,
     "maximum": _RESULT,
     "normalisation": _NORMALISATION,
     "plan": _PLAN,

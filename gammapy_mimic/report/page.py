@@ -144,6 +144,7 @@ class _Page:
             "flux": "Flux of a source that is fitted in each mimic set.",
             "spurious_flux": "Spurious flux: mean and scatter of the mimic sets.",
             "normalisation": "Spread of the FoV normalisation between observations.",
+            "losses": "Observations that lose counts for lack of a prediction.",
         }
         tables = {
             name: make_table(
