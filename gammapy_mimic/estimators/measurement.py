@@ -23,6 +23,7 @@ __all__ = [
     "find_blank",
     "get_bands",
     "get_pointings",
+    "has_rings",
     "is_map",
     "make_stacking_geoms",
     "measure_maps",
@@ -262,7 +263,7 @@ def _estimate(dataset, correlation_radius, energy_edges):
         correlation_radius=correlation_radius,
         energy_edges=energy_edges,
         selection_optional=["alpha"] if is_on_off else [],
-        correlate_off=not (is_on_off and _has_rings(dataset)),
+        correlate_off=not has_rings(dataset),
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         maps = estimator.run(dataset)
@@ -272,8 +273,23 @@ def _estimate(dataset, correlation_radius, energy_edges):
     return maps["sqrt_ts"].data, background
 
 
-def _has_rings(dataset):
-    """Whether the OFF counts of a pixel are those of many pixels around it."""
+def has_rings(dataset):
+    """Whether the OFF counts of a pixel are those of many pixels around it.
+
+    Then they are not to be added up in a circle once more.
+
+    Parameters
+    ----------
+    dataset : `~gammapy.datasets.MapDataset` or `~gammapy.datasets.MapDatasetOnOff`
+        Dataset.
+
+    Returns
+    -------
+    has_rings : bool
+        Whether they are. False without OFF counts.
+    """
+    if dataset.stat_type != "wstat":
+        return False
     on, off = dataset.acceptance.data, dataset.acceptance_off.data
     valid = (on > 0) & (off > 0)
     return bool(valid.any() and np.median(off[valid] / on[valid]) > RING_PIXELS)

@@ -8,6 +8,8 @@ from astropy.table import Table
 from gammapy.estimators import ExcessMapEstimator
 from scipy.stats import norm
 
+from .measurement import has_rings
+
 __all__ = [
     "SignificanceDistribution",
     "make_significance_table",
@@ -76,7 +78,8 @@ def measure_significance(
     """Compute the significance map of a dataset, and its distribution.
 
     The significance is the signed root of the test statistic of the counts against
-    the background in a circle, see `~gammapy.estimators.ExcessMapEstimator`.
+    the background in a circle, see `~gammapy.estimators.ExcessMapEstimator`. OFF counts
+    of a ring are those of many pixels, and not added up once more.
 
     Parameters
     ----------
@@ -104,7 +107,10 @@ def measure_significance(
     """
     radius = Angle(correlation_radius)
     estimator = ExcessMapEstimator(
-        correlation_radius=radius, selection_optional=[], sum_over_energy_groups=True
+        correlation_radius=radius,
+        selection_optional=[],
+        sum_over_energy_groups=True,
+        correlate_off=not has_rings(dataset),
     )
     # positions without OFF counts
     with np.errstate(invalid="ignore", divide="ignore"):
