@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic import MimicMaker
 from gammapy_mimic.estimators import measure_significance
+from gammapy_mimic.events import is_in_gti
 from gammapy_mimic.io import find_broken_files, write_datastore
 from gammapy_mimic.plan import MimicPlan
 from gammapy_mimic.query import query_obs_table
@@ -52,8 +53,9 @@ def test_hess_partners(hess_store):
 
 
 def get_offset(observation):
-    """Offsets in deg, computed in float64 also where the file has float32."""
-    table = observation.events.table
+    """Offsets in deg of events that count, in float64 also where a file has float32."""
+    events = observation.events
+    table = events.table[is_in_gti(events.time, observation.gti)]
     radec = [np.asarray(table[name], dtype=float) for name in ("RA", "DEC")]
     pointing = observation.pointing.fixed_icrs
     return SkyCoord(*radec, unit="deg").separation(pointing).deg

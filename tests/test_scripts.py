@@ -2,10 +2,12 @@ import logging
 import os
 from pathlib import Path
 
+import astropy.units as u
 import matplotlib.image
 import numpy as np
 import pytest
 from astropy.table import Table
+from astropy.time import Time
 from gammapy.data import DataStore, Observation
 
 from gammapy_mimic.estimators import MimicSystematics
@@ -125,8 +127,9 @@ def test_questionable(tmp_path, stores, capsys, caplog):
     """A target without partner is told of, on screen and in a table."""
     observations = [*stores["targets"].get_observations()[:2]]
     observations += [*stores["off"].get_observations()]
-    observations[0] = observations[0].copy(in_memory=True)
-    observations[0].events.table.meta["LIVETIME"] = 100.0
+    start = observations[0].tstart
+    short = Time([start, start + 100 * u.s])
+    observations[0] = observations[0].select_time(short)
     write_datastore(observations, tmp_path / "store", irfs="copy")
 
     assert run(*make_args(tmp_path / "store", tmp_path / "out")) == 0

@@ -124,7 +124,8 @@ class KLBackgroundSelector(ObservationMaker):
         Largest KL_CORR of a good pair. Default is 0.02, shapes that differ by 20% rms,
         see `gammapy_mimic.ranking.KL_MAX`.
     time_request : `~astropy.units.Quantity` or str, optional
-        Livetime to stack into a template. Default is None, all good observations.
+        Livetime to stack into a template. OFF observations whose livetime is not known
+        are then not used, with a warning. Default is None, all good observations.
     background : {"2d", "3d"}, optional
         Dimension of the template. Default is "2d".
     smooth : {None, "gauss", "poly", "spline"}, optional
