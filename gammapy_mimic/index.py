@@ -201,7 +201,8 @@ class OffIndex:
         rows = self._get_known_rows(stamps)
         new = {obs_id: _ for obs_id, _ in sources.items() if obs_id not in rows}
         obs_table = getattr(observations, "obs_table", None)
-        rows |= _count_all(new, self.binning, n_jobs, parallel_backend)
+        with_header = obs_table is None or _find_unknown(obs_table).any()
+        rows |= _count_all(new, self.binning, with_header, n_jobs, parallel_backend)
 
         broken = {obs_id: _ for obs_id, _ in rows.items() if isinstance(_, str)}
         rows = {obs_id: rows[obs_id] for obs_id in sorted(set(rows) - set(broken))}
@@ -554,14 +555,10 @@ def _select_obs_table(table, obs_ids):
 
 def _fill_obs_table(table, rows, sources):
     """Fill what an index does not tell, or not of all, from the files of the events."""
-    known = {name: _read_known(table, name) for name in FILLED_COLUMNS}
-    zenith = _read_known(table, "ZEN_PNT")
-    known["ALT_PNT"] = np.where(
-        np.isfinite(known["ALT_PNT"]), known["ALT_PNT"], 90 - zenith
-    )
-    unknown = ~np.isfinite(list(known.values())).all(axis=0)
+    unknown = _find_unknown(table)
     if not unknown.any():
         return table
+    known = _find_known(table)
     rows = {obs_id: rows[obs_id] for obs_id in table["OBS_ID"][unknown].tolist()}
     found = _make_obs_table(rows, sources)
     for name, values in known.items():
@@ -574,6 +571,19 @@ def _fill_obs_table(table, rows, sources):
         table[name] = Column(values, unit=OBS_TABLE_COLUMNS[name])
     table.meta = {**found.meta, **table.meta}
     return table
+
+
+def _find_known(table):
+    """Find the values of columns that may have to be filled, NaN where unknown."""
+    known = {name: _read_known(table, name) for name in FILLED_COLUMNS}
+    altitude, zenith = known["ALT_PNT"], _read_known(table, "ZEN_PNT")
+    known["ALT_PNT"] = np.where(np.isfinite(altitude), altitude, 90 - zenith)
+    return known
+
+
+def _find_unknown(table):
+    """Find the rows in which a value is unknown."""
+    return ~np.isfinite(list(_find_known(table).values())).all(axis=0)
 
 
 def _read_known(table, name):
@@ -702,7 +712,7 @@ def _get_stamp(source):
     return sum(_.st_size for _ in stats), max(_.st_mtime_ns for _ in stats)
 
 
-def _count_all(sources, binning, n_jobs, parallel_backend):
+def _count_all(sources, binning, with_header, n_jobs, parallel_backend):
     """Count the events of all sources: rows, or reasons, by OBS_ID."""
     rows = {obs_id: _ for obs_id, _ in sources.items() if isinstance(_, str)}
     files = {i: _ for i, _ in sources.items() if isinstance(_, _FileSource)}
@@ -711,7 +721,7 @@ def _count_all(sources, binning, n_jobs, parallel_backend):
     for group, processes in ((files, n_jobs), (others, 1)):
         results = run_parallel(
             _count_source,
-            [(source, binning) for source in group.values()],
+            [(source, binning, with_header) for source in group.values()],
             processes,
             parallel_backend,
             "Index observations",
@@ -720,12 +730,15 @@ def _count_all(sources, binning, n_jobs, parallel_backend):
     return rows
 
 
-def _count_source(source, binning):
+def _count_source(source, binning, with_header):
     """Count the events of an observation. The reason if it cannot be read."""
     is_file = isinstance(source, _FileSource)
     try:
         read = _read_file if is_file else _read_observation
         events, pointing, energy_range, header = read(source)
+        if is_file:
+            # most of its time is spent on the cards
+            header = _get_conditions(*header) if with_header else None
         events.check_any()
     # a damaged file makes astropy raise nearly anything
     except Exception as error:
@@ -744,7 +757,7 @@ def _open_fits(path):
 
 
 def _read_file(source):
-    """Read events, pointing, safe energy range and header, opening a file once."""
+    """Read events, pointing, safe energy range, and header and GTI, opening it once."""
     aeff_header = {}
     with _open_fits(source.events.path) as hdu_list:
         hdu = hdu_list[source.events.hdu]
@@ -759,8 +772,7 @@ def _read_file(source):
     if source.aeff is not None and source.aeff.path != source.events.path:
         aeff_header = fits.getheader(*source.aeff)
     energy_range = parse_safe_range(aeff_header)
-    conditions = _get_conditions(header, gti)
-    return events, get_header_pointing(header), energy_range, conditions
+    return events, get_header_pointing(header), energy_range, (header, gti)
 
 
 def _read_gti(source, hdu_list, header):
@@ -790,7 +802,7 @@ def _get_conditions(header, gti):
 
 
 def _read_observation(observation):
-    """As `_read_file`, of an observation in memory or with a filter."""
+    """As `_read_file`, of an observation in memory or with a filter: all conditions."""
     # the pool does not keep what is read
     observation = copy.copy(observation)
     load_events_file(observation)
