@@ -263,10 +263,11 @@ class OffIndex:
     def checksum(self):
         """Hash of bins, exclusion regions, counts and observation table (str).
 
-        It does not depend on where the files are and when they were written.
+        It does not depend on where the files are and when they were written, nor on
+        the order of columns.
         """
         digest = hashlib.sha256(regions_to_text(self.exclusion_regions).encode())
-        names = [_ for _ in self.table.colnames if _ not in FILE_COLUMNS]
+        names = sorted(set(self.table.colnames) - set(FILE_COLUMNS))
         columns = [self.table[name] for name in names]
         binning = self.binning.energy_edges, self.binning.offset_edges
         for values in (names, *binning, self.counts, self.fraction, *columns):

@@ -417,15 +417,17 @@ def derive_times(start, stop, livetime_fraction):
     -------
     keys : dict of float
         TSTART and TSTOP (begin of the first, end of the last), ONTIME (their sum),
-        LIVETIME and DEADC.
+        LIVETIME and DEADC. The last three are rounded, to a microsecond and to 1e-12,
+        so that they do not depend on the way they were computed.
     """
     ontime = float(np.sum(stop - start))
+    deadc = round(float(livetime_fraction), 12)
     return {
         "TSTART": float(np.min(start)),
         "TSTOP": float(np.max(stop)),
-        "ONTIME": ontime,
-        "LIVETIME": ontime * float(livetime_fraction),
-        "DEADC": float(livetime_fraction),
+        "ONTIME": round(ontime, 6),
+        "LIVETIME": round(ontime * deadc, 6),
+        "DEADC": deadc,
     }
 
 

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+from astropy.utils import iers
 from hypothesis import settings
 
 mpl.use("agg")
+# no test needs a download, and the times of all are in the tables of astropy
+iers.conf.auto_download = False
 
 # the same examples in every run
 settings.register_profile("same", derandomize=True, deadline=None)
@@ -14,6 +17,15 @@ settings.load_profile("same")
 
 HESS = Path(os.environ.get("GAMMAPY_DATA", "")) / "hess-dl3-dr1"
 VERITAS = Path(os.environ.get("GAMMAPY_DATA", "")) / "veritas/crab-point-like-ED"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run slow tests, too")
+
+
+def pytest_configure(config):
+    if config.getoption("--slow"):
+        config.option.markexpr = ""
 
 
 def open_real_store(path):
