@@ -18,7 +18,7 @@ from gammapy_mimic.datasets import (
     read_datasets,
     write_datasets,
 )
-from gammapy_mimic.meta_tables import stack_dataset
+from gammapy_mimic.meta_tables import find_losses, stack_dataset
 
 from .helpers import make_reference
 
@@ -141,6 +141,19 @@ def test_stacking_keeps_all_columns(stores, mimic_first):
     table = datasets[0 if mimic_first else -1].meta_table
     assert str(table) == str(before)
     assert stacked.counts.data.sum() == 3 * datasets[0].counts.data.sum()
+
+
+def test_what_was_read_can_be_stacked(datasets, tmp_path):
+    """Empty texts are masked on disk, and empty again."""
+    write_datasets(datasets, tmp_path / "datasets")
+    read = read_datasets(tmp_path / "datasets")
+    stacked = read[0].copy(name="stacked")
+    stacked.meta_table = read[0].meta_table
+    stack_dataset(stacked, read[-1])
+    n_obs = sum(np.size(read[_].meta_table["OBS_ID"]) for _ in (0, -1))
+    assert np.ravel(stacked.meta_table["LOST_CAUSE"]).tolist() == [""] * n_obs
+    assert np.ravel(stacked.meta_table["LOST_FRACTION"]).tolist() == [0] * n_obs
+    assert find_losses([stacked.meta_table, read[0].meta_table]) == []
 
 
 def test_no_datasets(tmp_path):
