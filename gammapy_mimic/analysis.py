@@ -14,6 +14,7 @@ from .config import MimicAnalysisConfig
 from .datasets import add_partners
 from .factory import MakerFactory, check_observations, naming_key
 from .meta_tables import describe_loss, find_losses, get_reason, warn_of_losses
+from .observation import get_obs_id
 from .pipeline import read_results, run_pipeline
 from .reduction import ImageMaker, reduce_observations
 
@@ -22,8 +23,10 @@ __all__ = ["MimicAnalysis"]
 log = logging.getLogger(__name__)
 
 PLAN_SECTIONS = {"off", "selection", "exclusion", "n_sets", "random_state"}
+TEMPLATE_SECTIONS = {"background", "template", "off", "selection", "exclusion"}
 OTHER_SECTIONS = {"systematics", "write_datastore"}
-"""Sections of ``mimic`` that make the plan, and those that no dataset depends on."""
+"""Sections of ``mimic`` that make the plan, that make the templates of targets, and
+those that no dataset depends on."""
 
 _NO_DATASETS = (
     "datasets: nothing is left of the observations. The geometry must overlap with the "
@@ -103,8 +106,7 @@ class MimicAnalysis(Analysis):
     @property
     def factory(self):
         """Makers that the configuration stands for (`MakerFactory`)."""
-        if self.observations is None:
-            self.get_observations()
+        self._update("observations", self.get_observations)
         known = self._factory
         if known is None or known.observations is not self.observations:
             self._factory = MakerFactory(self.config, self.observations)
@@ -133,6 +135,7 @@ class MimicAnalysis(Analysis):
         with naming_key("observations"):
             super().get_observations()
         self._factory = None
+        self._keep("observations")
 
     def _check_selection(self):
         """Raise an error for what Gammapy does not select by, or fails to."""
@@ -270,20 +273,30 @@ class MimicAnalysis(Analysis):
 
     def _get_settings(self, name):
         """Get the settings that a result depends on, to be compared."""
-        mimic, settings = (
-            self.config.mimic,
-            [self.observations and self.observations.ids],
-        )
-        if name == "plan":
+        if name == "observations":
+            return pickle.dumps(self.config.observations.model_dump())
+        mimic = self.config.mimic
+        settings = [self.observations and self.observations.ids]
+        if name == "datasets":
+            settings += [mimic.model_dump(include=self._get_target_sections())]
+        elif name == "plan":
             settings += [mimic.model_dump(include=PLAN_SECTIONS)]
         else:
             settings += [mimic.model_dump(exclude=OTHER_SECTIONS)]
+            settings += [self.plan and self.plan.table.as_array().tolist()]
         if name in ("datasets", "mimic_datasets"):
             settings += [self.config.datasets.model_dump()]
-        if name in ("mimic_observations", "mimic_datasets"):
-            settings += [self.plan and self.plan.table.as_array().tolist()]
         # a parameter of a maker can be a map
         return pickle.dumps(settings)
+
+    def _get_target_sections(self):
+        """Sections of ``mimic`` that the datasets of the targets depend on."""
+        mimic = self.config.mimic
+        if mimic.background == "template":
+            return TEMPLATE_SECTIONS
+        if mimic.exclusion.background:
+            return TEMPLATE_SECTIONS - {"template"}
+        return {"background"}
 
     def reduce(self, observations, mimic_set=None):
         """Reduce observations as the configuration says.
@@ -359,7 +372,7 @@ def _check_reduced(datasets, observations):
     obs_ids = {int(_) for table in tables for _ in np.ravel(table["OBS_ID"])}
     if not obs_ids:
         raise ValueError(_NO_DATASETS)
-    missing = [_.obs_id for _ in observations if _.obs_id not in obs_ids]
+    missing = [_.obs_id for _ in observations if get_obs_id(_) not in obs_ids]
     if missing:
         log.warning(
             f"OBS_ID {missing} are in no dataset: their fields of view do not overlap "

@@ -10,7 +10,7 @@ __all__ = ["Size", "find_size", "is_no_size"]
 # of a component, as in r39_b or morph_sigma2
 _COMPONENT = r"(?:_?[a-d1-4])?"
 _SIGMA = re.compile(
-    r"(?:extension|extent|ext|size|(?:\w+_)?sigma|gauss(?:ian)?_(?:size|width)|"
+    r"(?:extension|extent|ext|size|(?:(?:morph|spatial|source|model|gauss|gaussian|intrinsic)_)?sigma|gauss(?:ian)?_(?:size|width)|"
     r"(?:size|ext|extension)_(?:maj|min|major|minor)|"
     r"(?:model_|source_)?(?:semi_?)?(?:major|minor|maj|min)(?:_?axis)?)" + _COMPONENT
 )
@@ -20,13 +20,22 @@ _CONTAINMENT = re.compile(
 )
 _WIDTH = re.compile(r"(?:\w+_)?(fwhm|hwhm)(?:_?(?:maj|min|major|minor))?" + _COMPONENT)
 _EDGE = re.compile(
-    r"(?:\w+_radius|(?:radius|r)_(?:out|outer|disk|disc|shell)|"
+    r"(?:(?:spec\d?|test|source|src|disk|disc|shell|outer|ext|extension|morph|spatial|model)"
+    r"_radius|"
+    r"(?:radius|r)_(?:out|outer|disk|disc|shell)|"
     r"(?:disk|disc|shell)_size)" + _COMPONENT
 )
 _DIAMETER = re.compile(r"(?:\w+_)?diam(?:eter)?" + _COMPONENT)
 _NO_SIZE = re.compile(
     r"(?:.*_)?(?:err|errn|errp|e|unc|error|ul|ll|lim|limit|upper|lower|min|max|sep|"
     r"conf|pos|psf|offset|dist|distance)(?:_.*)?|conf.*|pos.*|.*err.*|.*(?:_ts|^ts)"
+)
+
+
+# of an axis, where min is no minimum
+_AXIS = re.compile(
+    r"(?:(?:size|ext|extension)_|(?:model_|source_)?(?:semi_?)?)"
+    r"(?:maj|min|major|minor)(?:_?axis)?" + _COMPONENT
 )
 
 
@@ -60,10 +69,10 @@ def find_size(name):
     name = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if name == "radius":
         return Size("radius", 1)
+    if is_no_size(name) and not _AXIS.fullmatch(name):
+        return None
     if _SIGMA.fullmatch(name):
         return Size("sigma", 1)
-    if is_no_size(name):
-        return None
     if match := _CONTAINMENT.fullmatch(name):
         fraction = int(match[1]) / 100
         return Size("sigma", 1 if match[1] == "39" else _to_sigma(fraction))

@@ -316,9 +316,15 @@ def _read_entries(table, origin):
 
 def _find_sizes(table):
     """Columns of sizes, and their meaning. All of them count."""
-    numbers = [_ for _ in table.colnames if table[_].dtype.kind in "fiu"]
+    numbers = [_ for _ in table.colnames if _has_angles(table[_])]
     sizes = {_: find_size(_) for _ in numbers if table[_].ndim == 1}
     return {name: size for name, size in sizes.items() if size is not None}
+
+
+def _has_angles(column):
+    """Whether a column has numbers that can be angles."""
+    unit = getattr(column, "unit", None)
+    return column.dtype.kind in "fiu" and (unit is None or _is_angle(unit))
 
 
 def _has_edge(table):
@@ -332,6 +338,13 @@ def _has_edge(table):
 
 def _warn_of_sizes(table, origin, point_radius):
     """Warn of a table that may have sizes, none of which is known."""
+    texts = [_ for _ in table.colnames if table[_].dtype.kind in "USO" and find_size(_)]
+    if texts:
+        log.warning(
+            "The column %s of %s is text, and not read as a size. Make it one of "
+            "numbers.",
+            *(" and ".join(texts), origin),
+        )
     if _find_sizes(table):
         return
     known = {_ for pair in POSITION_COLUMNS.values() for names in pair for _ in names}

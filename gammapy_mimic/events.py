@@ -186,7 +186,9 @@ def get_seconds(time, reference):
     """
     time, reference = time.tt, reference.tt
     days = (time.jd1 - reference.jd1) + (time.jd2 - reference.jd2)
-    return days * u.day.to("s")
+    # of a time that is masked nothing is known
+    mask = np.broadcast_to(np.asarray(time.mask), np.shape(days))
+    return np.where(mask, np.nan, np.asarray(days, dtype=float)) * u.day.to("s")
 
 
 def get_time_ref(header, name="events"):

@@ -260,7 +260,13 @@ class MakerFactory:
         if self.config.mimic.background != "template":
             return self.observations
         n_jobs = self.config.general.n_jobs
-        return self.selector.make_observations(self.observations, n_jobs=n_jobs)
+        observations = self.selector.make_observations(self.observations, n_jobs=n_jobs)
+        if not observations:
+            raise ValueError(
+                "mimic.background: there is no good OFF observation for the template "
+                "of any target. Widen mimic.selection."
+            )
+        return observations
 
     def make_systematics_estimator(self):
         """Make the estimator of the systematic error.

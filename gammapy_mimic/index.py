@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import warnings
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -63,8 +64,8 @@ __all__ = ["OffIndex"]
 log = logging.getLogger(__name__)
 
 CREATOR = "gammapy-mimic"
-INDEX_VERSION = 2
-FILE_COLUMNS = ("FILE_SIZE", "FILE_TIME")
+INDEX_VERSION = 3
+FILE_COLUMNS = ("FILE_SIZE", "FILE_TIME", "FILE_HDUS")
 META_KEYS = (
     "MJDREFI",
     "MJDREFF",
@@ -77,7 +78,7 @@ META_KEYS = (
 )
 FILLED_COLUMNS = ("ONTIME", "LIVETIME", "DEADC", "TSTART", "TSTOP", "ALT_PNT", "AZ_PNT")
 """Columns whose unknown values are taken from GTI and header of the events."""
-NO_FILE = (-1, -1)
+NO_FILE = (-1, -1, -1)
 
 
 class OffIndex:
@@ -88,8 +89,8 @@ class OffIndex:
     Parameters
     ----------
     table : `~gammapy.data.ObservationTable`
-        Observation table with ``ENERGY_MIN``, ``ENERGY_MAX``, ``FILE_SIZE`` and
-        ``FILE_TIME``.
+        Observation table with ``ENERGY_MIN``, ``ENERGY_MAX``, ``FILE_SIZE``,
+        ``FILE_TIME`` and ``FILE_HDUS``.
     counts : `~numpy.ndarray` of int
         Counts outside the exclusion regions. Shape (n_obs, n_energy, n_offset).
     fraction : `~numpy.ndarray` of float
@@ -513,7 +514,7 @@ def _add_columns(table, rows, stamps):
     for name, values in zip(("ENERGY_MIN", "ENERGY_MAX"), ranges.T, strict=True):
         table[name] = Column(values, unit="TeV")
     table["EVENT_COUNT"] = np.array([_.n_events for _ in rows], dtype=np.int64)
-    stamps = np.array(stamps, dtype=np.int64).reshape(-1, 2)
+    stamps = np.array(stamps, dtype=np.int64).reshape(-1, len(FILE_COLUMNS))
     for name, values in zip(FILE_COLUMNS, stamps.T, strict=True):
         table[name] = values
 
@@ -703,14 +704,17 @@ def _is_filtered(observation):
 
 
 def _get_stamp(source):
-    """Size and time (in ns) of the files of a source."""
+    """Size and time (in ns) of the files of a source, and a hash of what is read."""
     if not isinstance(source, _FileSource):
         return NO_FILE
     try:
         stats = [os.stat(_) for _ in {_.path for _ in source if _ is not None}]
     except OSError:
         return NO_FILE
-    return sum(_.st_size for _ in stats), max(_.st_mtime_ns for _ in stats)
+    # not where they are: an archive can be moved
+    places = [_ and (os.path.basename(_.path), _.hdu) for _ in source]
+    size, time = sum(_.st_size for _ in stats), max(_.st_mtime_ns for _ in stats)
+    return size, time, zlib.crc32(str(places).encode())
 
 
 def _count_all(sources, binning, with_header, n_jobs, parallel_backend):
@@ -765,7 +769,10 @@ def _read_file(source):
         gti = _read_gti(source, hdu_list, hdu.header)
         is_good = None
         if gti is not None and "TIME" in hdu.columns.names:
-            is_good = find_good_time(read_column(hdu.data, "TIME", "s"), *gti)
+            is_good = find_good_time(
+                read_column(hdu.data, "TIME", "s", hdu.header.get("TIMEUNIT", "s")),
+                *gti,
+            )
         events = GoodEvents.create(hdu.data, is_good)
         header = hdu.header
         if source.aeff is not None and source.aeff.path == source.events.path:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
+from astropy.table import Column
 from astropy.utils.exceptions import AstropyUserWarning
 from gammapy.data import DataStore, EventList, HDUIndexTable
 from gammapy.irf import Background3D, FoVAlignment
@@ -279,6 +280,9 @@ def _make_events_hdu(observation):
     header = header | derive_header(header, gti, get_livetime_fraction(observation))
     table = events.table.copy(copy_data=False)
     table.meta = header
+    for name in ("RA", "DEC"):
+        # FITS has no unit such as hourangle
+        table[name] = Column(read_column(table, name, "deg"), unit="deg")
     hdu = EventList(table, events.meta).to_table_hdu()
     # Gammapy writes its own name, but reads the background by the one that was there
     optional = observation.meta.optional or {}
@@ -493,6 +497,9 @@ def open_datastore(path):
             f"The datastore in {path} has no {DataStore.DEFAULT_OBS_TABLE}, which is "
             "needed to match observations."
         )
+    for table in (datastore.hdu_table, datastore.obs_table):
+        if table["OBS_ID"].dtype.kind != "i":
+            table["OBS_ID"] = to_obs_ids(table["OBS_ID"])
     return datastore
 
 
@@ -587,4 +594,5 @@ def _check_hdu(hdu, gti):
 def _find_good_time(events, gti):
     """Find the events in the good time, both as HDUs."""
     intervals = read_gti(gti, events.header)
-    return find_good_time(read_column(events.data, "TIME", "s"), *intervals)
+    unit = events.header.get("TIMEUNIT", "s")
+    return find_good_time(read_column(events.data, "TIME", "s", unit), *intervals)

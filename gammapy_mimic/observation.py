@@ -3,6 +3,7 @@
 This is the only place that knows how `~gammapy.data.Observation` keeps its lazy data.
 """
 
+import copy
 import functools
 import hashlib
 import re
@@ -62,6 +63,7 @@ __all__ = [
     "to_pool",
 ]
 
+OBS_ID_MAX = 2**63
 HEADER_ATTRIBUTE = "_events_header"
 IRF_NAMES = ("aeff", "edisp", "psf", "bkg", "rad_max")
 
@@ -288,7 +290,8 @@ def to_obs_id(value, minimum=0):
     if isinstance(item, str) and re.fullmatch(r"-?[0-9]+", item.strip()):
         item = int(item)
     is_number = isinstance(item, int | float) and not isinstance(item, bool)
-    if not is_number or item != np.floor(item) or item < minimum:
+    is_valid = is_number and minimum <= item < OBS_ID_MAX and item == int(item)
+    if not is_valid:
         raise ValueError(
             f"OBS_ID {item!r} is not valid: an integer of {minimum} or more is needed, "
             'or its digits as text, such as "0001".'
@@ -668,7 +671,10 @@ def get_livetime_fraction(observation):
         filter in phase keeps. Gammapy multiplies exposures by the livetime, and
         background rates by the observation time.
     """
-    ontime = observation.observation_time_duration
+    # completes a dead time that Gammapy does not find, on a copy
+    observation = copy.copy(observation)
+    load_events_file(observation, with_events=False)
+    ontime = get_gti(observation).time_sum
     if not ontime > 0:
         raise ValueError(f"OBS_ID {observation.obs_id} has no good time.")
     return float((observation.observation_live_time_duration / ontime).to_value(""))
@@ -807,7 +813,9 @@ def make_obs_table(headers):
         galactic = table.pointing_radec.galactic
         table["GLON_PNT"], table["GLAT_PNT"] = galactic.l, galactic.b
     if {"RA_PNT", "DEC_PNT", "RA_OBJ", "DEC_OBJ"} <= names:
-        target = SkyCoord(table["RA_OBJ"], table["DEC_OBJ"])
+        # a placeholder such as 99 is no declination
+        lat = np.where(np.abs(table["DEC_OBJ"]) <= 90, table["DEC_OBJ"], np.nan)
+        target = SkyCoord(table["RA_OBJ"], lat, unit="deg")
         table["OFFSET_OBJ"] = table.pointing_radec.separation(target).to("deg")
 
     time_keys = ("MJDREFI", "MJDREFF", "TIMEUNIT", "TIMESYS", "TIMEREF")

@@ -21,6 +21,7 @@ from .estimators import MimicSystematics
 from .factory import check_observations, naming_key
 from .files import replace_folder
 from .meta_tables import warn_of_losses
+from .observation import to_obs_ids
 from .plan import MimicPlan
 from .ranking import make_checksum
 from .records import StepRecords
@@ -451,7 +452,7 @@ def _stamp(path):
 def _stamp_datastore(datastore, obs_ids):
     """Files of observations, with their sizes and times."""
     table = datastore.hdu_table
-    rows = np.nonzero(np.isin(table["OBS_ID"], obs_ids))[0]
+    rows = np.nonzero(np.isin(to_obs_ids(table["OBS_ID"]), to_obs_ids(obs_ids)))[0]
     hdus = [(name, table[name][rows].tolist()) for name in table.colnames]
     paths = sorted({table.location_info(idx).path() for idx in rows})
     return hdus, [(str(_), _stamp(_)) for _ in paths]

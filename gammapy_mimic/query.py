@@ -96,6 +96,8 @@ def query_obs_table(table, query):
     ValueError
         If the expression is not valid, or no row is selected.
     """
+    if not isinstance(query, str):
+        raise ValueError(f"A query must be text, got {query!r}.")
     # one line, so that a place in it is one number
     text = re.sub(r"\s", " ", query).strip()
     try:
@@ -142,7 +144,8 @@ class _Evaluator(ast.NodeVisitor):
             with warnings.catch_warnings(action="ignore"):
                 node = ast.parse(self.code, mode="eval").body
         except SyntaxError as error:
-            place = min(error.offset or 1, len(self.text) + 1)
+            # at the end of what is not complete, Python has 0
+            place = min(error.offset or len(self.text) + 1, len(self.text) + 1)
             hint = " (write == to compare)" if self.text[place - 1 :][:1] == "=" else ""
             raise _QueryError(f"{error.msg}{hint}, at character {place}") from error
         except (MemoryError, RecursionError) as error:

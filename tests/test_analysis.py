@@ -376,6 +376,53 @@ def test_systematics_of_an_edited_configuration(config):
     assert analysis.datasets[0].counts.data.shape[0] == 2
 
 
+def test_observations_of_an_edited_configuration(config):
+    analysis = run(config.update(DATASETS["3d"]))
+    analysis.config.observations.obs_ids = [2]
+    analysis.get_datasets()
+    (dataset,) = analysis.datasets
+    assert np.ravel(dataset.meta_table["OBS_ID"]).tolist() == [2]
+    analysis.get_mimic_datasets()
+    assert np.unique(analysis.plan.table["OBS_ID"]).tolist() == [2]
+
+
+def test_models_of_the_user_stay(config):
+    """Datasets of targets are made again only where they depend on the edit."""
+    config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
+    analysis = run(config)
+    before = analysis.datasets
+    analysis.config.mimic.n_sets = 3
+    analysis.config.mimic.scramble = {"method": "azimuth"}
+    analysis.get_systematics()
+    assert analysis.systematics.n_sets == 3
+    assert analysis.datasets is before
+
+
+def test_targets_without_a_template_are_left_out(config, caplog):
+    """As mimics are, and with an error only if none is left."""
+    config = config.update(DATASETS["3d"])
+    config.mimic.background = "template"
+    table = DataStore.from_dir(config.observations.datastore).obs_table
+    off_table = DataStore.from_dir(config.mimic.off.datastore).obs_table
+    airmass, off_airmass = (
+        1 / np.sin(np.radians(np.asarray(_["ALT_PNT"]))) for _ in (table, off_table)
+    )
+    nearest = np.min(np.abs(airmass[:, np.newaxis] - off_airmass), axis=1)
+    limit = np.sort(nearest)[:2].mean()
+    config.mimic.selection.criteria = {"airmass": limit}
+    analysis = MimicAnalysis(config)
+    analysis.get_datasets()
+    (dataset,) = analysis.datasets
+    kept = np.ravel(dataset.meta_table["OBS_ID"]).tolist()
+    assert kept == table["OBS_ID"][nearest < limit].tolist()
+    assert len(kept) == 1
+    assert caplog.text.count("There is no good OFF observation for OBS_ID") == 2
+
+    analysis.config.mimic.selection.criteria = {"airmass": nearest.min() / 2}
+    with pytest.raises(ValueError, match="no good OFF observation for the template"):
+        analysis.get_datasets()
+
+
 def test_plan_set_by_hand_stays(config):
     analysis = run(config.update(DATASETS["3d"]))
     plan = MimicPlan.create({1: 104, 3: 105})

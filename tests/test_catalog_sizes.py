@@ -70,6 +70,29 @@ def test_errors_and_limits_are_no_sizes(name):
     assert size is None
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("pos_err_sigma", "err_sigma", "significance_sigma", "sqrt_ts_sigma"),
+        *("bkg_sigma", "flux_sigma", "flux_radius", "search_radius", "unc_radius"),
+    ],
+)
+def test_errors_and_significances_are_no_sizes(name):
+    assert find_size(name) is None
+    assert_allclose(get_radii(make_table(**{name: [2.0, 1.0]})), 0.3)
+
+
+def test_unit_that_is_no_angle():
+    table = make_table(sigma=[1, 2] * u.Unit("cm-2 s-1"))
+    assert_allclose(get_radii(table), 0.3)
+
+
+def test_size_that_is_text(caplog):
+    assert_allclose(get_radii(make_table(extension=["1.2", "point"])), 0.3)
+    assert "The column extension of" in caplog.text
+    assert "is text, and not read as a size" in caplog.text
+
+
 def test_other_kinds():
     assert find_size("spec0_radius") == ("edge", 1)
     assert find_size("radius") == ("radius", 1)

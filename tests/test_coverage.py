@@ -23,9 +23,9 @@ from gammapy_mimic.makers.coverage import (
     CoverageMaker,
     CoveredSafeMaskMaker,
     add_coverage,
-    find_predicted,
 )
 from gammapy_mimic.meta_tables import find_losses, warn_of_losses
+from gammapy_mimic.prediction import find_predicted
 from gammapy_mimic.reduction import ImageMaker, reduce_observations
 
 from .helpers import make_reference

@@ -884,3 +884,63 @@ class TestSafeRange:
     def test_no_warning(self, stores, caplog):
         self.run(stores, self.get_ranges(stores))
         assert "aeff-default" not in caplog.text
+
+
+# What a fresh reader tried
+
+
+def test_obs_id_that_is_text_in_a_chain(stores):
+    """Gammapy looks for the datasets by it, and leaves out the others in silence."""
+    targets = stores["targets"].get_observations()
+    named = Observations(
+        [_.copy(in_memory=True, obs_id=f"000{_.obs_id}") for _ in targets]
+    )
+    maker = MimicMaker(stores["off"], PARTNERS)
+    chain = DatasetsMaker([MapDatasetMaker(), maker], stack_datasets=False)
+    datasets = chain.run(make_reference(targets[0]), named)
+    assert [str(_.meta_table["OBS_ID"][0]) for _ in datasets] == named.ids
+    assert [int(_.meta_table["OFF_OBS_ID"][0]) for _ in datasets] == [
+        PARTNERS[_.obs_id] for _ in targets
+    ]
+
+
+def test_first_observation_without_partner_makes_its_own_maps(stores, caplog):
+    targets = stores["targets"].get_observations()
+    plan = {obs_id: off for obs_id, off in PARTNERS.items() if obs_id != 1}
+    maker = MimicMaker(stores["off"], plan, dataset_maker=MapDatasetMaker())
+    safe_mask = SafeMaskMaker(["offset-max"], offset_max="2 deg")
+    reference = make_reference(targets[0])
+    (dataset,) = DatasetsMaker([maker, safe_mask]).run(reference, targets)
+    assert np.ravel(dataset.meta_table["OFF_OBS_ID"])[0] == -1
+    assert dataset.counts.data.sum() > 0
+    assert "cannot treat OBS_ID 1" in caplog.text
+
+
+def test_dataset_maker_without_a_map_that_is_made_again(stores, target):
+    region = CircleSkyRegion(target.pointing.fixed_icrs, 0.3 * u.deg)
+    maker = ScrambleMaker(
+        [region], dataset_maker=MapDatasetMaker(selection=["background"])
+    )
+    dataset = MapDatasetMaker().run(make_reference(target), target)
+    with pytest.raises(ValueError, match=r"makes the maps \['counts'\] .* selection"):
+        maker.run(dataset, target)
+
+
+def test_region_that_is_changed_in_place(stores, target):
+    region = CircleSkyRegion(target.pointing.fixed_icrs, 0.3 * u.deg)
+    maker = ScrambleMaker([region], method="fill")
+    before = maker.make_observation(target).events.table.meta["SCR_NREM"]
+    maker.regions[0].radius = 0.6 * u.deg
+    header = maker.make_observation(target).events.table.meta
+    expected = ScrambleMaker(maker.regions, method="fill").make_observation(target)
+    assert header["SCR_NREM"] == expected.events.table.meta["SCR_NREM"] > before
+
+
+def test_selector_uses_the_pool_and_not_all_of_its_index(stores, index, target):
+    pool = stores["off"].get_observations([101, 102])
+    selector = KLBackgroundSelector(pool, WIDE, index=index)
+    assert sorted(selector.rank(target)["OFF_OBS_ID"]) == [101, 102]
+    selector.off_observations = stores["off"].get_observations([103, 104, 105])
+    assert sorted(selector.rank(target)["OFF_OBS_ID"]) == [103, 104, 105]
+    with pytest.raises(ValueError, match="index has none of the off_observations"):
+        KLBackgroundSelector(stores["targets"], WIDE, index=index)

@@ -1,5 +1,6 @@
 """Keys of headers that are absent: as in Gammapy, or one error that names them."""
 
+import copy
 import shutil
 from functools import partial
 
@@ -135,3 +136,19 @@ def test_in_memory(original, tmp_path):
     again = Observation.read(tmp_path / "x.fits")
     expected = observation.observation_live_time_duration
     assert abs(again.observation_live_time_duration - expected) < 1 * u.ms
+
+
+def test_template_of_a_target_without_dead_time_key(original, tmp_path):
+    """It follows from LIVETIME and ONTIME, on both sides of a pair."""
+    store = remove(original, tmp_path / "store", "EVENTS", "DEADC")
+    selector = KLBackgroundSelector(
+        store.get_observations([3, 4, 5, 6]),
+        CRITERIA,
+        kl_max=1,
+    )
+    bkg = selector.make_background(store.obs(1))
+    assert bkg.meta["DEADC"] == pytest.approx(0.9)
+    observation = copy.copy(store.obs(1))
+    observation._gti_hdu = observation._gti = None
+    with pytest.raises(ValueError, match="OBS_ID 1 has no GTI"):
+        selector.make_background(observation, obs_ids=[5])

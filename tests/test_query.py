@@ -350,3 +350,15 @@ def test_pandas_is_not_imported():
                 names = [_.name for _ in node.names]
             if isinstance(node, ast.Import | ast.ImportFrom):
                 assert not [_ for _ in names if _.split(".")[0] == "pandas"], path
+
+
+@pytest.mark.parametrize("query", ["ZEN_PNT <", "ZEN_PNT < 30 or"])
+def test_place_of_what_is_missing_is_the_end(table, query):
+    with pytest.raises(ValueError, match=rf"at character {len(query) + 1}\b"):
+        query_obs_table(table, query)
+
+
+@pytest.mark.parametrize("query", [None, 3, b"OBS_ID == 1"])
+def test_query_that_is_no_text(table, query):
+    with pytest.raises(ValueError, match="A query must be text, got"):
+        query_obs_table(table, query)

@@ -2,6 +2,7 @@
 
 import logging
 from functools import partial
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -182,6 +183,14 @@ class TestScramble:
 
 
 class TestConvert:
+    @pytest.mark.parametrize("number", [0, 1])
+    def test_input_is_not_replaced(self, files, capsys, number):
+        before = [Path(_).read_bytes() for _ in files]
+        assert run("convert", *files, files[number], "--overwrite") == 1
+        assert "is an input. Choose another name" in capsys.readouterr().err
+        assert run("scramble", files[0], files[0], *REGION, "--overwrite") == 1
+        assert [Path(_).read_bytes() for _ in files] == before
+
     def test_off_is_scrambled_before_it_is_moved(self, tmp_path, files, capsys):
         """The region is that in the OFF field, 0.5 deg from its pointing."""
         out, plain = tmp_path / "out.fits", tmp_path / "plain.fits"

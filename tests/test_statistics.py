@@ -113,7 +113,7 @@ def test_spread_of_too_few():
 def test_p_value():
     assert get_p_value(3.0, [1, 2, 3, 4]) == 3 / 5
     assert get_p_value(5.0, [1, 2, 3, 4]) == 1 / 5
-    assert get_p_value(5.0, []) == 1
+    assert np.isnan(get_p_value(5.0, []))
     rng = np.random.default_rng(0)
     p_values = [get_p_value(_[0], _[1:]) for _ in rng.normal(size=(2000, 20))]
     numbers = np.unique(np.round(p_values, 6), return_counts=True)[1]

@@ -21,7 +21,8 @@ from gammapy_mimic.estimators import (
     MimicSystematicsEstimator,
     average_flux,
 )
-from gammapy_mimic.estimators.checks import get_repetition
+from gammapy_mimic.estimators.checks import get_off_obs_ids, get_repetition
+from gammapy_mimic.meta_tables import stack_dataset
 from gammapy_mimic.report import make_answer, make_report
 from gammapy_mimic.report.answer import NOT_EXPLAINED, TOO_FEW, UNLIKELY
 from gammapy_mimic.visualization.systematics import select_values
@@ -188,6 +189,38 @@ def test_partners_from_a_plan(caplog):
     assert_allclose(known.bias.error, expected.bias.error)
     with pytest.raises(ValueError, match="has no mimic set 3"):
         estimator.run(sets, plan=plan[plan["MIMIC_SET"] < 3])
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_no_prediction_is_no_background_of_zero(value, caplog):
+    """Also in datasets that nobody has masked."""
+    sets = make_observed_sets(4)
+    dataset = sets[3][0]
+    background = dataset.background.data.copy()
+    background[:, 30:40, 30:40] = value
+    broken = MapDataset(
+        counts=dataset.counts,
+        background=Map.from_geom(dataset.counts.geom, data=background),
+        mask_safe=Map.from_geom(dataset.counts.geom, data=True, dtype=bool),
+        meta_table=dataset.meta_table,
+    )
+    estimator = MimicSystematicsEstimator("0.2 deg")
+    expected = estimator.run(sets[:3], sets[3]).tables["maximum"]
+    table = estimator.run(sets[:3], Datasets([broken])).tables["maximum"]
+    assert table["significance"][-1] < expected["significance"][-1] + 0.5
+    assert "100 bins of the dataset" in caplog.text
+    assert broken.mask_safe.data.all()
+
+
+def test_partners_are_unknown_after_stacking_what_does_not_know_them(caplog):
+    sets = make_observed_sets(2)
+    sets[0][0].meta_table["OFF_OBS_ID"] = [101]
+    sets[0][0].meta_table["MIMIC_SET"] = [1]
+    stacked = MapDataset.from_geoms(**sets[0][0].geoms)
+    for datasets in sets:
+        stack_dataset(stacked, datasets[0])
+    assert get_off_obs_ids({1: [stacked]}) is None
+    assert "are not known" in caplog.text
 
 
 def test_losses_are_in_the_result_and_in_the_report(tmp_path):

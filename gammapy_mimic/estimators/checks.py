@@ -1,19 +1,23 @@
 """What is wrong with the datasets that an estimator is given."""
 
+import copy
 import logging
 from collections import Counter
 
 import numpy as np
 from astropy.table import Table
 from gammapy.datasets import Datasets
+from gammapy.maps import Map
 
 from ..meta_tables import find_losses
 from ..plan import NO_PARTNER
+from ..prediction import find_predicted, get_safe_mask
 
 __all__ = [
     "check_datasets",
     "get_off_obs_ids",
     "get_repetition",
+    "mask_unpredicted",
     "tabulate_losses",
     "to_sets",
 ]
@@ -80,6 +84,40 @@ def check_datasets(groups):
         )
 
 
+def mask_unpredicted(datasets):
+    """Leave out the bins of datasets that have no prediction of the background.
+
+    Parameters
+    ----------
+    datasets : `~gammapy.datasets.Datasets`
+        Datasets. Not changed.
+
+    Returns
+    -------
+    datasets : `~gammapy.datasets.Datasets`
+        The same, or copies with a tighter ``mask_safe``, with a warning.
+    """
+    return Datasets([_mask_unpredicted(_) for _ in datasets])
+
+
+def _mask_unpredicted(dataset):
+    mask, predicted = get_safe_mask(dataset), find_predicted(dataset)
+    n_lost = np.sum(mask & ~predicted)
+    if not n_lost:
+        return dataset
+    log.warning(
+        f"{n_lost} bins of the dataset {dataset.name!r} have no prediction of the "
+        "background, and are left out."
+    )
+    masked = copy.copy(dataset)
+    masked.mask_safe = Map.from_geom(dataset.counts.geom, data=mask & predicted)
+    if dataset.stat_type == "cash":
+        # NaN would spread
+        data = np.where(predicted, dataset.background.data, 0)
+        masked.background = Map.from_geom(dataset.counts.geom, data=data)
+    return masked
+
+
 def get_off_obs_ids(sets, plan=None):
     """Get the OFF observations that the datasets of mimic sets were made of.
 
@@ -107,7 +145,7 @@ def get_off_obs_ids(sets, plan=None):
         partners = None if plan is None else plan.partners(name)
         for dataset in datasets:
             table = dataset.meta_table
-            if table is None or column not in table.colnames:
+            if not _tells(table, column):
                 if plan is not None:
                     raise ValueError(
                         f"The dataset {dataset.name!r} has no meta_table with OBS_ID, "
@@ -124,6 +162,14 @@ def get_off_obs_ids(sets, plan=None):
                 values = [partners.get(_, NO_PARTNER) for _ in values]
             off_obs_ids += values
     return off_obs_ids
+
+
+def _tells(table, column):
+    """Whether a meta table has a column for all of its observations."""
+    if table is None or column not in table.colnames:
+        return False
+    # filled by the stacking of what knows it, and of what does not
+    return "MIMIC_SET" not in table.colnames or NO_PARTNER not in table["MIMIC_SET"]
 
 
 def get_repetition(off_obs_ids):

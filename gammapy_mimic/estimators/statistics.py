@@ -275,10 +275,10 @@ def get_p_value(value, sample):
     -------
     p_value : float
         Probability of a value as large, never 0 (Phipson & Smyth 2010, SAGMB 9, 39).
-        NaN for a value of NaN.
+        NaN for a value of NaN, or without a sample.
     """
     n_larger, n = count_larger(value, sample)
-    return (1 + n_larger) / (1 + n)
+    return (1 + n_larger) / (1 + n) if n else np.nan
 
 
 def get_prediction_p_value(value, mean, std, n):

@@ -17,6 +17,7 @@ from .checks import (
     check_datasets,
     get_off_obs_ids,
     get_repetition,
+    mask_unpredicted,
     tabulate_losses,
     to_sets,
 )
@@ -162,6 +163,8 @@ class MimicSystematicsEstimator:
         edges = snap_energy_edges(self.energy_edges, axis)
 
         has_maps = is_map(groups[0][0])
+        groups = [mask_unpredicted(_) for _ in groups]
+        sets = dict(zip(sets, groups[: len(sets)], strict=True))
         stacked = stack_groups(groups) if has_maps else groups
         measured = self._measure(stacked, groups, edges)
         mimics = dict(zip(sets, measured[: len(sets)], strict=True))
@@ -269,7 +272,8 @@ def _find_pixel(position, geom):
 
 
 def _warn_of_sources(row):
-    if row["significance"] > max(SIGNIFICANCE_MAX, row["mimic_mean"] + 3):
+    excess = row["significance"] - row["mimic_mean"]
+    if row["significance"] > SIGNIFICANCE_MAX and excess > 3:
         log.warning(
             "The target's map is not blank: its largest significance is %.1f, that of "
             "mimics %.1f. Give an exclusion_mask for the sources of the target, here "

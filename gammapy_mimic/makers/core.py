@@ -19,6 +19,7 @@ from ..parallel import run_parallel
 from .order import check_order, is_made_of
 
 __all__ = [
+    "NotTreatedError",
     "ObservationMaker",
     "check_dataset_maker",
     "check_option",
@@ -35,6 +36,10 @@ MAPS = {
     "edisp": "edisp",
 }
 """Maps of a dataset, and the part of the observation that each is made from."""
+
+
+class NotTreatedError(ValueError):
+    """An observation cannot be treated, but others can."""
 
 
 class ObservationMaker(Maker):
@@ -107,8 +112,9 @@ class ObservationMaker(Maker):
     def can_make(self, observation):
         """Whether there is a way to treat this observation.
 
-        One that cannot be treated is masked by `run` and left out by
-        `make_observations`, with a warning.
+        One that cannot be treated, or for which `make_observation` raises a
+        `NotTreatedError`, is masked by `run` and left out by `make_observations`, with
+        a warning.
 
         Parameters
         ----------
@@ -152,9 +158,22 @@ class ObservationMaker(Maker):
                     f"{self.tag} cannot treat OBS_ID {observation.obs_id}, left out."
                 )
         results = run_parallel(
-            self.make_observation, treated, n_jobs, parallel_backend, self.tag
+            self._try_observation, treated, n_jobs, parallel_backend, self.tag
         )
-        return Observations(results)
+        made = []
+        for result in results:
+            if isinstance(result, NotTreatedError):
+                log.warning(f"{self.tag}: {result} Left out.")
+            else:
+                made.append(result)
+        return Observations(made)
+
+    def _try_observation(self, observation):
+        """Make an observation, or return why it cannot be treated."""
+        try:
+            return self.make_observation(observation)
+        except NotTreatedError as error:
+            return error
 
     def run(self, dataset, observation):
         """Make the maps of the dataset from the new observation.
@@ -190,9 +209,12 @@ class ObservationMaker(Maker):
         check_order(self, dataset, observation, ObservationMaker.__subclasses__())
         is_reduced = is_made_of(dataset, observation)
 
-        if not self.can_make(observation):
+        made = "No OFF observation is planned."
+        if self.can_make(observation):
+            made = self._try_observation(observation)
+        if isinstance(made, str | NotTreatedError):
             log.warning(
-                f"{self.tag} cannot treat OBS_ID {observation.obs_id}. "
+                f"{self.tag} cannot treat OBS_ID {observation.obs_id}: {made} "
                 f"Setting mask of {dataset.name} to False."
             )
             return self._mask_all(dataset, observation, is_reduced)
@@ -202,16 +224,23 @@ class ObservationMaker(Maker):
         kept = [_ for _ in present if _ not in self.changed_maps]
         if self.dataset_maker is None:
             maker.selection = {*present, *self.added_maps}
+        missing = [_ for _ in present if _ not in kept and _ not in maker.selection]
+        if missing:
+            raise ValueError(
+                f"{self.tag} makes the maps {missing} of the dataset {dataset.name!r} "
+                "again, but its dataset_maker does not. Add them to its selection."
+            )
         maker.selection = {
             _ for _ in maker.selection if _ not in kept and _has_geom(dataset, _)
         }
 
-        made = self.make_observation(observation)
         self._compare(observation, made)
         result = self._make_maps(maker, dataset, made)
         for name in kept:
             setattr(result, name, getattr(dataset, name))
         result.meta_table = self._join_meta_tables(dataset, made, is_reduced)
+        # as it was given: Gammapy looks for it after the chain
+        result.meta_table["OBS_ID"] = [observation.obs_id]
         if is_reduced and dataset.mask_safe:
             result.mask_safe &= dataset.mask_safe
         result.mask_fit = dataset.mask_fit
@@ -286,6 +315,7 @@ class ObservationMaker(Maker):
             models, mask_fit = dataset.models, dataset.mask_fit
             dataset = type(dataset).from_geoms(**dataset.geoms, name=dataset.name)
             dataset.models, dataset.mask_fit = models, mask_fit
+            dataset.gti = observation.gti
         dataset.meta_table = table
         dataset.mask_safe.data[...] = False
         return dataset

@@ -21,12 +21,12 @@ from gammapy.makers.core import Maker
 from gammapy.maps import Map
 
 from ..meta_tables import NO_LOSS
+from ..prediction import find_predicted, get_safe_mask
 
 __all__ = [
     "CoverageMaker",
     "CoveredSafeMaskMaker",
     "add_coverage",
-    "find_predicted",
 ]
 
 BACKGROUND_MAKERS = (
@@ -36,30 +36,6 @@ BACKGROUND_MAKERS = (
     ReflectedRegionsBackgroundMaker,
     RingBackgroundMaker,
 )
-
-
-def find_predicted(dataset):
-    """Find the bins that have a prediction of the background.
-
-    Parameters
-    ----------
-    dataset : `~gammapy.datasets.MapDataset` or `~gammapy.datasets.MapDatasetOnOff`
-        Dataset with a background, or with acceptances.
-
-    Returns
-    -------
-    predicted : `~numpy.ndarray` of bool
-        True where the background, or with OFF counts each acceptance, is a positive
-        number. Shape of the counts. All True for a dataset without background.
-    """
-    maps = [dataset.background]
-    if dataset.stat_type == "wstat":
-        maps = [dataset.acceptance, dataset.acceptance_off]
-    predicted = np.ones(dataset.counts.data.shape, dtype=bool)
-    for map_ in maps:
-        if map_ is not None:
-            predicted &= np.isfinite(map_.data) & (map_.data > 0)
-    return predicted
 
 
 def add_coverage(makers):
@@ -74,9 +50,12 @@ def add_coverage(makers):
     -------
     makers : list of `~gammapy.makers.Maker`
         Safe mask makers are `CoveredSafeMaskMaker`, makers of a background after them
-        are in a `CoverageMaker`.
+        are in a `CoverageMaker`. Without a safe mask, so is the maker of the maps.
     """
-    return [_add_coverage(maker) for maker in makers]
+    makers = [_add_coverage(maker) for maker in makers]
+    if not any(isinstance(_, CoveredSafeMaskMaker) for _ in makers):
+        makers[0] = CoverageMaker(makers[0], "background")
+    return makers
 
 
 def _add_coverage(maker):
@@ -134,9 +113,9 @@ class CoveredSafeMaskMaker(SafeMaskMaker):
         dataset : `~gammapy.datasets.MapDataset`
             Dataset with the mask.
         """
-        before = _get_mask(dataset)
+        before = get_safe_mask(dataset)
         dataset = super().run(dataset, observation)
-        after = _get_mask(dataset)
+        after = get_safe_mask(dataset)
         _set_finite(dataset)
         if before.any() and not after.any():
             _note_loss(dataset, before, after, self._find_cause(dataset, observation))
@@ -166,12 +145,15 @@ class CoverageMaker(Maker):
     ----------
     maker : `~gammapy.makers.Maker`
         Maker, such as `~gammapy.makers.RingBackgroundMaker`.
+    cause : str, optional
+        What has no prediction, for the meta table. Default is the tag of the maker.
     """
 
     tag = "CoverageMaker"
 
-    def __init__(self, maker):
+    def __init__(self, maker, cause=None):
         self.maker = maker
+        self.cause = maker.tag if cause is None else cause
 
     def run(self, dataset, observation=None):
         """Make the background.
@@ -188,23 +170,17 @@ class CoverageMaker(Maker):
         dataset : `~gammapy.datasets.MapDataset` or `~gammapy.datasets.MapDatasetOnOff`
             Dataset with the background. One without OFF counts is masked.
         """
-        before = _get_mask(dataset)
+        before = get_safe_mask(dataset)
         dataset = self.maker.run(dataset, observation)
         if dataset.stat_type == "wstat" and dataset.counts_off is None:
             dataset.counts_off = Map.from_geom(dataset.counts.geom)
-        return _mask_unpredicted(dataset, before, self.maker.tag)
-
-
-def _get_mask(dataset):
-    """Copy of the safe mask as an array, all True for none."""
-    if dataset.mask_safe is None:
-        return np.ones(dataset.counts.data.shape, dtype=bool)
-    return dataset.mask_safe.data.astype(bool)
+        _set_finite(dataset)
+        return _mask_unpredicted(dataset, before, self.cause)
 
 
 def _mask_unpredicted(dataset, before, cause):
     """Mask what has no prediction, and note what is lost of the mask before."""
-    after = _get_mask(dataset) & find_predicted(dataset)
+    after = get_safe_mask(dataset) & find_predicted(dataset)
     dataset.mask_safe = Map.from_geom(dataset.counts.geom, data=after)
     _note_loss(dataset, before, after, cause)
     return dataset

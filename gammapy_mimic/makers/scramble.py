@@ -229,6 +229,8 @@ class ScrambleMaker(ObservationMaker):
         if self.regions is not None and self.radius is None:
             self.__dict__["regions"] = regions
         self._given = list(self.regions or [])
+        # of what can be changed in place
+        self._copies = [copy.deepcopy(_) for _ in self._given]
         self._regions = list(regions)
         self._exclusions = [make_exclusion(_) for _ in regions]
         self._centers = np.reshape([_.axes[2] for _ in self._exclusions], (-1, 3))
@@ -353,8 +355,15 @@ class ScrambleMaker(ObservationMaker):
     def _find_field(self, observation):
         """Look for regions in a field of view. None if there is nothing to scramble."""
         regions = self.regions or []
-        if len(regions) != len(self._given) or any(map(is_not, regions, self._given)):
-            # the list was changed in place
+        if (
+            len(regions) != len(self._given)
+            or any(map(is_not, regions, self._given))
+            or any(
+                isinstance(a, SkyRegion) and a != b
+                for a, b in zip(regions, self._copies, strict=True)
+            )
+        ):
+            # the list, or a region, was changed in place
             self.regions = regions
         # what is read is not kept by the one that was given
         observation = copy.copy(observation)

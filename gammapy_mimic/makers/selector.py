@@ -36,6 +36,7 @@ from ..sky_regions import check_regions, regions_to_text
 from ..template import make_template, select_livetime, shorten
 from ..version import __version__
 from .core import (
+    NotTreatedError,
     ObservationMaker,
     check_dataset_maker,
     check_option,
@@ -205,6 +206,7 @@ class KLBackgroundSelector(ObservationMaker):
             given = self.__dict__["index"]
             if given is not None:
                 self._check_index(given)
+                given = _restrict(given, self.off_observations)
             self._keep_index(given)
 
     def _keep_index(self, index):
@@ -315,7 +317,7 @@ class KLBackgroundSelector(ObservationMaker):
         is_good = np.isin(table["STATUS"], ("ok", "undecided"))
         is_good &= ~np.isin(table["OFF_OBS_ID"], to_obs_ids(exclude))
         if not is_good.any():
-            raise ValueError(
+            raise NotTreatedError(
                 f"There is no good OFF observation for OBS_ID {observation.obs_id}. "
                 f"{_describe_failure([table])} kl_max is {self.kl_max}."
             )
@@ -609,6 +611,17 @@ def _select_known_livetime(table):
             "one. Set LIVETIME in the observation table, or time_request=None."
         )
     return table[is_known]
+
+
+def _restrict(index, off_observations):
+    """Index of the observations of a pool, and no others."""
+    names = getattr(off_observations, "obs_ids", None)
+    if names is None:
+        names = [_.obs_id for _ in off_observations]
+    wanted = np.isin(index.obs_ids, to_obs_ids(names))
+    if not wanted.any():
+        raise ValueError("The index has none of the off_observations.")
+    return index if wanted.all() else index.select(index.obs_ids[wanted])
 
 
 def _describe_failure(tables):

@@ -318,7 +318,10 @@ def _find_difference(result):
         return []
     findings = []
     row = result.tables["maximum"][-1]
-    if row["significance"] > max(2 * EXCESS, row["mimic_mean"] + EXCESS):
+    # false where one of the two is NaN
+    if row["significance"] > 2 * EXCESS and row["significance"] > (
+        row["mimic_mean"] + EXCESS
+    ):
         reason = (
             "there is more than the excluded sources"
             if result.blank is not None

@@ -1,5 +1,7 @@
 """``gammapy-mimic convert``: one pair, from file to file."""
 
+from pathlib import Path
+
 import click
 from gammapy.data import Observation, Observations
 
@@ -13,7 +15,7 @@ from .options import (
     time_option,
 )
 
-__all__ = ["check_field", "convert", "read_observation"]
+__all__ = ["check_field", "check_output", "convert", "read_observation"]
 
 
 @click.command()
@@ -32,6 +34,7 @@ def convert(target, off, out, background, alignment, time, scrambler, overwrite)
     the field of OFF is hidden in its background with --region, before the events are
     moved: at its own position on the sky, not at that of the target.
     """
+    check_output(out, target, off)
     target_observation, off_observation = map(read_observation, (target, off))
     if scrambler is not None:
         check_field(scrambler, off_observation)
@@ -74,6 +77,23 @@ def read_observation(path):
     # a damaged file makes astropy raise nearly anything
     except Exception as error:
         raise OSError(f"Cannot read an observation from {path}: {error}") from error
+
+
+def check_output(out, *inputs):
+    """Raise an error if a file would be replaced that is read.
+
+    Parameters
+    ----------
+    out, *inputs : str
+        Files.
+
+    Raises
+    ------
+    FileExistsError
+        If the output is one of the inputs.
+    """
+    if Path(out).exists() and any(Path(out).samefile(_) for _ in inputs):
+        raise FileExistsError(f"{out} is an input. Choose another name for the result.")
 
 
 def check_field(scrambler, observation):

@@ -179,6 +179,10 @@ def make_mimic_sets(
 
     is_new = not outdir.exists()
     outdir.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        kept = records.keep_edited("plan.ecsv")
+        if kept is not None:
+            click.echo(f"Your edited plan is {kept.name}")
     try:
         with contextlib.ExitStack() as stack:
             for name, write in {
@@ -201,6 +205,7 @@ def make_mimic_sets(
         if is_new and not any(outdir.iterdir()):
             outdir.rmdir()
         raise
+    records.write_editable("plan.ecsv", plan.write)
     for mimic_set, path in paths.items():
         click.echo(f"Wrote {path}: {len(plan.partners(mimic_set))} observations")
     for name in set(records.names) - set(names):

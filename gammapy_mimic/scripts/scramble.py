@@ -10,7 +10,7 @@ from ..io import write_observation
 from ..observation import get_hdu
 from ..scramble_check import ScrambleCheck
 from ..visualization import plot_scramble
-from .convert import check_field, read_observation
+from .convert import check_field, check_output, read_observation
 from .options import scramble_options
 
 __all__ = ["scramble"]
@@ -35,6 +35,7 @@ def scramble(path, out, scrambler, overwrite, plot):
     """
     if scrambler is None:
         raise click.UsageError("Give --region, or --method azimuth for all events.")
+    check_output(out, path)
     observation = read_observation(path)
     check_field(scrambler, observation)
     scrambled = scrambler.make_observation(observation)
