@@ -572,6 +572,7 @@ def check_msh(dataset, has_source):
     assert abs(np.nanstd(significance.data) - 1) < 0.3
 
 
+@pytest.mark.slow
 def test_msh_1552_ring(hess_config):
     """Ten bins of energy, and the image of Gammapy's tutorial on ring backgrounds."""
     config = hess_config.update(MSH_CONFIG)
@@ -607,6 +608,7 @@ def test_msh_1552_ring(hess_config):
         check_msh(dataset, has_source=False)
 
 
+@pytest.mark.slow
 def test_msh_1552_fov_background(hess_config, tmp_path):
     config = hess_config.update(MSH_CONFIG)
     config.datasets.geom.wcs.binsize = "0.05 deg"
@@ -638,6 +640,7 @@ def test_msh_1552_fov_background(hess_config, tmp_path):
     assert np.all(np.abs(excess[1:]) < 4)
 
 
+@pytest.mark.slow
 def test_crab_reflected_regions(hess_config):
     config = hess_config.update("""
 observations: {obs_ids: [23523, 23526, 23559]}

@@ -169,6 +169,7 @@ def assert_unbiased(comparison):
     assert 0.04 < np.mean(comparison.p_value < 0.05) < 0.065
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", ["poisson", "multinomial"])
 @pytest.mark.parametrize("masked", [False, True], ids=["full", "masked"])
 @pytest.mark.parametrize(

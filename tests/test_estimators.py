@@ -41,6 +41,7 @@ def make_dataset(background, seed=None, width=4):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("background", [2.0, 20.0])
 def test_errors_and_bias_over_many_seeds(background):
     """Mean and width scatter by their errors, around -1 / (6 sqrt(N_b)) and 1."""
@@ -105,6 +106,7 @@ def reduce_with_irf(observations, geom):
     return DatasetsMaker(makers).run(MapDataset.create(geom), observations)[0]
 
 
+@pytest.mark.slow
 def test_mimics_of_a_true_background():
     """100 mimic sets whose background IRF is the truth: width 1, mean -1/(6 sqrt N).
 

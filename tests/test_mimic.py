@@ -697,6 +697,7 @@ def test_ray_is_an_extra(stores, targets, monkeypatch):
         maker.make_observations(targets[:1], n_jobs=2, parallel_backend="ray")
 
 
+@pytest.mark.slow
 def test_ray_gives_the_same(stores, tmp_path):
     """In a process of its own, as ray leaves threads and files open."""
     pytest.importorskip("ray")

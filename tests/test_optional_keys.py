@@ -149,6 +149,7 @@ def test_template_of_a_target_without_dead_time_key(original, tmp_path):
     bkg = selector.make_background(store.obs(1))
     assert bkg.meta["DEADC"] == pytest.approx(0.9)
     observation = copy.copy(store.obs(1))
-    observation._gti_hdu = observation._gti = None
+    # as Gammapy keeps where to read it
+    observation.__dict__.update({"_gti": None, "__gti_hdu": None})
     with pytest.raises(ValueError, match="OBS_ID 1 has no GTI"):
         selector.make_background(observation, obs_ids=[5])

@@ -490,6 +490,7 @@ def test_same_for_any_number_of_jobs(config, finished):
     assert_same_results(get_out(config), finished / "out")
 
 
+@pytest.mark.slow
 def test_same_with_ray(config, monkeypatch):
     ray = pytest.importorskip("ray")
     config.mimic.n_sets = 1
@@ -542,6 +543,7 @@ def run_and_kill(config, n_changes=None):
     return counter.value
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(config, finished, tmp_path):
     out = get_out(config)
     n_all = run_and_kill(config)
@@ -554,6 +556,7 @@ def test_killed_at_any_moment(config, finished, tmp_path):
         assert_same_results(out, finished / "out")
 
 
+@pytest.mark.slow
 def test_killed_while_results_are_replaced(again):
     """What was there is there, or is made again."""
     out = get_out(again)
@@ -566,6 +569,7 @@ def test_killed_while_results_are_replaced(again):
         assert is_same(take_snapshot(out), expected)
 
 
+@pytest.mark.slow
 def test_killed_command(tmp_path, config, finished):
     config.write(tmp_path / "config.yaml")
     code = "from gammapy_mimic.scripts.main import main; main()"

@@ -587,6 +587,7 @@ def _fail(*args):
     raise OSError("disk full")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_changes", [3, 5, 7])
 def test_killed_make(made, store, n_changes):
     """While the stores are put in place: a second run repairs all."""

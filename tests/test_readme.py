@@ -37,6 +37,7 @@ def test_import_without_optional_packages():
     subprocess.check_call([sys.executable, "-W", "error", "-c", code])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=str)
 def test_examples_run_without_real_data(path, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("GAMMAPY_DATA", raising=False)

@@ -27,6 +27,7 @@ def make_plan(store, query, **kwargs):
     return plan, store.get_observations(targets["OBS_ID"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tag", "n_mimics"), [("pks2155_flare", 15), ("msh1552", 19)], ids=str
 )

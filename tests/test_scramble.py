@@ -176,6 +176,7 @@ def assert_no_significance(counts, expected):
 
 
 class TestFill:
+    @pytest.mark.slow
     @pytest.mark.parametrize("strength", [0, 0.5, 1, 5])
     @pytest.mark.parametrize(
         ("offset", "mean"), [(0.2, 14e3), (0.5, 14e3), (1.5, 23e3)]
@@ -192,6 +193,7 @@ class TestFill:
         assert_poisson_variance(counts.sum(axis=1))
         assert_no_significance(counts.sum(axis=1), expected.sum())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("circles", "mean"),
         [
@@ -831,6 +833,7 @@ def add_uniform_source(observation, region, n_source, rng):
     return observation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0.2, 0.5, 1.5])
 def test_fill_of_200_observations(fields, offset):
     """Sources of 0 to 5 times the background, against the background of the IRF."""

@@ -345,6 +345,7 @@ class TestMimicsOnTemplates:
         assert_allclose(again.bkg.quantity, mimic.bkg.quantity)
 
 
+@pytest.mark.slow
 def test_planted_archive():
     """500 OFF observations of five shapes: the best ten are of the target's class."""
     n_obs, widths = 500, (0.8, 1.0, 1.3, 1.7, 2.6)

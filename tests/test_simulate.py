@@ -97,6 +97,7 @@ def test_counts_follow_the_prediction_of_gammapy(name):
         assert chi2_per_dof(dataset.counts.data, mirrored)[0] > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKGROUNDS)
 def test_counts_are_unbiased_over_many_seeds(name):
     irfs = make_irfs("30 deg", rate=1, **BACKGROUNDS[name])
@@ -111,6 +112,7 @@ def test_counts_are_unbiased_over_many_seeds(name):
     assert_allclose(np.var(counts, ddof=1) / npred, 1, atol=3 * np.sqrt(2 / 39))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HESS_FILE.exists(), reason="needs H.E.S.S. DR1")
 def test_counts_follow_the_prediction_for_real_irfs():
     """Background with zeros, coarse axes and the reversed longitude of H.E.S.S. DR1."""
@@ -211,6 +213,7 @@ def source_position():
     return POINTING.directional_offset_by(60 * u.deg, 0.8 * u.deg)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0, 0.2])
 def test_source_has_the_counts_and_the_size_of_its_model(source_position, sigma):
     position = {"lon_0": source_position.ra, "lat_0": source_position.dec}

@@ -218,6 +218,7 @@ def no_systematic():
     return {key: [_ for name, _ in results if name == key] for key in positions}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radius", ["0.1 deg", "0.2 deg"])
 def test_no_systematic(no_systematic, radius):
     """The square of f is 0 on average, and its limits hold."""
@@ -231,6 +232,7 @@ def test_no_systematic(no_systematic, radius):
     assert np.median([row["f_ul"] for row in rows]) < limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radius", ["0.1 deg", "0.2 deg"])
 def test_calibrated_significance_is_a_unit_normal(no_systematic, radius):
     rows = [get_total(_, "position") for _ in no_systematic[radius]]
@@ -243,12 +245,14 @@ def test_calibrated_significance_is_a_unit_normal(no_systematic, radius):
     assert_allclose(np.mean(width), 1, atol=0.03)
 
 
+@pytest.mark.slow
 def test_maximum_of_no_systematic(no_systematic):
     p_values = [get_total(_, "maximum")["p_value"] for _ in no_systematic["0.1 deg"]]
     numbers = np.bincount(np.rint(6 * np.array(p_values)).astype(int) - 1, minlength=6)
     assert stats.chisquare(numbers).pvalue > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_same", [False, True])
 @pytest.mark.parametrize("fraction", [0.02, 0.05, 0.1])
 def test_systematic_of_the_scale_of_pixels(fraction, is_same):
@@ -312,6 +316,7 @@ def test_gradient_and_tilt():
     assert_allclose(after["mean"], 0, atol=0.07)
 
 
+@pytest.mark.slow
 def test_bias_of_no_systematic():
     """P-values are uniform, also if observations are used more than once."""
     field = Field()
@@ -330,6 +335,7 @@ def test_bias_of_no_systematic():
     assert_allclose(np.mean(widths), 1, atol=0.05)
 
 
+@pytest.mark.slow
 def test_source_of_5_sigma():
     """Calibrated, it is what an analysis with the true background finds."""
     field = Field()
@@ -362,6 +368,7 @@ def make_fov_maker():
     return FoVBackgroundMaker(method="fit", spectral_model=model)
 
 
+@pytest.mark.slow
 def test_prior_of_a_tilt():
     """Mean and spread of the tilt, in a prior that a fit uses."""
     field = Field(n_obs=20, n_energies=5, binsz=0.2)
@@ -426,6 +433,7 @@ def make_store_with_gradient(path, n_obs, first_obs_id, gradient=0):
     return DataStore.from_dir(path).get_observations()
 
 
+@pytest.mark.slow
 def test_gradient_through_datastores(tmp_path):
     """Events of OFF data have a gradient that their background IRFs do not have."""
     n_sets, gradient = 3, 0.05
@@ -712,6 +720,7 @@ def make_spectra(seed, n_sets=5, n_obs=4, **options):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_stacked", [False, True])
 def test_spectra(is_stacked):
     *sets, target = make_spectra(0, n_sets=4)
@@ -826,6 +835,7 @@ def test_spurious_flux(full):
     assert np.all(mean["flux_ul"] > mean["mean"])
 
 
+@pytest.mark.slow
 def test_flux_of_single_observations():
     """Regression: the norm of the FoV background was lost in sets of one dataset."""
     field = Field(n_obs=1, binsz=0.1, n_events=50_000)

@@ -167,6 +167,7 @@ def predict(observation, bkg, energy_edges=None, radius=2.6):
     return np.sum(background.data * inside, axis=(1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SOURCES)
 @pytest.mark.parametrize("name", TRUTHS)
 def test_template_is_the_truth_within_statistics(name, kind):
@@ -763,6 +764,7 @@ def test_nothing_to_make_a_template_of():
         make_template(select_events(observation, []))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimension", ["2d", "3d"])
 def test_hess_off_runs(hess_store, dimension):
     """Against the background IRFs that come with the runs."""
