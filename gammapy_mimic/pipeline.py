@@ -319,11 +319,21 @@ class _Pipeline:
         self.report(f"report: open {path}")
 
     def _get_templates(self):
-        """Templates of some mimics, for the report."""
-        observations = self.analysis.mimic_observations.get(1, [])
+        """Get the templates of some mimics of the first set, for the report."""
         if self.config.mimic.background != "template":
             return None
-        return {f"OBS_ID {_.obs_id}": _.bkg for _ in observations[:N_TEMPLATES]}
+        mimic_set = self.analysis.plan.sets[0]
+        observations = self.analysis.mimic_observations.get(mimic_set)
+        if observations is None:
+            # not on disk, and made by none of the steps of this run
+            factory, plan = self.analysis.factory, self.analysis.plan
+            maker = factory.make_maker(plan, mimic_set)
+            treated = [_ for _ in self.analysis.observations if maker.can_make(_)]
+            observations = maker.make_observations(treated[:N_TEMPLATES])
+        return {
+            f"OBS_ID {_.obs_id}, mimic set {mimic_set}": _.bkg
+            for _ in observations[:N_TEMPLATES]
+        }
 
     def _get_datasets_checksum(self, observations_checksum):
         return make_checksum(

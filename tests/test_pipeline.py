@@ -222,6 +222,30 @@ def test_second_run_does_nothing(again):
     assert {_: _.stat().st_mtime_ns for _ in get_out(again).rglob("*")} == before
 
 
+def test_templates_are_in_the_report(again):
+    """Whether the mimics are on disk, in memory, or neither; of any first set."""
+    again.mimic.background = "template"
+    path = get_out(again) / "report.html"
+    run(again)
+    edit_plan_sets(again, shift=1)
+    for write_datastore in (True, False):
+        again.mimic.write_datastore = write_datastore
+        run(again)
+        path.unlink()
+        assert run(again) == ["report"]
+        text = path.read_text()
+        assert text.count('<figure id="figure-template-') == 2
+        assert "mimic set 2" in text
+
+
+def edit_plan_sets(config, shift):
+    """Give other numbers to the sets of a plan."""
+    path = get_out(config) / "plan.ecsv"
+    table = Table.read(path)
+    table["MIMIC_SET"] += shift
+    table.write(path, overwrite=True)
+
+
 def test_force(again, finished):
     assert run(again, force=True) == STEPS
     assert_same_results(get_out(again), finished / "out")
