@@ -188,7 +188,7 @@ class MimicAnalysis(Analysis):
                 "datasets.background.exclusion. Choose one of them."
             )
         with naming_key("datasets.background"):
-            super()._create_background_maker()
+            self._create_plain_background_maker()
         with naming_key("datasets.safe_mask"):
             self._create_safe_mask_maker()
         with naming_key("datasets.geom"):
@@ -196,16 +196,20 @@ class MimicAnalysis(Analysis):
 
     def _create_background_maker(self):
         """Create the background maker, if asked to with the exclusion regions."""
-        analysis, mimic = self, self.config.mimic
-        if mimic is not None and self._makes_image:
+        maker, mimic = self._create_plain_background_maker(), self.config.mimic
+        if maker is not None and mimic is not None and mimic.exclusion.background:
+            maker.exclusion_mask = self.factory.make_exclusion_mask()
+        return maker
+
+    def _create_plain_background_maker(self):
+        """Create the background maker that Gammapy would create."""
+        analysis = self
+        if self.config.mimic is not None and self._makes_image:
             # Gammapy asks for one bin of energy, but is given an image later
             analysis = copy.copy(self)
             analysis._config = self.config.model_copy(deep=True)
             analysis._config.datasets.geom.axes.energy.nbins = 1
-        maker = super(MimicAnalysis, analysis)._create_background_maker()
-        if maker is not None and mimic is not None and mimic.exclusion.background:
-            maker.exclusion_mask = self.factory.make_exclusion_mask()
-        return maker
+        return super(MimicAnalysis, analysis)._create_background_maker()
 
     @property
     def _makes_image(self):

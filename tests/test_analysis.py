@@ -265,6 +265,21 @@ def test_template_that_does_not_cover_the_dataset(config, caplog):
         assert abs(excess.sum()) < 5 * np.sqrt(datasets[0].counts.data.sum())
 
 
+def test_run_with_a_ring_in_bins_of_energy(config, tmp_path):
+    """From the check of the makers to the report, which names what is lost."""
+    config = config.update(DATASETS["3d"]).update(TEMPLATE)
+    config.general.outdir = str(tmp_path / "out")
+    config.mimic.systematics.correlation_radius = "0.3 deg"
+    for stack in (True, False):
+        config.datasets.stack = stack
+        analysis = MimicAnalysis(config)
+        analysis.run()
+        assert {_.stat_type for _ in analysis.datasets} == {"wstat"}
+        text = (tmp_path / "out/report.html").read_text()
+        assert 'id="table-losses"' in text
+        assert "no prediction of the background" in text
+
+
 def test_dataset_that_is_masked_completely(config):
     """One bin that no template covers: an error that names what masks it."""
     config = config.update(DATASETS["3d"]).update(TEMPLATE)
