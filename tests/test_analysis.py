@@ -131,7 +131,7 @@ CASES = {f"3d {name}": (DATASETS["3d"], _) for name, _ in BACKGROUNDS.items()}
 CASES["1d"] = (DATASETS["1d"],)
 
 
-@pytest.mark.parametrize("stack", [True, False])
+@pytest.mark.parametrize("stack", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES)
 def test_plain_part_is_that_of_gammapy(config, case, stack):
     for text in CASES[case]:
@@ -355,6 +355,7 @@ EDITS = [edit_kl_max, edit_criteria, edit_off, edit_regions, edit_sets]
 EDITS += [edit_scramble, edit_background, edit_datasets]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", EDITS)
 def test_configuration_that_is_edited_in_place(config, edit):
     """What comes out does not depend on what was called before."""

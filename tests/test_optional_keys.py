@@ -76,6 +76,7 @@ def make_all(store, path):
     return written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hdu_name", "key"),
     [(name, key) for name, keys in OPTIONAL.items() for key in keys],

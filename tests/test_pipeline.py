@@ -257,6 +257,7 @@ MIMICS += ["systematics", "report"]
 THIRD = ["plan", "mimic_3", "datasets_mimic_3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "steps"),
     [
@@ -467,6 +468,7 @@ def test_edited_plan_is_kept(again):
     assert MimicPlan.read(path).sets == [1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_removed_result_is_made_again(again, finished, name):
     path = get_out(again) / name

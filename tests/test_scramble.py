@@ -330,6 +330,7 @@ class TestAnnulus:
             p_values.append(kstest(cumulative, "uniform").pvalue)
         assert kstest(p_values, "uniform").pvalue > 1e-3
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("circle", [(0.2, 0.3), (0.5, 0.3), (1.5, 0.3), (0, 0.3)])
     def test_joint_distribution_of_offset_and_energy(self, circle):
         d, width = circle[0], 0.3

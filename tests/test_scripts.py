@@ -379,6 +379,7 @@ class TestConvert:
         assert_fails(capsys, tmp_path / "out.fits", "does not exist", *args, code=2)
 
 
+@pytest.mark.slow
 def test_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     args = ("demo", "--n-targets", 3, "--n-off", 12, "--n-sets", 2)

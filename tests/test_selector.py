@@ -285,6 +285,7 @@ class TestMimicsOnTemplates:
             assert used
             assert not set(used) & {101, 103, 106}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", range(6))
     def test_random_pools(self, stores, index, targets, seed):
         """No reuse in a set, and no OFF observation in a template of its own set.

@@ -84,6 +84,7 @@ def assert_same_events(events, other):
     assert_array_equal(events.time.mjd, other.time.mjd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKGROUNDS)
 def test_counts_follow_the_prediction_of_gammapy(name):
     irfs = functools.partial(make_irfs, rate=100, **BACKGROUNDS[name])

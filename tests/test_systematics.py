@@ -816,6 +816,7 @@ def full():
     return estimator, sets, target, estimator.run(sets, target)
 
 
+@pytest.mark.slow
 def test_spurious_flux(full):
     """The flux of a source that is not there is 0 within its error, by band."""
     *_, result = full
