@@ -174,6 +174,7 @@ def test_reduction_is_that_of_mimics_by_hand(config):
     assert_same(analysis.mimic_datasets[2], plain.datasets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("background", ["fov", "ring"])
 def test_same_for_any_number_of_jobs(config, background):
     config = config.update(DATASETS["3d"]).update(BACKGROUNDS[background])
@@ -265,6 +266,7 @@ def test_template_that_does_not_cover_the_dataset(config, caplog):
         assert abs(excess.sum()) < 5 * np.sqrt(datasets[0].counts.data.sum())
 
 
+@pytest.mark.slow
 def test_run_with_a_ring_in_bins_of_energy(config, tmp_path):
     """From the check of the makers to the report, which names what is lost."""
     config = config.update(DATASETS["3d"]).update(TEMPLATE)

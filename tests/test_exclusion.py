@@ -703,6 +703,7 @@ class TestGammapyCatalogs:
         assert regions.origins == ["gamma-cat, 3hwc, 2hwc"]
         assert_allclose(get_circles(regions), [[83.63, 22.02, 0.305]], atol=0.002)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("tag", "n"), [("gamma-cat", 162), ("hgps", 78), ("3hwc", 65), ("2hwc", 40)]
     )

@@ -328,6 +328,7 @@ def start_writing(source, path, **kwargs):
     return subprocess.Popen(command, stderr=subprocess.PIPE, **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_there", [True, False])
 def test_killed_while_writing(tmp_path, stores, mimics, is_there):
     """Kill the process: the old store stays, or there is none."""
@@ -353,6 +354,7 @@ def limit_file_size():
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 
 
+@pytest.mark.slow
 def test_disk_full(tmp_path, stores, mimics):
     """A file cannot grow any more: an error, the old store stays, no litter."""
     path = tmp_path / "store"

@@ -111,6 +111,7 @@ def change_background(path):
         hdu_list.writeto(path, overwrite=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [1, 5], ids=["target", "off"])
 def test_ranking_by_irfs_that_have_changed(tmp_path, changed):
     """On disk and in memory: the table is made again, and only then."""

@@ -246,6 +246,7 @@ def edit_plan_sets(config, shift):
     table.write(path, overwrite=True)
 
 
+@pytest.mark.slow
 def test_force(again, finished):
     assert run(again, force=True) == STEPS
     assert_same_results(get_out(again), finished / "out")
@@ -345,6 +346,7 @@ def test_changed_mask(again, tmp_path):
     assert run(again) == DATASETS
 
 
+@pytest.mark.slow
 def test_changed_regions(again, tmp_path):
     path = tmp_path / "sources.reg"
     assert run(again) == []
@@ -361,6 +363,7 @@ def test_changed_regions(again, tmp_path):
     assert set(run(again)) >= set(MIMICS)
 
 
+@pytest.mark.slow
 def test_changed_catalog(again, tmp_path):
     path = tmp_path / "catalog.ecsv"
     again.mimic.exclusion.catalogs = [str(path)]
@@ -394,6 +397,7 @@ def test_changed_off_file(again, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_changed_conditions_of_off_observations(again, tmp_path):
     """They are matched by the index table of the store."""
     shutil.copytree(again.mimic.off.datastore, tmp_path / "off")
@@ -510,6 +514,7 @@ def test_environment_variable_in_outdir(config, monkeypatch):
     assert (pathlib.Path(os.environ["MY_RESULTS"]) / "a/datasets").is_dir()
 
 
+@pytest.mark.slow
 def test_same_for_any_number_of_jobs(config, finished):
     config.general.n_jobs = 2
     assert run(config) == STEPS

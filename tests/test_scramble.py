@@ -259,6 +259,7 @@ class TestFill:
         # the gradient of the acceptance is odd in the region, to first order
         assert kstest((distance / 0.3) ** 2, "uniform").pvalue > 1e-3
 
+    @pytest.mark.slow
     def test_crowded_offsets_borrow_with_a_warning(self, caplog):
         """Twelve regions leave next to nothing between 0.8 and 1.2 deg."""
         coverage = make_coverage(*[(1, 0.3, angle) for angle in range(0, 360, 30)])

@@ -259,6 +259,7 @@ def test_debug_shows_the_cause(tmp_path, data):
     assert isinstance(info.value.__cause__, FileNotFoundError)
 
 
+@pytest.mark.slow
 def test_observations_without_irf_are_skipped(tmp_path, config, stores, capsys):
     """As Gammapy does: with a warning, and the rest is used."""
     table = stores["targets"].hdu_table

@@ -396,6 +396,7 @@ def test_source_of_the_target_makes_partners_look_bad(hess_store):
     assert np.median(best[1]) < 0.1 * np.median(best[0])
 
 
+@pytest.mark.slow
 def test_kl_max_of_hess_pairs(hess_store):
     """The default lets 99% of the pairs of OFF runs with equal conditions pass."""
     table = hess_store.obs_table

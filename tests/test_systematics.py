@@ -899,6 +899,7 @@ def test_text(full):
     assert "calibrated" in text
 
 
+@pytest.mark.slow
 def test_number_of_jobs_does_not_matter(full):
     _, sets, target, result = full
     options = {"position": CENTER, "offset_edges": [0, 1, 2] * u.deg}

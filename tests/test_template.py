@@ -417,6 +417,7 @@ def test_smoothing_brings_few_counts_closer_to_the_truth(method, dimension):
     assert rms_smooth < (0.8 if dimension == "2d" else 0.5) * rms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_smooth_template_predicts_the_truth(method):
     observations, regions = get_fields("3d radec", "random")
@@ -448,6 +449,7 @@ def test_few_counts_do_not_make_holes():
     assert np.all(np.abs(predicted / expected - 1) < 3 / np.sqrt(n_events) + 0.05)
 
 
+@pytest.mark.slow
 def test_template_is_read_back_by_gammapy(tmp_path):
     observations, regions = get_fields("3d altaz", "random")
     regions = regions[:3]
@@ -519,6 +521,7 @@ def test_single_observation_with_its_own_source(caplog):
     assert_allclose(filled[:2], 1, atol=0.25)
 
 
+@pytest.mark.slow
 def test_offset_without_exposure_is_interpolated(caplog):
     observations, _ = get_fields("2d", "random")
     regions = [
