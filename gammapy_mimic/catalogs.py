@@ -1,5 +1,6 @@
 """Circles of the sky around catalogued sources and stars."""
 
+import inspect
 import logging
 import os
 import warnings
@@ -208,15 +209,18 @@ def _to_circles(entries, origin, point_radius, extension_factor):
 
 def _read_tag(tag):
     """Read a catalogue of Gammapy."""
-    try:
-        table = CATALOG_REGISTRY.get_cls(tag)().table
-    except FileNotFoundError as error:
+    catalog = CATALOG_REGISTRY.get_cls(tag)
+    path = make_path(inspect.signature(catalog).parameters["filename"].default)
+    # what astropy raises without a file depends on its version
+    if not path.is_file():
         is_set = "GAMMAPY_DATA" in os.environ
-        reason = f"there is no file {error.filename}" if is_set else "it is not set"
+        reason = f"there is no file {path}" if is_set else "it is not set"
         raise MissingCatalogError(
             f"The catalogue {tag!r} is not in $GAMMAPY_DATA: {reason}. Get it with "
             "`gammapy download datasets`, and set $GAMMAPY_DATA to that folder."
-        ) from error
+        )
+    try:
+        table = catalog().table
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise ValueError(f"The catalogue {tag!r} cannot be read: {error}") from error
     if tag == "gamma-cat":
