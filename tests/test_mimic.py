@@ -204,7 +204,8 @@ class TestMimicMaker(ObservationMakerContract):
         for key in ("CREATOR", "HDUVERS", "LIVETIME", "ONTIME", "DEADC", "MUONEFF"):
             assert header[key] == off_header[key]
         assert header["MIM_OBS"] == 101
-        assert header["RA_ORG"] == off_header["RA_PNT"]
+        for key in keys:
+            assert header[f"{key.removesuffix('_PNT')}_ORG"] == off_header[key]
         assert header["DEC_SRC"] == off_header["DEC_OBJ"]
         assert header["MIM_SET"] == 1
         assert header["MIM_VERS"]

@@ -387,6 +387,8 @@ class MimicMaker(ObservationMaker):
             "MIM_VERS": __version__,
         }
         for key in list(header):
+            if key.endswith("_PNT"):
+                provenance.setdefault(f"{key[:-4]}_ORG", header[key])
             if key.endswith("_PNT") or key in TARGET_KEYS:
                 del header[key]
         for key in target:
