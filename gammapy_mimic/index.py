@@ -223,6 +223,28 @@ class OffIndex:
             broken=_make_broken_table(broken),
         )
 
+    def find_changed(self, observations):
+        """Find the observations whose files have changed since they were counted.
+
+        Parameters
+        ----------
+        observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+            Observations. Those that are in memory are taken as they are.
+
+        Returns
+        -------
+        obs_ids : list of int
+            Observation IDs, of those in this index. `update` reads them again.
+        """
+        sources = _find_sources(observations)
+        known = zip(*(self.table[name].tolist() for name in FILE_COLUMNS), strict=True)
+        changed = []
+        for obs_id, stamp in zip(self.obs_ids.tolist(), known, strict=True):
+            now = _get_stamp(sources[obs_id]) if obs_id in sources else NO_FILE
+            if NO_FILE not in (stamp, now) and stamp != now:
+                changed.append(obs_id)
+        return changed
+
     def _get_known_rows(self, stamps):
         known = zip(*(self.table[name].tolist() for name in FILE_COLUMNS), strict=True)
         names = ("ENERGY_MIN", "ENERGY_MAX", "EVENT_COUNT")

@@ -4,6 +4,7 @@ import copy
 import inspect
 import os
 import pickle
+import shutil
 
 import astropy.units as u
 import numpy as np
@@ -944,3 +945,20 @@ def test_selector_uses_the_pool_and_not_all_of_its_index(stores, index, target):
     assert sorted(selector.rank(target)["OFF_OBS_ID"]) == [103, 104, 105]
     with pytest.raises(ValueError, match="index has none of the off_observations"):
         KLBackgroundSelector(stores["targets"], WIDE, index=index)
+
+
+def test_index_of_files_that_have_changed(stores, tmp_path, caplog):
+    shutil.copytree(stores["off"].hdu_table.base_dir, tmp_path / "off")
+    store = DataStore.from_dir(tmp_path / "off")
+    index = OffIndex.create(store)
+    KLBackgroundSelector(store, WIDE, index=index)
+    assert "have changed" not in caplog.text
+    path = tmp_path / "off/data/obs_id_000103.fits"
+    with fits.open(path, memmap=False) as hdu_list:
+        hdu_list["EVENTS"].data = hdu_list["EVENTS"].data[:100]
+        hdu_list.writeto(path, overwrite=True)
+    KLBackgroundSelector(store, WIDE, index=index)
+    assert "The files of OBS_ID 103 have changed since the index" in caplog.text
+    caplog.clear()
+    KLBackgroundSelector(store, WIDE, index=index.update(store))
+    assert "have changed" not in caplog.text

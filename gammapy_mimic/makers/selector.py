@@ -207,6 +207,7 @@ class KLBackgroundSelector(ObservationMaker):
             if given is not None:
                 self._check_index(given)
                 given = _restrict(given, self.off_observations)
+                _warn_of_changed(given, self.off_observations)
             self._keep_index(given)
 
     def _keep_index(self, index):
@@ -611,6 +612,16 @@ def _select_known_livetime(table):
             "one. Set LIVETIME in the observation table, or time_request=None."
         )
     return table[is_known]
+
+
+def _warn_of_changed(index, off_observations):
+    """Warn of files that are others now: rankings are by the index alone."""
+    changed = index.find_changed(off_observations)
+    if changed:
+        log.warning(
+            f"The files of OBS_ID {shorten(changed)} have changed since the index was "
+            "made, which is used as it is. Use index.update(off_observations)."
+        )
 
 
 def _restrict(index, off_observations):
