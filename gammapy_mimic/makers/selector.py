@@ -435,7 +435,9 @@ class KLBackgroundSelector(ObservationMaker):
         if obs_ids is None:
             obs_ids = self.select(observation, exclude)["OFF_OBS_ID"].tolist()
         obs_ids = to_obs_ids(obs_ids).tolist()
-        header = load_events_file(copy.copy(observation), with_events=False)
+        # a copy, which keeps the header for the dead time below
+        observation = copy.copy(observation)
+        header = load_events_file(observation, with_events=False)
         _check_overlap(observation.obs_id, obs_ids, [header.get("MIM_OBS", NO_PARTNER)])
         return make_template(
             [get_off_observation(self.off_observations, _) for _ in obs_ids],
