@@ -245,6 +245,11 @@ class MimicPlan:
         }
         return sorted(rows)
 
+    @property
+    def reuse(self):
+        """Number of sets that an OFF observation is in, by its ID (Counter)."""
+        return Counter(_ for name in self.sets for _ in self.off_obs_ids(name))
+
     def off_obs_ids(self, mimic_set):
         """OFF observations of a mimic set.
 

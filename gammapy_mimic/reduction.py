@@ -50,6 +50,7 @@ def reduce_fov_background(
     binsz="0.05 deg",
     offset_max="2 deg",
     exclusion_mask=None,
+    fields=None,
     n_jobs=None,
 ):
     """Reduce observations to one stacked dataset, with the FoV background.
@@ -62,7 +63,7 @@ def reduce_fov_background(
     observations : `~gammapy.data.Observations`
         Observations.
     center : `~astropy.coordinates.SkyCoord`, optional
-        Center of the map. Default is that of the pointings.
+        Center of the map. Default is that of the pointings of the fields.
     energy_range : tuple of `~astropy.units.Quantity` or str, optional
         Range of the reconstructed energy. Default is 0.5 to 20 TeV.
     energy_bins : int, optional
@@ -73,6 +74,9 @@ def reduce_fov_background(
         Size of a pixel, and largest offset of an event. Default is 0.05 deg and 2 deg.
     exclusion_mask : `~gammapy.maps.WcsNDMap`, optional
         Exclusion mask, True where the background is normalised. Default is None.
+    fields : `~gammapy.data.Observations`, optional
+        Observations whose fields the map holds, such as the targets: for maps of one
+        geometry. Default is those that are reduced.
     n_jobs : int, optional
         Number of processes. Default is that of `gammapy.utils.parallel`, 1.
 
@@ -82,10 +86,11 @@ def reduce_fov_background(
         Stacked dataset with counts and background.
     """
     energy_axis = MapAxis.from_energy_bounds(*energy_range, nbin=energy_bins)
-    center = get_center(observations) if center is None else center
+    fields = observations if fields is None else fields
+    center = get_center(fields) if center is None else center
     offset_max = Angle(offset_max)
     if width is None:
-        separation = _get_pointings(observations).separation(center).max()
+        separation = _get_pointings(fields).separation(center).max()
         width = 2 * (separation + offset_max + Angle(binsz))
     geom = WcsGeom.create(
         skydir=center,

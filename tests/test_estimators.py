@@ -11,19 +11,13 @@ from gammapy.maps import Map, MapAxis, WcsGeom
 from numpy.testing import assert_allclose
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.estimators import (
-    SignificanceDistribution,
-    make_significance_table,
-    measure_significance,
-    stack_significance,
-)
+from gammapy_mimic.estimators import MimicSystematicsEstimator
 from gammapy_mimic.plan import MimicPlan
 from gammapy_mimic.reduction import get_center, reduce_fov_background
 from gammapy_mimic.simulate import make_irfs, simulate_observations
 from gammapy_mimic.visualization import (
     plot_significance,
     plot_significance_distribution,
-    plot_significance_distributions,
     plot_significance_map,
 )
 
@@ -41,60 +35,75 @@ def make_dataset(background, seed=None, width=4):
     )
 
 
+def measure(*datasets, radius="0.1 deg"):
+    """Result of datasets, each a mimic set."""
+    return MimicSystematicsEstimator(radius).run(list(datasets))
+
+
+def get_row(result, name="all"):
+    return result.select("significance", name=name)[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("background", [2.0, 20.0])
 def test_errors_and_bias_over_many_seeds(background):
     """Mean and width scatter by their errors, around -1 / (6 sqrt(N_b)) and 1."""
-    distributions = [
-        measure_significance(make_dataset(background, seed))[1] for seed in range(100)
-    ]
-    mean = np.array([_.mean for _ in distributions])
-    width = np.array([_.width for _ in distributions])
+    datasets = [make_dataset(background, seed) for seed in range(100)]
+    table = measure(*datasets).tables["significance"]
+    *rows, total = table
+    mean, width = (np.array([row[_] for row in rows]) for _ in ("mean", "width"))
 
-    error = np.mean([_.mean_error for _ in distributions])
+    error = np.mean([row["mean_err"] for row in rows])
     assert_allclose(np.std(mean), error, rtol=0.25)
-    expected = np.mean([_.expected_mean for _ in distributions])
+    expected = np.mean([row["expected_mean"] for row in rows])
     assert abs(np.mean(mean) - expected) < 3 * error / 10 + 0.002
+    assert_allclose(total["mean_err"], error / 10, rtol=0.05)
 
-    error = np.mean([_.width_error for _ in distributions])
+    error = np.mean([row["width_err"] for row in rows])
     assert_allclose(np.std(width), error, rtol=0.25)
     assert abs(np.mean(width) - 1) < 3 * error / 10 + 0.005
 
 
 def test_expected_mean():
-    _, distribution = measure_significance(make_dataset(10.0, 0), "0.2 deg")
+    row = get_row(measure(make_dataset(10.0, 0), radius="0.2 deg"))
     # circles of 0.2 deg hold 49 pixels of 0.05 deg
-    assert_allclose(distribution.expected_mean, -1 / (6 * np.sqrt(490)), rtol=0.05)
-    assert_allclose(distribution.n_independent, 16 / (np.pi * 0.04), rtol=0.05)
+    assert_allclose(row["expected_mean"], -1 / (6 * np.sqrt(490)), rtol=0.05)
+    assert_allclose(row["n_independent"], 16 / (np.pi * 0.04), rtol=0.05)
 
 
-def test_too_little_background():
-    with pytest.raises(ValueError, match=r"flat has no position with 10 background"):
-        measure_significance(make_dataset(0.1, 0))
+def test_too_little_background(caplog):
+    row = get_row(measure(make_dataset(0.1, 0)))
+    assert "mimic_1, all: no position has 10 background counts" in caplog.text
+    assert np.isnan([row["mean"], row["width"], row["expected_mean"]]).all()
 
 
 def test_source_is_seen():
     dataset = make_dataset(10.0, 0)
     dataset.counts.data[0, 40, 40] += 100
-    significance, distribution = measure_significance(dataset)
-    peak = np.unravel_index(np.nanargmax(significance.data), significance.data.shape)
+    result = measure(dataset)
+    significance = result.maps["mimic_1"].get_image().data
+    peak = np.unravel_index(np.nanargmax(significance), significance.shape)
     # the circle of 0.1 deg holds the source from two pixels away
     assert np.hypot(peak[0] - 40, peak[1] - 40) <= 2
-    assert np.max(distribution.values) > 7
+    assert np.max(result.get_significance()) > 7
 
 
-def test_stack():
-    parts = [
-        SignificanceDistribution("a", np.array([1.0, 2.0]), 1.5, -0.1),
-        SignificanceDistribution("b", np.array([3.0, 4.0, 5.0, 6.0]), 2.5, -0.4),
+def test_all_sets_together():
+    """Positions of all sets, taken as independent."""
+    result = measure(make_dataset(10.0, 0), make_dataset(10.0, 1))
+    assert result.tables["significance"]["name"].tolist() == [
+        "mimic_1",
+        "mimic_2",
+        "all",
     ]
-    total = stack_significance(parts)
-    assert total.mean == 3.5
-    assert total.n_independent == 4
-    assert_allclose(total.expected_mean, -0.3)
-    table = make_significance_table([*parts, total])
-    assert table["name"].tolist() == ["a", "b", "all"]
-    assert "mean +3.500" in str(total)
+    values = np.concatenate([result.get_significance(_) for _ in result.names])
+    total = get_row(result)
+    assert_allclose([total["mean"], total["width"]], [np.mean(values), np.std(values)])
+    for name in ("n_positions", "n_independent", "n_above_3", "n_below_3"):
+        parts = [get_row(result, _)[name] for _ in result.names]
+        assert_allclose(total[name], sum(parts))
+    assert_allclose(total["mean_err"], total["width"] / total["n_independent"] ** 0.5)
+    assert total["n_above_3"] == np.sum(values > 3)
 
 
 def reduce_with_irf(observations, geom):
@@ -124,20 +133,19 @@ def test_mimics_of_a_true_background():
         skydir=get_center(targets), width=5, binsz=0.05, proj="TAN", axes=[axis]
     )
 
-    distributions = []
+    datasets = []
     for idx in range(n_sets):
         plan_table["OFF_OBS_ID"] = [101 + 2 * idx, 102 + 2 * idx]
         pool = Observations([off[2 * idx], off[2 * idx + 1]])
         mimics = MimicMaker(pool, plan_table).make_observations(targets)
-        dataset = reduce_with_irf(mimics, geom)
-        distributions.append(measure_significance(dataset)[1])
-    total = stack_significance(distributions)
+        datasets.append(reduce_with_irf(mimics, geom))
+    total = get_row(measure(*datasets))
 
     # errors of mean and width: 0.005 and 0.002
-    assert total.mean_error < 0.006
-    assert total.width_error < 0.003
-    assert abs(total.width - 1) < 0.02
-    assert abs(total.mean - total.expected_mean) < 0.02
+    assert total["mean_err"] < 0.006
+    assert total["width_err"] < 0.003
+    assert abs(total["width"] - 1) < 0.02
+    assert abs(total["mean"] - total["expected_mean"]) < 0.02
 
 
 def test_fov_background(stores):
@@ -159,18 +167,33 @@ def test_center_of_fields_on_both_sides_of_the_ra_wrap():
     assert get_center(observations).separation(target).deg < 0.01
 
 
+def test_geometry_of_the_fields(stores):
+    """Sets of one geometry, also where a target has no partner in one of them."""
+    fields = stores["off"].get_observations([101, 102])
+    one, both = (
+        reduce_fov_background(fields[:_], fields=fields, energy_bins=2, binsz="0.2 deg")
+        for _ in (1, 2)
+    )
+    assert one.counts.geom == both.counts.geom
+
+
 def test_plots():
-    significance, distribution = measure_significance(make_dataset(10.0, 0))
-    assert plot_significance_map(significance).get_title() == ""
+    result = measure(make_dataset(10.0, 0), make_dataset(10.0, 1))
+    assert plot_significance_map(result).get_title() == "Mimic set 1"
     plt.close("all")
     _, ax = plt.subplots()
-    assert plot_significance_distribution(distribution, ax=ax) is ax
+    assert plot_significance_distribution(result, ["mimic_2"], ax=ax) is ax
     labels = [_.get_text() for _ in ax.get_legend().get_texts()]
-    assert f"width {distribution.width:.3f}" in labels[0]
+    assert f"width {get_row(result, 'mimic_2')['width']:.3f}" in labels[0]
     _, ax = plt.subplots()
-    total = stack_significance([distribution, distribution])
-    plot_significance_distributions([distribution, distribution], total, ax=ax)
-    assert len(ax.get_legend().get_texts()) == 4
-    figure = plot_significance(significance, distribution, title="one")
+    plot_significance_distribution(result, ["all", *result.names], ax=ax)
+    assert len(ax.get_legend().get_texts()) == 5
+    largest = get_row(result, "mimic_1")["maximum"]
+    assert f"at most {largest:.1f}" in ax.get_legend().get_texts()[2].get_text()
+    figure = plot_significance(result, ["mimic_1"], title="one")
     assert len(figure.axes) == 3
+    figure = plot_significance(result)
+    titles = [_.get_title() for _ in figure.axes if _.get_title()]
+    assert titles == ["Mimic set 1", "Mimic set 2", "1 to 10 TeV"]
+    figure.draw_without_rendering()
     plt.close("all")

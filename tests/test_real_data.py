@@ -12,7 +12,7 @@ from gammapy.maps import MapAxis, WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.estimators import measure_significance
+from gammapy_mimic.estimators import MimicSystematicsEstimator
 from gammapy_mimic.events import is_in_gti
 from gammapy_mimic.io import find_broken_files, write_datastore
 from gammapy_mimic.plan import MimicPlan
@@ -34,13 +34,15 @@ def make_plan(store, query, **kwargs):
 def test_hess_significance_of_five_sets(hess_store, tag, n_mimics):
     """FoV background, 0.1 deg correlation, 0.5-20 TeV."""
     plan, observations = make_plan(hess_store, f"TARGET_TAG == '{tag}'")
+    datasets = []
     for mimic_set in plan.sets:
         mimics = MimicMaker(hess_store, plan, mimic_set).make_observations(observations)
         assert len(mimics) == n_mimics
         dataset = reduce_fov_background(mimics, energy_range=("0.5 TeV", "20 TeV"))
-        _, distribution = measure_significance(dataset, "0.1 deg")
-        assert abs(distribution.mean) < 0.1
-        assert 0.95 < distribution.width < 1.15
+        datasets.append(dataset)
+    for row in MimicSystematicsEstimator().run(datasets).tables["significance"]:
+        assert abs(row["mean"]) < 0.1
+        assert 0.95 < row["width"] < 1.15
 
 
 def test_hess_partners(hess_store):

@@ -17,12 +17,15 @@ from gammapy.maps import Map, MapAxis, WcsGeom
 from numpy.testing import assert_allclose
 from regions import CircleSkyRegion
 
-from gammapy_mimic.estimators import MimicSystematics, MimicSystematicsEstimator
+from gammapy_mimic.estimators import (
+    BandMaps,
+    MimicSystematics,
+    MimicSystematicsEstimator,
+)
 from gammapy_mimic.exclusion import ExclusionRegions
 from gammapy_mimic.plan import MimicPlan
 from gammapy_mimic.report import make_answer, make_report
-from gammapy_mimic.report.answer import get_position
-from gammapy_mimic.report.page import LEFT_OUT, find_on_map, get_mimic_section
+from gammapy_mimic.report.page import find_on_map, get_mimic_section
 from gammapy_mimic.report.tables import make_table
 from gammapy_mimic.scripts.main import main
 from gammapy_mimic.simulate import make_irfs
@@ -30,11 +33,10 @@ from gammapy_mimic.visualization import (
     plot_bias_map,
     plot_flux,
     plot_maximum,
-    plot_mimic_distribution,
-    plot_mimic_map,
+    plot_significance_distribution,
+    plot_significance_map,
     plot_systematics,
 )
-from gammapy_mimic.visualization.systematics import is_measured, select_values
 
 DASH = "\N{EN DASH}"  # no value
 CENTER = SkyCoord(83.63, 22.01, unit="deg")
@@ -190,7 +192,6 @@ class TestPage:
                 _
                 for _ in table.colnames
                 if table[_].dtype.kind != "f" or np.isfinite(table[_]).any()
-                if _ not in LEFT_OUT.get(name, ())
             ]
             assert shown.names == filled
             for idx, column in enumerate(filled):
@@ -198,6 +199,8 @@ class TestPage:
                     number, text = shown.values[row][idx], shown.texts[row][idx]
                     if isinstance(value, str):
                         assert text == number == value
+                    elif isinstance(value, np.bool_):
+                        assert text == number == ("yes" if value else "no")
                     elif np.isfinite(value):
                         assert float(number) == value
                         assert_allclose(float(text), value, rtol=5e-4)
@@ -304,14 +307,15 @@ class TestPartialPage:
         assert "The plan is not known" in text
         assert "The configuration is not known" in text
         assert "There are none, or they are not known" in text
-        assert result.meta["no_normalisation"] in text
+        assert result.missing["normalisation"] in text
         assert "Templates and scrambling" not in text
 
     def test_spectra(self, tmp_path, result):
         """Spectra have no maps, no bias map and no position."""
-        meta = {**result.meta, "no_bias": "Spectra have none."}
-        del meta["position"]
-        spectra = dataclasses.replace(result, maps={}, bias=None, meta=meta)
+        missing = {**result.missing, "bias": "Spectra have none."}
+        spectra = dataclasses.replace(
+            result, maps={}, bias=None, position=None, missing=missing
+        )
         path = tmp_path / "report.html"
         make_report(spectra, path)
         text = Page(path).text
@@ -336,7 +340,7 @@ class TestPartialPage:
         tables["significance"] = tables["significance"][
             tables["significance"]["name"] != "target"
         ]
-        maps = {name: _ for name, _ in result.maps.items() if "target" not in name}
+        maps = {name: _ for name, _ in result.maps.items() if name != "target"}
         path = tmp_path / "report.html"
         make_report(dataclasses.replace(result, tables=tables, maps=maps), path)
         text = Page(path).text
@@ -449,15 +453,16 @@ class TestAnswer:
 
     def test_systematic_error(self, result):
         table = result.tables["systematics"].copy()
-        is_total = ~np.isfinite(table["offset_min"])
+        is_total = table["offset_band"] == "all"
         tables = {"significance": result.tables["significance"], "systematics": table}
         result = dataclasses.replace(result, tables=tables)
         columns = ("f", "f_err", "f_ul", "f_squared", "f_squared_err")
+        columns += ("is_measured",)
         for values, text in (
-            ((0.03, 0.005, 0.038, 9e-4, 3e-4), "is 3.0% ± 0.5%."),
-            ((0.01, 0.02, 0.04, 1e-4, 4e-4), "is below 4.0% (95% confidence)."),
-            ((0.0, np.nan, 0.03, -1e-3, 4e-4), "is below 3.0% (95% confidence)."),
-            ((0.0, np.nan, np.nan, np.nan, np.nan), "cannot be given"),
+            ((0.03, 0.005, 0.038, 9e-4, 3e-4, True), "is 3.0% ± 0.5%."),
+            ((0.01, 0.02, 0.04, 1e-4, 4e-4, False), "is below 4.0% (95% confidence)."),
+            ((0.0, np.nan, 0.03, -1e-3, 4e-4, False), "is below 3.0% (95% conf"),
+            ((0.0, np.nan, np.nan, np.nan, np.nan, False), "cannot be given"),
         ):
             for name, value in zip(columns, values, strict=True):
                 table[name][is_total] = value
@@ -475,8 +480,10 @@ class TestAnswer:
         assert len(answer.lines) == 3
 
         table = result.tables["systematics"].copy()
-        for name in table.colnames[4:]:
-            table[name] = np.nan
+        for name in table.colnames:
+            if table[name].dtype.kind == "f" and not name.startswith(("e_", "off")):
+                table[name] = np.nan
+        table["is_measured"] = False
         tables = {"significance": result.tables["significance"], "systematics": table}
         answer = make_answer(dataclasses.replace(result, tables=tables))
         assert "Mimics have no position with enough" in answer.lines[0]
@@ -484,19 +491,20 @@ class TestAnswer:
 
     def test_findings(self, result):
         table = result.tables["systematics"].copy()
-        is_total = ~np.isfinite(table["offset_min"])
+        is_total = table["offset_band"] == "all"
         table["mean"][is_total], table["mean_err"][is_total] = -0.3, 0.02
         bias = dataclasses.replace(result.bias, p_value=1e-5)
         tables = {**result.tables, "systematics": table}
         changed = dataclasses.replace(result, tables=tables, bias=bias)
         changed = replace_row(changed, "maximum", significance=30.0)
-        changed = replace_row(changed, "significance", mean=1.0)
+        changed = replace_row(changed, "significance", mean=1.0)  # of the target
         findings = " ".join(make_answer(changed).findings)
         assert "a mean of -0.30 ± 0.02, so that the prediction is too high" in findings
         assert "p = 1e-05" in findings
         assert "no sources are excluded" in findings
         assert "mean significance of the target's map is +1.00" in findings
-        blank = result.maps["target_0"].copy(data=True)
+        geom = result.maps["target"].total.geom.to_image()
+        blank = Map.from_geom(geom, data=True, dtype=bool)
         changed = dataclasses.replace(changed, blank=blank)
         findings = " ".join(make_answer(changed).findings)
         assert "there is more than the excluded sources" in findings
@@ -508,18 +516,6 @@ class TestAnswer:
         assert "1 of 4 OFF observations are in more than one set" in limits
         assert "1 of 2 targets have no partner, or a poor one" in limits
         assert "Missing: normalisation." in limits
-
-    @pytest.mark.parametrize(
-        ("text", "position"),
-        [
-            ("83.63 deg, 22.01 deg", (83.63, 22.01)),
-            ("0.0 deg, -1e-05 deg", (0, -1e-5)),
-            ("", None),
-        ],
-    )
-    def test_position_of_the_result(self, result, text, position):
-        meta = {"position": text}
-        assert get_position(dataclasses.replace(result, meta=meta)) == position
 
 
 def test_table_cells():
@@ -551,7 +547,7 @@ class TestPlots:
 
     def test_axes_have_labels_and_units(self, result):
         for plot, x_unit, y_unit in (
-            (plot_mimic_distribution, "sigma", "sigma"),
+            (plot_significance_distribution, "sigma", "sigma"),
             (plot_systematics, "TeV", "%"),
             (plot_flux, "Energy", "cm"),
             (plot_maximum, "sigma", "Energy"),
@@ -566,33 +562,31 @@ class TestPlots:
         assert plot_maximum(result) is ax
 
     def test_map(self, result):
-        ax = plot_mimic_map(result, "mimic_2", band=0, position=CENTER)
+        ax = plot_significance_map(result, "mimic_2", band=0, position=CENTER)
         values = ax.images[0].get_array()
-        assert_allclose(values, result.maps["mimic_2_0"].data.squeeze())
+        assert_allclose(values, result.maps["mimic_2"].bands.data[0])
         assert ax.get_title() == "Mimic set 2"
 
     def test_empty_maps(self, result):
         empty = {
-            name: _.copy(data=np.full(_.data.shape, np.nan))
+            name: BandMaps(*(part * np.nan for part in (_.bands, _.total)))
             for name, _ in result.maps.items()
         }
-        _, ax = plt.subplots()
-        plot_mimic_distribution(dataclasses.replace(result, maps=empty), ax=ax)
-        assert len(ax.lines) == 2
         table = result.tables["systematics"].copy()
-        for name in table.colnames[4:]:
-            table[name] = np.nan
+        for name in table.colnames:
+            if table[name].dtype.kind == "f" and not name.startswith(("e_", "off")):
+                table[name] = np.nan
         tables = {**result.tables, "systematics": table}
         empty = dataclasses.replace(result, maps=empty, tables=tables)
         _, ax = plt.subplots()
-        labels = plot_mimic_distribution(empty, ax=ax).get_legend().get_texts()
+        labels = plot_significance_distribution(empty, ax=ax).get_legend().get_texts()
         assert [_.get_text() for _ in labels] == ["mean 0, width 1"]
 
     def test_offset(self, result):
         _, ax = plt.subplots()
         assert "deg" in plot_systematics(result, ax=ax, by="offset").get_xlabel()
         table = result.tables["systematics"]
-        total = table[~np.isfinite(table["offset_min"])]
+        total = table[table["offset_band"] == "all"]
         other = dataclasses.replace(
             result, tables={**result.tables, "systematics": total}
         )
@@ -608,22 +602,16 @@ class TestPlots:
             assert "deg" in ax.get_xlabel()
 
     def test_sources_of_the_target_are_left_out(self, result, regions):
-        mimics, target = select_values(result)
+        mimics, target = (result.get_significance(_) for _ in ("all", "target"))
         assert mimics.size == 3 * 900
         assert target.size == 900
-        geom = result.maps["target_0"].geom
+        geom = result.maps["target"].total.geom.to_image()
         blank = geom.region_mask(regions[[1]], inside=False)
-        other, kept = select_values(dataclasses.replace(result, blank=blank))
-        assert other.size == mimics.size
+        other = dataclasses.replace(result, blank=blank)
+        assert other.get_significance().size == mimics.size
+        kept = other.get_significance("target")
         assert 865 < kept.size < 880
         assert kept.max() < target.max()
-
-    @pytest.mark.parametrize(
-        ("square", "limit", "expected"),
-        [(9e-4, 0.035, True), (9e-4, 0.05, False), (-1e-4, 0.0, False)],
-    )
-    def test_is_measured(self, square, limit, expected):
-        assert is_measured({"f_squared": square, "f_ul": limit}) == expected
 
 
 @pytest.fixture

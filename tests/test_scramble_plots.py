@@ -20,7 +20,7 @@ from regions import CircleSkyRegion, EllipseSkyRegion, PolygonSkyRegion
 from scipy.stats import chisquare
 
 from gammapy_mimic import ScrambleMaker
-from gammapy_mimic.estimators import measure_significance
+from gammapy_mimic.estimators import MimicSystematicsEstimator
 from gammapy_mimic.scramble_check import CheckedEvents, ScrambleCheck
 from gammapy_mimic.simulate import make_irfs, simulate_observations
 from gammapy_mimic.visualization import (
@@ -29,7 +29,7 @@ from gammapy_mimic.visualization import (
     plot_scramble_energy,
     plot_scramble_events,
     plot_scramble_offset,
-    plot_scramble_significance,
+    plot_significance,
 )
 
 from .test_estimators import make_dataset
@@ -298,17 +298,18 @@ class TestPlots:
 
     @pytest.mark.parametrize("names", ["ab", "abc"])
     def test_significance(self, names):
-        results = {
-            name: measure_significance(make_dataset(10.0, seed, width=2))
-            for seed, name in enumerate(names)
+        datasets = {
+            name: make_dataset(10.0, seed, width=2) for seed, name in enumerate(names)
         }
+        result = MimicSystematicsEstimator().run(datasets)
         center = CircleSkyRegion(SkyCoord(0, 0, unit="deg"), 0.3 * u.deg)
-        figure = plot_scramble_significance(results, [center])
+        figure = plot_significance(result, regions=[center])
         titles = [_.get_title() for _ in figure.axes if _.get_title()]
-        assert titles == list(names)
-        labels = [_.get_text() for _ in figure.axes[-1].get_legend().get_texts()]
-        largest = results["a"][1].values.max()
-        assert f"at most {largest:.1f}" in labels[0]
-        assert figure.axes[-1].get_xlabel() == "Significance"
+        assert titles == [*names.upper(), "1 to 10 TeV"]
+        labels = [_.get_text() for _ in figure.axes[2 * len(names)].get_legend().texts]
+        values = result.get_significance("a")
+        text = f"A: width {values.std():.2f}, at most {values.max():.1f}"
+        assert labels[0] == text
+        assert len(figure.axes[0].patches) == 1
         figure.draw_without_rendering()
         plt.close(figure)

@@ -15,6 +15,7 @@ from gammapy_mimic.index import OffIndex
 from gammapy_mimic.io import DatastoreWriter, write_datastore, write_observation
 from gammapy_mimic.plan import MimicPlan
 from gammapy_mimic.scripts.main import COMMANDS, main
+from gammapy_mimic.scripts.make import make_mimic_sets, reduce_mimic_sets
 from gammapy_mimic.scripts.options import KeyValue
 
 from .test_io import truncate
@@ -109,6 +110,30 @@ def test_reduce(tmp_path, store, capsys):
         image = matplotlib.image.imread(tmp_path / "out" / name)
         assert min(image.shape[:2]) > 300
         assert np.std(image) > 0.05
+
+
+def test_reduce_one_set(tmp_path, store):
+    """Its mean and width are there, and those of all are the same."""
+    options = ("--n-sets", 1, "--reduce", "--correlation-radius", "0.3 deg")
+    assert run(*make_args(store, tmp_path / "out", *options)) == 0
+    one, every = Table.read(tmp_path / "out/significance.ecsv")
+    assert (one["name"], every["name"]) == ("mimic_1", "all")
+    for name in ("mean", "mean_error", "expected_mean", "width", "width_error"):
+        assert np.isfinite(one[name])
+        assert one[name] == every[name]
+    assert (tmp_path / "out/significance_1.png").exists()
+    assert (tmp_path / "out/significance.png").exists()
+
+
+def test_reduce_sets_of_different_targets(tmp_path, store):
+    """Of one geometry, that of all targets, where a set lacks one of them."""
+    rows = [(1, 1, 101), (2, 1, 102), (1, 2, 103)]
+    plan = MimicPlan(Table(rows=rows, names=["OBS_ID", "MIMIC_SET", "OFF_OBS_ID"]))
+    store = DataStore.from_dir(store)
+    make_mimic_sets(store.get_observations([1, 2]), store, plan, tmp_path / "out")
+    table = reduce_mimic_sets(plan, tmp_path / "out", correlation_radius="0.3 deg")
+    assert table["name"].tolist() == ["mimic_1", "mimic_2", "all"]
+    assert np.isfinite(table["width"]).all()
 
 
 def test_overwrite_replaces_earlier_results_and_nothing_else(tmp_path, store, capsys):

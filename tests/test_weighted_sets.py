@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from gammapy_mimic.estimators.significance import VARIANCE_FRACTION
 from gammapy_mimic.estimators.statistics import (
+    VARIANCE_FRACTION,
     average_sets,
     average_systematic,
     count_larger,

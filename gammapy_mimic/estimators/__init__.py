@@ -2,28 +2,24 @@
 
 from .bias import BiasMap, CorrectedDataset, make_bias_map
 from .flux import average_flux, measure_flux
+from .maps import BandMaps
 from .normalisation import make_prior, measure_normalisation
 from .result import MimicSystematics
-from .significance import (
-    SignificanceDistribution,
-    make_significance_table,
-    measure_significance,
-    stack_significance,
-)
 from .systematics import MimicSystematicsEstimator
+from .verdict import Excess, Judgement, Verdict
 
 __all__ = [
+    "BandMaps",
     "BiasMap",
     "CorrectedDataset",
+    "Excess",
+    "Judgement",
     "MimicSystematics",
     "MimicSystematicsEstimator",
-    "SignificanceDistribution",
+    "Verdict",
     "average_flux",
     "make_bias_map",
     "make_prior",
-    "make_significance_table",
     "measure_flux",
     "measure_normalisation",
-    "measure_significance",
-    "stack_significance",
 ]

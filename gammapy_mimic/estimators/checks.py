@@ -12,6 +12,8 @@ from gammapy.maps import Map
 from ..meta_tables import find_losses
 from ..plan import NO_PARTNER
 from ..prediction import find_predicted, get_safe_mask
+from .measurement import ALL
+from .tables import TARGET, get_name
 
 __all__ = [
     "check_datasets",
@@ -41,16 +43,22 @@ def to_sets(mimic_datasets):
     Raises
     ------
     ValueError
-        If there are fewer than two sets.
+        If there are no sets, or one has the name of something else.
     """
     if not isinstance(mimic_datasets, dict):
         mimic_datasets = dict(enumerate(mimic_datasets, start=1))
-    if len(mimic_datasets) < 2:
+    names = [get_name(_) for _ in mimic_datasets]
+    if not names or len({*names, ALL, TARGET}) < len(names) + 2:
         raise ValueError(
-            f"Errors come from the scatter between mimic sets, and there is "
-            f"{len(mimic_datasets)}. Make at least two, better five."
+            f"There must be one mimic set or more, with names of their own, and not "
+            f"{ALL!r} or {TARGET!r}. Got {names}."
         )
-    if len(mimic_datasets) == 2:
+    if len(names) == 1:
+        log.warning(
+            "There is one mimic set: errors from the scatter between sets are not "
+            "known. Make more, better five."
+        )
+    if len(names) == 2:
         log.warning("Two mimic sets give poor errors. Make more, better five.")
     return {name: Datasets(values) for name, values in mimic_datasets.items()}
 
@@ -210,9 +218,9 @@ def tabulate_losses(sets, datasets=None):
         Losses with the ``name`` of the set, see `~gammapy_mimic.meta_tables.Loss`.
         None if there are none.
     """
-    groups = {f"mimic_{name}": values for name, values in sets.items()}
+    groups = {get_name(name): values for name, values in sets.items()}
     if datasets is not None:
-        groups["target"] = datasets
+        groups[TARGET] = datasets
     rows = [
         {"name": name} | loss._asdict()
         for name, values in groups.items()

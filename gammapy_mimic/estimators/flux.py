@@ -12,9 +12,9 @@ from gammapy.modeling.models import (
 )
 
 from ..parallel import run_parallel
-from .measurement import is_map, split_bands, stack_datasets
+from .measurement import get_bands, is_map, split_bands, stack_datasets
 from .statistics import average_sets
-from .tables import make_table
+from .tables import get_name, make_table
 
 __all__ = ["average_flux", "measure_flux"]
 
@@ -22,9 +22,7 @@ COLUMNS = ("e_min", "e_max", "flux", "flux_err", "flux_ul", "sqrt_ts")
 SOURCE = "mimic-source"
 
 
-def measure_flux(
-    datasets, position, energy_edges, spectral_model=None, n_jobs=None, name="mimic"
-):
+def measure_flux(datasets, position, energy_edges, spectral_model=None, n_jobs=None):
     """Fit a source in each of several datasets: a point at a position, or a spectrum.
 
     The background stays as it is, and so does the shape of the spectrum in each band.
@@ -42,14 +40,12 @@ def measure_flux(
         Spectrum. Default is a power law of index 2.
     n_jobs : int, optional
         Number of processes. Default is that of `gammapy.utils.parallel`, 1.
-    name : str, optional
-        Name of the sets. Default is "mimic".
 
     Returns
     -------
     table : `~astropy.table.Table`
         Integral flux, its error, its upper limit of 95% confidence and the significance
-        for each set and band; the last band is all, unless there is only one.
+        for each set and band.
 
     Raises
     ------
@@ -70,7 +66,7 @@ def measure_flux(
         stacked = values[0]
         if len(values) > 1:
             stacked = stack_datasets(values, values[0].geoms)
-        inputs.append((f"{name}_{mimic_set}", stacked, position, energy_edges))
+        inputs.append((get_name(mimic_set), stacked, position, energy_edges))
     tables = run_parallel(
         _FluxFit(spectral_model), inputs, n_jobs, task_name="Spurious flux"
     )
@@ -86,6 +82,8 @@ class _FluxFit:
     def __call__(self, name, dataset, position, energy_edges):
         tables = [self._fit(dataset, position, _) for _ in split_bands(energy_edges)]
         table = vstack(tables, metadata_conflicts="silent")
+        bands = [_.band for _ in get_bands(energy_edges)]
+        table.add_column(bands, index=0, name="band")
         table.add_column(np.full(len(table), name), index=0, name="name")
         table.meta = {}
         return table
@@ -129,7 +127,9 @@ def average_flux(table):
         If a set is there more than once in a band.
     """
     rows = []
-    for band in _split_bands(table):
+    for name in dict.fromkeys(table["band"].tolist()):
+        band = table[table["band"] == name]
+        _check_names(band)
         flux, error, limit = (
             u.Quantity(band[name]) for name in ("flux", "flux_err", "flux_ul")
         )
@@ -143,22 +143,17 @@ def average_flux(table):
             "statistical_err": average_sets(error.value).value,
             "flux_ul": average_sets(limit.value).value,
         }
-        row = {name: u.Quantity(band[name])[0] for name in ("e_min", "e_max")}
-        row["n_sets"] = n_valid
+        row = {"band": name, "e_min": band["e_min"].quantity[0]}
+        row |= {"e_max": band["e_max"].quantity[0], "n_sets": n_valid}
         rows.append(row | {name: _ * flux.unit for name, _ in values.items()})
     return make_table(rows)
 
 
-def _split_bands(table):
-    """Rows of each band of energy, in the order in which the bands come first."""
-    bands = {}
-    for idx, (low, high) in enumerate(table["e_min", "e_max"].iterrows()):
-        bands.setdefault((f"{low:.6g}", f"{high:.6g}"), []).append(idx)
-    for band, rows in bands.items():
-        names, numbers = np.unique(table["name"][rows], return_counts=True)
-        if numbers.max() > 1:
-            raise ValueError(
-                f"The set {names[np.argmax(numbers)]} is {numbers.max()} times in the "
-                f"table of fluxes, from {band[0]} to {band[1]}."
-            )
-    return [table[rows] for rows in bands.values()]
+def _check_names(band):
+    """Raise an error if a set is there more than once in a band."""
+    names, numbers = np.unique(band["name"], return_counts=True)
+    if numbers.max() > 1:
+        raise ValueError(
+            f"The set {names[np.argmax(numbers)]} is {numbers.max()} times in the "
+            f"table of fluxes, in the band {band['band'][0]!r}."
+        )

@@ -18,6 +18,8 @@ from ..meta_tables import stack_dataset
 from ..sky_regions import to_vectors
 
 __all__ = [
+    "ALL",
+    "Band",
     "Measurement",
     "add_offset",
     "find_blank",
@@ -38,18 +40,32 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+ALL = "all"  # name of the band of all energies
 EDGE_TOLERANCE = 1e-3  # relative
 RING_PIXELS = 20  # pixels of OFF acceptance, from which a background is that of a ring
 
 
+class Band(NamedTuple):
+    """Band of energy. Its fields are columns of the tables of the result."""
+
+    band: str
+    """Name: "0", "1" ... from low to high energies, "all" for all energies."""
+    e_min: u.Quantity
+    """Lower edge."""
+    e_max: u.Quantity
+    """Upper edge."""
+
+
 class Measurement(NamedTuple):
-    """Significance of datasets in bands of energy, the last of which is all."""
+    """Significance of datasets in the bands of energy of `get_bands`."""
 
     significance: np.ndarray
     """Significance, NaN where it is not defined. Shape (n_bands, n_y, n_x) for maps,
     (n_bands, n_datasets) for spectra."""
     background: np.ndarray
     """Effective background counts, :math:`N_b / (1 + \\alpha)`. Same shape."""
+    alpha: np.ndarray
+    """Ratio of exposures, 0 for a background that is known exactly. Same shape."""
     total: np.ndarray
     """Significance of all spectra together. Shape (n_bands,), NaN for maps."""
     geom: Geom | None
@@ -82,7 +98,7 @@ def snap_energy_edges(energy_edges, axis):
     Parameters
     ----------
     energy_edges : `~astropy.units.Quantity` or None
-        Edges. None for one band of all bins.
+        Edges, which rise. None for one band of all bins.
     axis : `~gammapy.maps.MapAxis`
         Axis of the datasets.
 
@@ -94,14 +110,12 @@ def snap_energy_edges(energy_edges, axis):
     Raises
     ------
     ValueError
-        If edges do not increase, or two of them are at the same edge of a bin.
+        If two edges are at the same edge of a bin.
     """
     edges = axis.edges.to("TeV")
     if energy_edges is None:
         return edges[[0, -1]]
-    asked = np.atleast_1d(energy_edges.to("TeV"))
-    if len(asked) < 2 or np.any(np.diff(asked) <= 0):
-        raise ValueError(f"energy_edges must be two or more and rise, got {asked}.")
+    asked = energy_edges.to("TeV")
     distance = np.abs(np.log(asked[:, np.newaxis] / edges).value)
     idx = np.argmin(distance, axis=1)
     if len(np.unique(idx)) < len(idx):
@@ -120,9 +134,23 @@ def snap_energy_edges(energy_edges, axis):
 
 
 def get_bands(energy_edges):
-    """Bands of energy, of which the last is all, unless there is only one."""
-    bands = list(itertools.pairwise(energy_edges))
-    return bands if len(bands) == 1 else [*bands, (energy_edges[0], energy_edges[-1])]
+    """Get the bands of energy: each one, and all energies.
+
+    Parameters
+    ----------
+    energy_edges : `~astropy.units.Quantity`
+        Edges of the bands. Shape (n + 1,).
+
+    Returns
+    -------
+    bands : list of `Band`
+        From low to high energies, "all" at the end. "all" alone for n = 1.
+    """
+    total = Band(ALL, energy_edges[0], energy_edges[-1])
+    if len(energy_edges) == 2:
+        return [total]
+    pairs = itertools.pairwise(energy_edges)
+    return [*(Band(str(idx), *_) for idx, _ in enumerate(pairs)), total]
 
 
 def split_bands(energy_edges):
@@ -249,12 +277,9 @@ def measure_maps(dataset, energy_edges, correlation_radius):
     maps = [
         _estimate(dataset, correlation_radius, _) for _ in split_bands(energy_edges)
     ]
-    significance, background = (
-        np.concatenate(_, axis=0) for _ in zip(*maps, strict=True)
-    )
-    total = np.full(len(significance), np.nan)
-    geom = dataset.counts.geom.to_image()
-    return Measurement(significance, background, total, geom)
+    arrays = [np.concatenate(_, axis=0) for _ in zip(*maps, strict=True)]
+    total = np.full(len(arrays[0]), np.nan)
+    return Measurement(*arrays, total, dataset.counts.geom.to_image())
 
 
 def _estimate(dataset, correlation_radius, energy_edges):
@@ -268,9 +293,8 @@ def _estimate(dataset, correlation_radius, energy_edges):
     with np.errstate(invalid="ignore", divide="ignore"):
         maps = estimator.run(dataset)
         background = maps["npred_background"].data
-        if is_on_off:
-            background = background / (1 + maps["alpha"].data)
-    return maps["sqrt_ts"].data, background
+        alpha = maps["alpha"].data if is_on_off else np.zeros_like(background)
+        return maps["sqrt_ts"].data, background / (1 + alpha), alpha
 
 
 def has_rings(dataset):
@@ -317,6 +341,7 @@ def measure_spectra(datasets, energy_edges):
     return Measurement(
         significance=_get_significance(n_on, n_off, background).T,
         background=(background / (1 + alpha)).T,
+        alpha=alpha.T,
         total=total,
         geom=None,
     )
@@ -333,7 +358,10 @@ def _count(dataset, energy_edges):
     mask = np.ones(len(center)) if dataset.mask_safe is None else dataset.mask_safe.data
     values = [dataset.counts, dataset.counts_off, dataset.background]
     values = [_.data.ravel() * np.ravel(mask) for _ in values]
-    bands = [(center >= low) & (center < high) for low, high in get_bands(energy_edges)]
+    bands = [
+        (center >= band.e_min) & (center < band.e_max)
+        for band in get_bands(energy_edges)
+    ]
     return np.array([[np.sum(_[band]) for band in bands] for _ in values])
 
 

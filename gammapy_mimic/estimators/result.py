@@ -2,41 +2,43 @@
 
 import dataclasses
 
-import astropy.units as u
 import numpy as np
-from astropy.io import fits
-from astropy.table import Table
-from gammapy.maps import Map
-from gammapy.utils.scripts import make_path
+from astropy.coordinates import Angle, SkyCoord
+from gammapy.maps import WcsNDMap
 
-from ..files import replace_file
+from ..version import __version__
+from . import result_fits
 from .bias import BiasMap
+from .measurement import ALL, Band
 from .normalisation import make_prior
-from .tables import format_value
+from .tables import TARGET, format_value
+from .verdict import judge
 
 __all__ = ["MimicSystematics"]
-
-RESULT_VERSION = 2
-BIAS_ARRAYS = ("ratio", "error")
-BIAS_EDGES = ("energy_edges", "position_edges")
 
 
 @dataclasses.dataclass(frozen=True)
 class MimicSystematics:
     """Result of `MimicSystematicsEstimator`.
 
+    Sets have the names "mimic_1", "mimic_2" ..., the target is "target". A band of
+    energy is "0", "1" ... from low to high energies, or "all" for all of them, which
+    is there alone if there is one band. `select` takes rows of a table by these.
+
     Attributes
     ----------
     tables : dict of `~astropy.table.Table`
-        In all of them ``e_min`` and ``e_max`` are a band of energy; the last band is
-        all energies, unless there is only one.
+        Those by energy have the columns ``band``, ``e_min`` and ``e_max``.
 
-        - "significance": mean, width and tails of the distribution of each set and of
-          the target.
+        - "significance": mean, width and tails of the distribution of each set, of all
+          sets ("all") and of the target. Errors are statistical, with the correlation
+          of positions; ``expected_mean`` is that of a background without systematic
+          error, ``n_above_3`` the number of the ``n_positions`` above 3 sigma.
         - "systematics": ``f``, the fractional systematic error of the background, with
-          its error and upper limit (95%), by energy and offset; mean, width and tails
-          of the significance of all sets; ``n_background`` is the mean number of
-          effective background counts.
+          its error and upper limit (95%), and whether it is above 0 (``is_measured``),
+          by energy and offset (``offset_band``: "0", "1" ... or "all"); mean, width and
+          tails of the significance of all sets, with errors from the scatter of sets;
+          ``n_background`` is the mean number of effective background counts.
         - "maximum": largest significance of the target and of mimics, and how many
           sets have one as large.
         - "position": significance of the target at the position, mean and width of that
@@ -50,26 +52,40 @@ class MimicSystematics:
           spectra.
         - "spurious_flux": mean and scatter of these, see
           `~gammapy_mimic.estimators.average_flux`.
-    maps : dict of `~gammapy.maps.WcsNDMap`
-        Significance of each set and of the target, in each band: "mimic_1_0",
-        "target_0" and so on.
+    correlation_radius : `~astropy.coordinates.Angle`
+        Radius in which counts are added.
+    min_background : float
+        Effective background counts of a position that is in the tables.
+    maps : dict of `~gammapy_mimic.estimators.BandMaps`
+        Significance of each set and of the target, by name. Empty for spectra.
+    background : dict of `~gammapy_mimic.estimators.BandMaps`
+        Effective background counts of the same.
     bias : `~gammapy_mimic.estimators.BiasMap` or None
         Counts over prediction in the field of view.
-    meta : dict
-        Parameters of the estimator, and why something is missing (``no_bias`` ...).
     blank : `~gammapy.maps.WcsNDMap` or None
         Where the target has no known source: outside of the excluded ones, grown by the
         correlation radius. Its distribution and largest significance are those of this
         part. None for everywhere.
+    position : `~astropy.coordinates.SkyCoord` or None
+        Position in question.
+    missing : dict of str
+        Why something was not measured, by its name, such as "bias" or "flux".
+    version : str
+        Version of the package that made it.
 
     In tables, what cannot be measured is NaN.
     """
 
     tables: dict
-    maps: dict
-    bias: BiasMap | None
-    meta: dict
-    blank: Map | None = None
+    correlation_radius: Angle
+    min_background: float
+    maps: dict = dataclasses.field(default_factory=dict)
+    background: dict = dataclasses.field(default_factory=dict)
+    bias: BiasMap | None = None
+    blank: WcsNDMap | None = None
+    position: SkyCoord | None = None
+    missing: dict = dataclasses.field(default_factory=dict)
+    version: str = __version__
 
     def __str__(self):
         lines = [type(self).__name__, "-" * len(type(self).__name__), ""]
@@ -82,10 +98,93 @@ class MimicSystematics:
         return "\n".join([*lines, ""])
 
     @property
-    def n_sets(self):
-        """Number of mimic sets (int)."""
-        names = set(self.tables["significance"]["name"].tolist())
-        return len(names - {"target"})
+    def names(self):
+        """Names of the mimic sets (list of str)."""
+        names = dict.fromkeys(self.tables["significance"]["name"].tolist())
+        return [_ for _ in names if _ not in (ALL, TARGET)]
+
+    @property
+    def bands(self):
+        """Bands of energy (list of `~gammapy_mimic.estimators.measurement.Band`).
+
+        "all" is the last.
+        """
+        rows = self.select("significance", band=None, name=ALL)
+        edges = (rows[_].quantity for _ in ("e_min", "e_max"))
+        return [Band(*_) for _ in zip(rows["band"].tolist(), *edges, strict=True)]
+
+    @property
+    def judgement(self):
+        """What it says (`~gammapy_mimic.estimators.Judgement`)."""
+        return judge(self)
+
+    def select(self, table, band=ALL, **values):
+        """Select rows of a table.
+
+        Parameters
+        ----------
+        table : str
+            Name of the table.
+        band : str or int, optional
+            Index of the band of energy, "all" (default) for all energies together, None
+            for every band.
+        **values : dict of str or int
+            Value of other columns: ``name``, or ``offset_band``.
+
+        Returns
+        -------
+        rows : `~astropy.table.Table`
+            Rows.
+
+        Raises
+        ------
+        ValueError
+            If there is no such table, or no such row.
+
+        Examples
+        --------
+        >>> result.select("significance", name="mimic_1")  # doctest: +SKIP
+        >>> result.select("systematics", band=0, offset_band="all")  # doctest: +SKIP
+        """
+        rows = self.to_table(table)
+        if band is not None:
+            values = {"band": band} | values
+        for name, value in values.items():
+            choices = rows[name].tolist()
+            rows = rows[rows[name] == str(value)]
+            if not len(rows):
+                raise ValueError(
+                    f"The table {table!r} has no {name} {value!r}. Choose from "
+                    f"{list(dict.fromkeys(choices))}."
+                )
+        return rows
+
+    def get_significance(self, name=ALL, band=ALL):
+        """Get the significances that the table "significance" describes.
+
+        Parameters
+        ----------
+        name : str, optional
+            Name of a mimic set, "all" (default) for all of them, or "target".
+        band : str or int, optional
+            Band of energy. Default is "all".
+
+        Returns
+        -------
+        values : `~numpy.ndarray`
+            Significance of each position of the maps with enough background, of the
+            target where it is blank. Shape (n_positions,).
+        """
+        values = []
+        for key in self.names if name == ALL else [name]:
+            image, background = (
+                _[key].get_image(band).data for _ in (self.maps, self.background)
+            )
+            valid = np.isfinite(image) & (background >= self.min_background)
+            if key == TARGET and self.blank is not None:
+                valid &= self.blank.data
+            values.append(image[valid])
+        return np.concatenate(values)
 
     def to_table(self, name="systematics"):
         """Get a table.
@@ -106,7 +205,7 @@ class MimicSystematics:
             If it was not made, with the reason.
         """
         if name not in self.tables:
-            reason = self.meta.get(f"no_{name}", "it was not asked for")
+            reason = self.missing.get(name, "it was not asked for")
             raise ValueError(
                 f"There is no table {name!r}: {reason}. Choose from "
                 f"{list(self.tables)}."
@@ -154,7 +253,7 @@ class MimicSystematics:
             If there is no bias map, it is not significant, or does not fit the dataset.
         """
         if self.bias is None:
-            raise ValueError(f"There is no bias map: {self.meta.get('no_bias')}")
+            raise ValueError(f"There is no bias map: {self.missing.get('bias')}")
         return self.bias.apply(dataset, force=force)
 
     def plot_map(self, ax=None, **kwargs):
@@ -165,14 +264,14 @@ class MimicSystematics:
         ax : `~matplotlib.axes.Axes`, optional
             Axes. Default is the current one, or new ones for a map.
         **kwargs : dict
-            Options of `~gammapy_mimic.visualization.plot_mimic_map`.
+            Options of `~gammapy_mimic.visualization.plot_significance_map`.
 
         Returns
         -------
         ax : `~matplotlib.axes.Axes`
             Axes.
         """
-        return _plot("plot_mimic_map", self, ax, kwargs)
+        return _plot("plot_significance_map", self, ax, kwargs)
 
     def plot_distribution(self, ax=None, **kwargs):
         """Plot the significance distribution of mimics and target.
@@ -182,14 +281,14 @@ class MimicSystematics:
         ax : `~matplotlib.axes.Axes`, optional
             Axes. Default is the current one, or new ones for a map.
         **kwargs : dict
-            Options of `~gammapy_mimic.visualization.plot_mimic_distribution`.
+            Options of `~gammapy_mimic.visualization.plot_significance_distribution`.
 
         Returns
         -------
         ax : `~matplotlib.axes.Axes`
             Axes.
         """
-        return _plot("plot_mimic_distribution", self, ax, kwargs)
+        return _plot("plot_significance_distribution", self, ax, kwargs)
 
     def plot_systematics(self, ax=None, **kwargs):
         """Plot the systematic error by energy or offset.
@@ -274,36 +373,7 @@ class MimicSystematics:
         FileExistsError
             If the file exists and may not be replaced.
         """
-        primary = fits.PrimaryHDU()
-        primary.header["MIM_RES"] = RESULT_VERSION, "version of the format"
-        meta = Table(
-            [list(self.meta), [str(_) for _ in self.meta.values()]],
-            names=["KEY", "VALUE"],
-            dtype=[str, str],
-        )
-        hdus = [primary, fits.BinTableHDU(meta, name="META")]
-        for name, table in self.tables.items():
-            hdus.append(fits.BinTableHDU(table, name=f"TABLE_{name}"))
-        for name, map_ in self.maps.items():
-            hdus.append(map_.to_hdulist(hdu=f"MAP_{name}")[f"MAP_{name}"])
-        hdus += self._make_bias_hdus()
-        if self.blank is not None:
-            hdus.append(self.blank.to_hdulist(hdu="BLANK")["BLANK"])
-        with replace_file(path, overwrite) as temporary:
-            fits.HDUList(hdus).writeto(temporary)
-
-    def _make_bias_hdus(self):
-        if self.bias is None:
-            return []
-        hdus = [fits.ImageHDU(getattr(self.bias, _), name=_) for _ in BIAS_ARRAYS]
-        # a header has no NaN
-        if np.isfinite(self.bias.p_value):
-            hdus[0].header["P_VALUE"] = self.bias.p_value
-        for name in BIAS_EDGES:
-            quantity = getattr(self.bias, name)
-            hdus.append(fits.ImageHDU(quantity.value, name=name))
-            hdus[-1].header["BUNIT"] = str(quantity.unit)
-        return hdus
+        result_fits.write_result(self, path, overwrite)
 
     @classmethod
     def read(cls, path):
@@ -326,28 +396,7 @@ class MimicSystematics:
         ValueError
             If it is another kind of file.
         """
-        path = make_path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no file {path}.")
-        with fits.open(path, memmap=False) as hdu_list:
-            _check_version(path, hdu_list[0].header)
-            names = [_.name.lower() for _ in hdu_list[1:]]
-            keys, values = Table.read(hdu_list["META"]).columns.values()
-            return cls(
-                tables={
-                    _.removeprefix("table_"): _read_table(hdu_list[_])
-                    for _ in names
-                    if _.startswith("table_")
-                },
-                maps={
-                    _.removeprefix("map_"): Map.from_hdulist(hdu_list, hdu=_.upper())
-                    for _ in names
-                    if _.startswith("map_")
-                },
-                bias=_read_bias(hdu_list) if "ratio" in names else None,
-                meta=dict(zip(keys.tolist(), values.tolist(), strict=True)),
-                blank=_read_blank(hdu_list) if "blank" in names else None,
-            )
+        return cls(**result_fits.read_result(path))
 
 
 def _plot(name, values, ax, kwargs):
@@ -355,44 +404,6 @@ def _plot(name, values, ax, kwargs):
     from .. import visualization
 
     return getattr(visualization, name)(values, ax=ax, **kwargs)
-
-
-def _read_table(hdu):
-    # NaN as it was written, not a mask
-    table = Table.read(hdu, unit_parse_strict="silent", mask_invalid=False)
-    table.meta.clear()
-    for name in table.colnames:
-        if table[name].dtype.kind == "S":
-            table[name] = np.char.decode(table[name])
-        elif table[name].dtype.kind == "f":
-            table[name].info.format = ".4g"
-    return table
-
-
-def _check_version(path, header):
-    version = header.get("MIM_RES")
-    if version is None:
-        raise ValueError(f"{path} is not a result of MimicSystematicsEstimator.")
-    if version != RESULT_VERSION:
-        raise ValueError(
-            f"{path} has the version {version} of the format, this is version "
-            f"{RESULT_VERSION}. Run the estimator again."
-        )
-
-
-def _read_blank(hdu_list):
-    blank = Map.from_hdulist(hdu_list, hdu="BLANK")
-    return blank.copy(data=blank.data.astype(bool))
-
-
-def _read_bias(hdu_list):
-    arrays = {
-        name: np.array(hdu_list[name].data, dtype=float)
-        for name in (*BIAS_ARRAYS, *BIAS_EDGES)
-    }
-    for name in BIAS_EDGES:
-        arrays[name] = arrays[name] * u.Unit(hdu_list[name].header["BUNIT"])
-    return BiasMap(**arrays, p_value=hdu_list["ratio"].header.get("P_VALUE", np.nan))
 
 
 def _describe_band(row):

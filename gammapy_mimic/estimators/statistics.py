@@ -6,12 +6,14 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 __all__ = [
+    "VARIANCE_FRACTION",
     "Estimate",
     "average_sets",
     "average_systematic",
     "count_larger",
     "fit_spread",
     "fit_systematic",
+    "get_expected_mean",
     "get_information",
     "get_p_value",
     "get_prediction_p_value",
@@ -20,6 +22,10 @@ __all__ = [
 
 N_ITERATIONS = 5
 CONFIDENCE_LEVEL = 0.95
+# For circles of one radius the correlation of two positions is the overlap rho of the
+# circles. The integral of rho over the plane is the area of a circle (variance of the
+# mean), that of rho^2 is this fraction of it (variance of the width).
+VARIANCE_FRACTION = 0.4596
 
 
 class Estimate(NamedTuple):
@@ -28,6 +34,14 @@ class Estimate(NamedTuple):
     value: float
     error: float
     upper_limit: float
+
+    @property
+    def is_positive(self):
+        """Whether it is larger than 0, with 95% confidence.
+
+        The lower limit is as far below the value as the upper one is above.
+        """
+        return bool(2 * self.value > self.upper_limit)
 
 
 def fit_systematic(values, background, overlap=1.0):
@@ -90,6 +104,32 @@ def fit_systematic(values, background, overlap=1.0):
         if abs(f_squared - previous) <= 1e-6 * abs(f_squared):
             break
     return float(f_squared)
+
+
+def get_expected_mean(background, alpha=0.0):
+    r"""Mean of a significance that has no systematic error.
+
+    The signed root of the test statistic is :math:`-\gamma / 6` on average, with the
+    skewness :math:`\gamma` of the counts (Pierce & Schafer 1986, JASA 81, 977). That
+    is :math:`1 / \sqrt{N_b}` for a background that is known exactly. For a measured
+    one the counts are binomial, given the sum of ON and OFF counts:
+
+    .. math:: \gamma = \frac{1 - \alpha}{1 + \alpha} \frac{1}{\sqrt{q}},
+        \quad q = \frac{N_b}{1 + \alpha}
+
+    Parameters
+    ----------
+    background : `~numpy.ndarray`
+        Effective background counts q.
+    alpha : `~numpy.ndarray` or float, optional
+        Ratio of exposures. Default is 0, a background that is known exactly.
+
+    Returns
+    -------
+    mean : `~numpy.ndarray`
+        Mean, in the shape of the background.
+    """
+    return -(1 - alpha) / (1 + alpha) / (6 * np.sqrt(background))
 
 
 def get_information(background, f_squared=0.0):

@@ -5,13 +5,14 @@ import logging
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import Angle
+from astropy.coordinates import Angle, SkyCoord
 from gammapy.datasets import Datasets
+from gammapy.estimators import Estimator
 from gammapy.maps import Map
+from gammapy.modeling.models import SpectralModel
 
 from ..parallel import run_parallel
 from ..plan import MimicPlan
-from ..version import __version__
 from .bias import make_bias_map
 from .checks import (
     check_datasets,
@@ -22,7 +23,9 @@ from .checks import (
     to_sets,
 )
 from .flux import average_flux, measure_flux
+from .maps import BandMaps
 from .measurement import (
+    ALL,
     add_offset,
     find_blank,
     get_bands,
@@ -35,7 +38,9 @@ from .measurement import (
 from .normalisation import measure_normalisation
 from .result import MimicSystematics
 from .tables import (
+    TARGET,
     Comparison,
+    get_name,
     tabulate_maximum,
     tabulate_position,
     tabulate_significance,
@@ -49,7 +54,34 @@ log = logging.getLogger(__name__)
 SIGNIFICANCE_MAX = 6  # of a map that has no source
 
 
-class MimicSystematicsEstimator:
+UNITS = {"energy_edges": "TeV", "offset_edges": "deg"}
+KINDS = {"position": SkyCoord, "exclusion_mask": Map, "spectral_model": SpectralModel}
+
+
+def _convert(name, value):
+    """Make a valid parameter of a value, or raise an error."""
+    if name == "correlation_radius":
+        value = Angle(value)
+        is_valid, what = value.isscalar and 0 < value.deg < np.inf, "a positive angle"
+    elif name == "min_background":
+        is_valid, what = 0 <= value < np.inf, "0 or more"
+    elif value is None:
+        return None
+    elif name == "n_jobs":
+        is_valid, what = value >= 1 and int(value) == value, "1 or more"
+    elif name in UNITS:
+        value = np.atleast_1d(u.Quantity(value).to(UNITS[name]))
+        is_valid = len(value) > 1 and np.all(np.diff(value) > 0)
+        what = "two or more and rise"
+    else:
+        is_valid = isinstance(value, KINDS[name]) and getattr(value, "isscalar", True)
+        what = f"a {KINDS[name].__name__}"
+    if not is_valid:
+        raise ValueError(f"{name} must be {what}, got {value!r}.")
+    return value
+
+
+class MimicSystematicsEstimator(Estimator):
     r"""Estimate the systematic error of a background from mimic sets.
 
     Mimics hold no source. What the analysis of a target makes of them is noise and the
@@ -115,14 +147,17 @@ class MimicSystematicsEstimator:
         spectral_model=None,
         n_jobs=None,
     ):
-        self.correlation_radius = Angle(correlation_radius)
-        self.energy_edges = None if energy_edges is None else u.Quantity(energy_edges)
+        self.correlation_radius = correlation_radius
+        self.energy_edges = energy_edges
         self.position = position
         self.exclusion_mask = exclusion_mask
-        self.offset_edges = None if offset_edges is None else u.Quantity(offset_edges)
+        self.offset_edges = offset_edges
         self.min_background = min_background
         self.spectral_model = spectral_model
         self.n_jobs = n_jobs
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, _convert(name, value))
 
     def run(self, mimic_datasets, datasets=None, plan=None):
         """Estimate the systematic error.
@@ -149,13 +184,14 @@ class MimicSystematicsEstimator:
         Raises
         ------
         TypeError, ValueError
-            If there are fewer than two sets, a set has no datasets or no background,
-            geometries differ, or the plan is that of other sets.
+            If there is no set, a set has no datasets or no background, geometries
+            differ, or the plan is that of other sets.
         """
         sets = to_sets(mimic_datasets)
         groups = list(sets.values())
         if datasets is not None:
-            groups.append(Datasets(datasets))
+            datasets = Datasets(datasets)
+            groups.append(datasets)
         check_datasets(groups)
         plan = None if plan is None else MimicPlan.create(plan)
         repetition = get_repetition(get_off_obs_ids(sets, plan))
@@ -194,8 +230,20 @@ class MimicSystematicsEstimator:
         losses = tabulate_losses(sets, datasets)
         if losses is not None:
             tables["losses"] = losses
-        maps, blank = _make_maps(mimics, target), _make_blank(comparison)
-        return MimicSystematics(tables, maps, bias, self._make_meta(reasons), blank)
+        measurements = {get_name(name): _ for name, _ in mimics.items()}
+        if target is not None:
+            measurements[TARGET] = target
+        return MimicSystematics(
+            tables,
+            self.correlation_radius,
+            self.min_background,
+            maps=_make_maps(measurements, "significance", edges),
+            background=_make_maps(measurements, "background", edges),
+            bias=bias,
+            blank=_make_blank(comparison),
+            position=self.position,
+            missing=reasons,
+        )
 
     def _measure(self, stacked, groups, edges):
         """Measure the significance of each group of datasets."""
@@ -215,6 +263,7 @@ class MimicSystematicsEstimator:
         if geom is not None:
             options["radius"] = self.correlation_radius.deg
             options["pixel_size"] = np.mean(geom.pixel_scales.deg)
+            options["area"] = geom.solid_angle().to_value("deg2")
             if self.exclusion_mask is not None:
                 options["blank"] = find_blank(
                     self.exclusion_mask, geom, self.correlation_radius
@@ -230,6 +279,7 @@ class MimicSystematicsEstimator:
             "significance": tabulate_significance(comparison),
             "systematics": tabulate_systematics(comparison, offset_edges),
         }
+        _warn_of_empty_sets(tables["significance"], self.min_background)
         if comparison.target is None:
             return tables
         tables["maximum"] = tabulate_maximum(comparison)
@@ -240,17 +290,6 @@ class MimicSystematicsEstimator:
             pixel = _find_pixel(self.position, reference.geom)
             tables["position"] = tabulate_position(comparison, pixel)
         return tables
-
-    def _make_meta(self, reasons):
-        meta = {
-            "correlation_radius": f"{self.correlation_radius.deg} deg",
-            "min_background": self.min_background,
-            "version": __version__,
-        }
-        if self.position is not None:
-            position = self.position.icrs
-            meta["position"] = f"{position.ra.deg} deg, {position.dec.deg} deg"
-        return meta | {f"no_{name}": reason for name, reason in reasons.items()}
 
 
 def _try(attempts):
@@ -283,16 +322,24 @@ def _warn_of_sources(row):
         )
 
 
-def _make_maps(mimics, target):
-    """Significance maps of all sets and of the target."""
-    measurements = {f"mimic_{name}": _ for name, _ in mimics.items()}
-    if target is not None:
-        measurements["target"] = target
+def _warn_of_empty_sets(table, min_background):
+    """Warn of sets without any position at any energy."""
+    rows = table[(table["band"] == ALL) & (table["n_positions"] == 0)]
+    if len(rows):
+        log.warning(
+            "%s: no position has %s background counts. Use a larger correlation radius "
+            "or more observations.",
+            ", ".join(rows["name"]),
+            min_background,
+        )
+
+
+def _make_maps(measurements, quantity, energy_edges):
+    """Make the maps of a quantity by name, none for spectra."""
     return {
-        f"{name}_{idx}": Map.from_geom(measurement.geom, data=values)
-        for name, measurement in measurements.items()
-        if measurement.geom is not None
-        for idx, values in enumerate(measurement.significance)
+        name: BandMaps.create(getattr(_, quantity), _.geom, energy_edges)
+        for name, _ in measurements.items()
+        if _.geom is not None
     }
 
 

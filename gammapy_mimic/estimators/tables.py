@@ -2,25 +2,30 @@
 
 import dataclasses
 import itertools
+from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
-from .measurement import Measurement
-from .significance import VARIANCE_FRACTION
+from .measurement import ALL, Measurement
 from .statistics import (
+    VARIANCE_FRACTION,
     average_sets,
     average_systematic,
     count_larger,
     fit_systematic,
+    get_expected_mean,
     get_p_value,
     to_fraction,
 )
 
 __all__ = [
+    "TARGET",
     "Comparison",
+    "Sample",
     "format_value",
+    "get_name",
     "make_table",
     "tabulate_maximum",
     "tabulate_position",
@@ -28,7 +33,53 @@ __all__ = [
     "tabulate_systematics",
 ]
 
+TARGET = "target"  # name of the target, beside those of the mimic sets
 TAIL = 3  # significance beyond which positions are counted
+
+
+def get_name(mimic_set):
+    """Get the name of a mimic set in tables and maps.
+
+    Parameters
+    ----------
+    mimic_set : int or str
+        Number, or name.
+
+    Returns
+    -------
+    name : str
+        Such as "mimic_1" for a number, else the name.
+    """
+    return mimic_set if isinstance(mimic_set, str) else f"mimic_{mimic_set}"
+
+
+class Sample(NamedTuple):
+    """Positions with enough background. Arrays of shape (n_positions,)."""
+
+    significance: np.ndarray
+    """Significance."""
+    background: np.ndarray
+    """Effective background counts."""
+    alpha: np.ndarray
+    """Ratio of exposures."""
+    independent: np.ndarray
+    """Number of independent positions that each counts for, 1 at most."""
+
+    @classmethod
+    def join(cls, samples):
+        """Put samples together.
+
+        Parameters
+        ----------
+        samples : list of `Sample`
+            Samples.
+
+        Returns
+        -------
+        sample : `Sample`
+            All positions.
+        """
+        return cls(*(np.concatenate(_) for _ in zip(*samples, strict=True)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +92,7 @@ class Comparison:
         Measurements by mimic set.
     target : `~gammapy_mimic.estimators.measurement.Measurement` or None
         Measurement of the target.
-    bands : list of tuple of `~astropy.units.Quantity`
+    bands : list of `~gammapy_mimic.estimators.measurement.Band`
         Bands of energy.
     min_background : float
         Effective background counts that a position must have.
@@ -50,6 +101,8 @@ class Comparison:
     radius, pixel_size : float
         Radius in which counts are added, and distance of positions, in deg. 0 for
         spectra.
+    area : `~numpy.ndarray` or float
+        Solid angle of each position, in deg2. 0 for spectra.
     """
 
     mimics: dict
@@ -59,6 +112,7 @@ class Comparison:
     blank: np.ndarray | bool = True
     radius: float = 0.0
     pixel_size: float = 0.0
+    area: np.ndarray | float = 0.0
 
     @property
     def overlap(self):
@@ -67,14 +121,50 @@ class Comparison:
             return 1.0
         return max(np.pi * (self.radius / self.pixel_size) ** 2, 1.0)
 
+    @property
+    def independent(self):
+        """Number of independent positions that each counts for."""
+        if self.pixel_size == 0:
+            return 1.0
+        return np.minimum(self.area / (np.pi * self.radius**2), 1)
+
+    @property
+    def variance_fraction(self):
+        """Variance of a width by that of as many independent positions."""
+        return 1 if self.overlap == 1 else VARIANCE_FRACTION
+
     def is_valid(self, measurement, idx):
         """Positions with enough background in a band."""
         valid = np.isfinite(measurement.significance[idx])
         return valid & (measurement.background[idx] >= self.min_background)
 
+    def get_sample(self, measurement, idx, where=True):
+        """Get the positions with enough background in a band.
+
+        Parameters
+        ----------
+        measurement : `~gammapy_mimic.estimators.measurement.Measurement`
+            Measurement.
+        idx : int
+            Index of the band.
+        where : `~numpy.ndarray` of bool, optional
+            Positions to take. Default is all.
+
+        Returns
+        -------
+        sample : `Sample`
+            Positions.
+        """
+        valid = self.is_valid(measurement, idx) & where
+        values = [getattr(measurement, _)[idx] for _ in Sample._fields[:3]]
+        values.append(np.broadcast_to(self.independent, valid.shape))
+        return Sample(*(_[valid] for _ in values))
+
 
 def tabulate_significance(comparison):
-    """Describe the distribution of each set, and of the target where it is blank.
+    """Describe the distribution of each set, of all, and of the target.
+
+    That of the target is of the positions where it is blank.
 
     Parameters
     ----------
@@ -84,38 +174,50 @@ def tabulate_significance(comparison):
     Returns
     -------
     table : `~astropy.table.Table`
-        Mean, width and tails by band.
+        Mean, width and tails by band. Errors are statistical, with the correlation of
+        positions, and take the sets as independent.
     """
     rows = []
     for idx, band in enumerate(comparison.bands):
-        for name, measurement in comparison.mimics.items():
-            valid = comparison.is_valid(measurement, idx)
-            name = f"mimic_{name}"
-            rows.append({"name": name} | _describe(band, measurement, idx, valid))
+        samples = {
+            get_name(mimic_set): comparison.get_sample(measurement, idx)
+            for mimic_set, measurement in comparison.mimics.items()
+        }
+        samples[ALL] = Sample.join(list(samples.values()))
         if comparison.target is not None:
-            valid = comparison.is_valid(comparison.target, idx) & comparison.blank
-            row = _describe(band, comparison.target, idx, valid)
-            rows.append({"name": "target"} | row)
+            samples[TARGET] = comparison.get_sample(
+                comparison.target, idx, comparison.blank
+            )
+        for name, sample in samples.items():
+            row = {"name": name} | band._asdict()
+            rows.append(row | _describe(sample, comparison.variance_fraction))
     return make_table(rows)
 
 
-def _describe(band, measurement, idx, valid):
-    """Mean, width and tails of a distribution."""
-    values = measurement.significance[idx][valid]
-    functions = {
-        "mean": np.mean,
-        "width": lambda values: np.std(values) if len(values) > 1 else np.nan,
-        "minimum": np.min,
-        "maximum": np.max,
-        f"above_{TAIL}": lambda values: np.mean(values > TAIL),
-        f"below_{TAIL}": lambda values: np.mean(values < -TAIL),
+def _describe(sample, variance_fraction=1):
+    """Mean, width and tails of a distribution, NaN without positions."""
+    values, background, alpha, independent = sample
+    n_independent = float(np.sum(independent))
+    width = float(np.std(values)) if len(values) > 1 else np.nan
+    mean_err = float(width / np.sqrt(n_independent))
+    return {
+        "mean": _apply(np.mean, values),
+        "mean_err": mean_err,
+        "expected_mean": _apply(np.mean, get_expected_mean(background, alpha)),
+        "width": width,
+        "width_err": mean_err * float(np.sqrt(variance_fraction / 2)),
+        "minimum": _apply(np.min, values),
+        "maximum": _apply(np.max, values),
+        f"n_above_{TAIL}": int(np.sum(values > TAIL)),
+        f"n_below_{TAIL}": int(np.sum(values < -TAIL)),
+        "n_background": _apply(np.mean, background),
+        "n_positions": len(values),
+        "n_independent": n_independent,
     }
-    row = {"e_min": band[0], "e_max": band[1]}
-    for name, function in functions.items():
-        row[name] = float(function(values)) if len(values) else np.nan
-    background = measurement.background[idx][valid]
-    row["n_background"] = float(np.mean(background)) if len(values) else np.nan
-    return row | {"n_positions": len(values)}
+
+
+def _apply(function, values):
+    return float(function(values)) if len(values) else np.nan
 
 
 def tabulate_systematics(comparison, offset_edges=None):
@@ -136,53 +238,57 @@ def tabulate_systematics(comparison, offset_edges=None):
         all are the same multiple of those of independent positions, and the systematic
         error by its Fisher information.
     """
-    offset_bands = [None]
+    offset_bands = {ALL: (np.nan, np.nan) * u.deg}
     if offset_edges is not None:
-        offset_bands += list(itertools.pairwise(offset_edges))
+        pairs = itertools.pairwise(offset_edges.to("deg"))
+        offset_bands |= {str(idx): u.Quantity(_) for idx, _ in enumerate(pairs)}
     rows = []
     for idx, band in enumerate(comparison.bands):
-        for offset_band in offset_bands:
-            rows.append(_average(comparison, idx, band, offset_band))
+        for name, (low, high) in offset_bands.items():
+            row = band._asdict() | {"offset_band": name}
+            row |= {"offset_min": low, "offset_max": high}
+            rows.append(row | _average(comparison, idx, low, high))
     return make_table(rows)
 
 
-def _average(comparison, idx, band, offset_band):
-    """Averages over sets in a band of energy and of offset."""
-    rows, f_squared, backgrounds = [], [], []
+def _average(comparison, idx, offset_min, offset_max):
+    """Averages over sets in a band of energy and of offset, NaN for all offsets."""
+    samples = []
     for measurement in comparison.mimics.values():
-        valid = comparison.is_valid(measurement, idx)
-        if offset_band is not None:
-            valid &= measurement.offset >= offset_band[0]
-            valid &= measurement.offset < offset_band[1]
-        rows.append(_describe(band, measurement, idx, valid))
-        values, background = (
-            _[idx][valid] for _ in (measurement.significance, measurement.background)
-        )
-        f_squared.append(fit_systematic(values, background, comparison.overlap))
-        backgrounds.append(background)
-    low, high = (np.nan, np.nan) * u.deg if offset_band is None else offset_band
-    result = {"e_min": band[0], "e_max": band[1]}
-    result |= {"offset_min": low.to("deg"), "offset_max": high.to("deg")}
+        where = True
+        if np.isfinite(offset_min):
+            where = measurement.offset >= offset_min
+            where &= measurement.offset < offset_max
+        samples.append(comparison.get_sample(measurement, idx, where))
+    rows = [_describe(_) for _ in samples]
+    result = {}
     for name in ("mean", "width", f"above_{TAIL}", f"below_{TAIL}"):
         estimate = _average_rows(rows, name)
         result |= {name: estimate.value, f"{name}_err": estimate.error}
-    square = average_systematic(f_squared, backgrounds)
+    f_squared = [
+        fit_systematic(_.significance, _.background, comparison.overlap)
+        for _ in samples
+    ]
+    square = average_systematic(f_squared, [_.background for _ in samples])
     fraction = to_fraction(square)
-    background = _average_rows(rows, "n_background")
     return result | {
         "f": fraction.value,
         "f_err": fraction.error,
         "f_ul": fraction.upper_limit,
         "f_squared": square.value,
         "f_squared_err": square.error,
-        "n_background": background.value,
+        "is_measured": square.is_positive,
+        "n_background": _average_rows(rows, "n_background").value,
     }
 
 
 def _average_rows(rows, name):
-    """Average a column of `_describe` over sets, weighted by their positions."""
-    weights = [row["n_positions"] for row in rows]
-    return average_sets([row[name] for row in rows], weights)
+    """Average a column of `_describe` over sets, or the fraction of its counts."""
+    weights = np.array([row["n_positions"] for row in rows])
+    if name in rows[0]:
+        return average_sets([row[name] for row in rows], weights)
+    counts = np.array([row[f"n_{name}"] for row in rows])
+    return average_sets(counts / np.maximum(weights, 1), weights)
 
 
 def tabulate_maximum(comparison):
@@ -210,27 +316,24 @@ def tabulate_maximum(comparison):
             for measurement in (comparison.target, *comparison.mimics.values())
         )
         estimate = average_sets(largest)
-        n_larger, n_sets = count_larger(value, largest)
-        rows.append(
-            {
-                "e_min": band[0],
-                "e_max": band[1],
-                "significance": value,
-                "mimic_mean": estimate.value,
-                "mimic_std": float(estimate.error * np.sqrt(n_sets)),
-                "n_larger": n_larger,
-                "n_sets": n_sets,
-                "p_value": get_p_value(value, largest),
-            }
-        )
+        rank = _rank(value, largest, "n_sets")
+        std = float(estimate.error * np.sqrt(rank["n_sets"]))
+        row = band._asdict() | {"significance": value}
+        rows.append(row | {"mimic_mean": estimate.value, "mimic_std": std} | rank)
     return make_table(rows)
+
+
+def _rank(value, sample, name):
+    """How many values of a sample are as large, and the p-value."""
+    n_larger, number = count_larger(value, sample)
+    p_value = get_p_value(value, sample)
+    return {"n_larger": n_larger, name: number, "p_value": p_value}
 
 
 def _find_largest(comparison, measurement, idx):
     """Largest significance where the target is blank, NaN if there is none."""
-    valid = comparison.is_valid(measurement, idx) & comparison.blank
-    values = measurement.significance[idx][valid]
-    return float(np.max(values)) if len(values) else np.nan
+    sample = comparison.get_sample(measurement, idx, comparison.blank)
+    return _apply(np.max, sample.significance)
 
 
 def tabulate_position(comparison, pixel=None):
@@ -265,11 +368,9 @@ def tabulate_position(comparison, pixel=None):
         else:
             value = comparison.target.significance[idx][pixel]
             values, sample = _get_samples(comparison, idx, pixel)
-        row = {"e_min": band[0], "e_max": band[1], "significance": float(value)}
-        row |= _calibrate(value, values, comparison.overlap)
-        n_larger, n_sample = count_larger(value, sample)
-        row |= {"n_larger": n_larger, "n_sample": n_sample}
-        rows.append(row | {"p_value": get_p_value(value, sample)})
+        row = band._asdict() | {"significance": float(value)}
+        row |= _calibrate(value, values, comparison)
+        rows.append(row | _rank(value, sample, "n_sample"))
     return make_table(rows)
 
 
@@ -290,16 +391,15 @@ def _get_samples(comparison, idx, pixel):
     return np.concatenate(values), np.concatenate(sample)
 
 
-def _calibrate(value, values, overlap):
+def _calibrate(value, values, comparison):
     """Mean and width of mimics, and the significance in units of it."""
-    n_independent = len(values) / overlap
+    n_independent = len(values) / comparison.overlap
     mean = width = calibrated = error = np.nan
     if n_independent > 1:
         mean = np.mean(values)
         width = np.std(values) * np.sqrt(n_independent / (n_independent - 1))
         calibrated = (value - mean) / width
-        fraction = 1 if overlap == 1 else VARIANCE_FRACTION
-        variance = 1 + calibrated**2 * fraction / 2
+        variance = 1 + calibrated**2 * comparison.variance_fraction / 2
         error = np.sqrt(variance / (n_independent - 1))
     return {
         "mimic_mean": float(mean),

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from astropy.coordinates import SkyCoord
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as MatplotlibFigure
 
@@ -17,12 +16,12 @@ from ..visualization import (
     plot_bias_map,
     plot_flux,
     plot_maximum,
-    plot_mimic_distribution,
-    plot_mimic_map,
+    plot_significance_distribution,
+    plot_significance_map,
     plot_systematics,
 )
-from ..visualization.systematics import get_bands, select_values
-from .answer import describe_blank, get_position
+from ..visualization.common import format_band
+from .answer import describe_blank
 
 __all__ = ["Figure", "make_figures", "plot_plan", "plot_templates"]
 
@@ -88,71 +87,66 @@ def make_figures(result, exclusion_regions=()):
     return figures
 
 
+def _format_bands(result):
+    """Texts of the bands of energy by their names."""
+    return {_.band: format_band(_._asdict()) for _ in result.bands}
+
+
 def _plot_maps(result, regions):
     """Draw the maps of all energies, and those of the bands below each other."""
-    bands = get_bands(result)
-    n_bands = len(bands)
-    names = [_.rsplit("_", 1)[0] for _ in result.maps]
-    names = list(dict.fromkeys(names))
-    names.sort(key=lambda _: _ != "target")
+    *bands, total = _format_bands(result)
+    names = sorted(result.maps, key=lambda _: _ != "target")
     shown = names[:MAX_MAPS]
-    position = get_position(result)
-    marks = {"position": position and SkyCoord(*position, unit="deg")}
     left_out = f" The first {len(shown)} of {len(names)} maps." * (names != shown)
 
     n_columns = min(3, len(shown))
     grid = [shown[_ : _ + n_columns] for _ in range(0, len(shown), n_columns)]
-    cells = [[(name, n_bands - 1) for name in row] for row in grid]
-    radius = result.meta.get("correlation_radius")
+    cells = [[(name, total) for name in row] for row in grid]
     text = (
-        f"Significance of the counts in a circle of {radius} around each pixel against "
-        f"the prediction, {bands[-1]}, of the target and of mimic sets, with the same "
-        f"colours from -5 to 5.{left_out}"
+        f"Significance of the counts in a circle of {result.correlation_radius.deg} "
+        f"deg around each pixel against the prediction, {_format_bands(result)[total]},"
+        " of the target and of mimic sets, with the same colours from -5 to 5."
+        f"{left_out}"
     )
     if regions and "target" in names:
         text += " Circles are exclusion regions."
-    if position is not None:
+    if result.position is not None:
         text += " The cross is the position in question."
-    figures = [
-        _draw_maps(result, "maps", cells, regions, marks, text, "Significance maps")
-    ]
-    if n_bands > 1:
-        shown_bands = range(min(n_bands - 1, MAX_BANDS))
+    figures = [_draw_maps(result, "maps", cells, regions, text, "Significance maps")]
+    if bands:
         columns = shown[:MAX_COLUMNS]
-        cells = [[(name, band) for name in columns] for band in shown_bands]
+        cells = [[(name, band) for name in columns] for band in bands[:MAX_BANDS]]
         left_out = f" of the first {len(columns)} maps" * (names != columns)
         text = f"The same{left_out} in bands of energy, the lowest at the top."
         alt = "Significance maps by energy"
-        figures.append(
-            _draw_maps(result, "maps-energy", cells, regions, marks, text, alt)
-        )
+        figures.append(_draw_maps(result, "maps-energy", cells, regions, text, alt))
     return figures
 
 
-def _draw_maps(result, name, cells, regions, marks, caption, alt):
+def _draw_maps(result, name, cells, regions, caption, alt):
     """Draw a grid of maps with one colour bar. Cells are names and bands."""
-    bands = get_bands(result)
+    bands = _format_bands(result)
     n_rows, n_columns = len(cells), max(map(len, cells))
     size = 9.3 / max(n_columns, 2)
-    height, width = next(iter(result.maps.values())).data.shape[-2:]
+    geom = next(iter(result.maps.values())).total.geom
+    height, width = geom.data_shape[-2:]
     figsize = 0.9 + n_columns * size, 0.5 + n_rows * (size * height / width + 0.25)
     with mpl.rc_context(STYLE):
         figure = MatplotlibFigure(figsize=figsize, layout="constrained")
         axes = []
         for row, line in enumerate(cells):
             for column, (set_name, band) in enumerate(line):
-                map_ = result.maps[f"{set_name}_{band}"]
-                ax = figure.add_subplot(
-                    n_rows,
-                    n_columns,
-                    row * n_columns + column + 1,
-                    projection=map_.geom.wcs,
+                number = row * n_columns + column + 1
+                ax = figure.add_subplot(n_rows, n_columns, number, projection=geom.wcs)
+                plot_significance_map(
+                    result,
+                    set_name,
+                    band,
+                    ax,
+                    regions=regions * (set_name == "target"),
+                    position=result.position,
                 )
-                is_target = set_name == "target"
-                plot_mimic_map(
-                    result, set_name, band, ax, regions=regions * is_target, **marks
-                )
-                if len(cells) > 1 and name == "maps-energy":
+                if name == "maps-energy":
                     ax.set_title(f"{ax.get_title()}\n{bands[band]}", fontsize="small")
                 is_last = row == n_rows - 1 or len(cells[row + 1]) <= column
                 _label_sky(ax, left=column == 0, bottom=is_last)
@@ -186,32 +180,31 @@ def _label_sky(ax, left, bottom):
 
 
 def _plot_distributions(result):
-    bands = get_bands(result)
+    *bands, total = _format_bands(result)
     # all energies first
-    shown = [len(bands) - 1, *range(len(bands) - 1)][:MAX_BANDS]
+    shown = [total, *bands][:MAX_BANDS]
     figure, axes = _make_grid(len(shown), 3, (3.4, 3.3))
     with mpl.rc_context(STYLE):
         for band, ax in zip(shown, axes, strict=True):
-            plot_mimic_distribution(result, band, ax)
-    mimics, target = select_values(result)
+            plot_significance_distribution(result, band=band, ax=ax)
     text = (
-        f"Distribution of the significance over the pixels of the maps: all mimics "
-        f"({mimics.size} pixels in {bands[-1]})"
+        f"Distribution of the significance over the pixels of the maps with at least "
+        f"{result.min_background:g} background counts: all mimics "
+        f"({result.get_significance().size} pixels in {_format_bands(result)[total]})"
     )
-    if target is not None:
+    if "target" in result.maps:
         where = describe_blank(result).removeprefix(",")
-        text += f" and the target{where} ({target.size} pixels)"
+        size = result.get_significance("target").size
+        text += f" and the target{where} ({size} pixels)"
     text += (
-        ". The solid line is not a fit to the histogram, but the Gaussian with mean "
-        "and width of the table of systematic errors. It is of the positions with at "
-        f"least {result.meta.get('min_background')} background counts, the histograms "
-        "are of all. Values beyond 10 are in the last bin."
+        ". The solid line is the Gaussian with mean and width of all mimics. Values "
+        "beyond 10 are in the last bin."
     )
     return _save(figure, "distributions", "Significance distributions", text)
 
 
 def _plot_systematics(result):
-    has_offset = np.isfinite(result.tables["systematics"]["offset_min"]).any()
+    has_offset = len(set(result.tables["systematics"]["offset_band"])) > 1
     figure, axes = _make_grid(1 + has_offset, 2, (5, 3.6))
     with mpl.rc_context(STYLE):
         plot_systematics(result, axes[0])
@@ -225,13 +218,12 @@ def _plot_systematics(result):
         "energies together. Errors are from the scatter of the sets."
     )
     alt = "Systematic error of the background by energy"
-    alt += " and by offset" * bool(has_offset)
+    alt += " and by offset" * has_offset
     return [_save(figure, "systematics", alt, text)]
 
 
 def _plot_maximum(result):
-    n_bands = len(get_bands(result))
-    figure, axes = _make_grid(1, 1, (7, 1.7 + 0.45 * n_bands))
+    figure, axes = _make_grid(1, 1, (7, 1.7 + 0.45 * len(result.bands)))
     with mpl.rc_context(STYLE):
         plot_maximum(result, axes[0])
     text = (

@@ -3,12 +3,9 @@
 __all__ = ["MEANINGS"]
 
 _RESULT = {
+    "band": "band of energy, by number, or all energies",
     "e_min": "lower edge of the band of energy",
     "e_max": "upper edge",
-    "name": (
-        "mimic set, or the target outside of its excluded sources, grown by the "
-        "correlation radius"
-    ),
     "mean": "mean of the significances; 0 for noise alone",
     "mean_err": "its error, from the scatter of the sets",
     "width": "standard deviation of the significances; 1 for noise alone",
@@ -19,13 +16,18 @@ _RESULT = {
     "above_3_err": "its error, from the scatter of the sets",
     "below_3": "fraction of positions below -3 sigma",
     "below_3_err": "its error, from the scatter of the sets",
+    "n_above_3": "number of positions above 3 sigma; 0.135% for noise alone",
+    "n_below_3": "number of positions below -3 sigma",
     "n_background": "mean effective background counts of a position",
     "n_positions": "number of pixels, which overlap, or of spectra",
+    "n_independent": "their area over that of the correlation circle, or their number",
+    "offset_band": "band of offset, by number, or all offsets",
     "offset_min": "lower edge of the band of offset, none for all offsets",
     "offset_max": "upper edge",
     "f": "fractional systematic error of the background",
     "f_err": "its error, none where f is 0",
     "f_ul": "its upper limit, 95% confidence",
+    "is_measured": "whether f is above 0 with 95% confidence",
     "f_squared": "square of f as it is estimated, which can be negative",
     "f_squared_err": "its error, from the scatter of the sets",
     "significance": "significance of the target",
@@ -47,6 +49,17 @@ _RESULT = {
     "flux_err": "its statistical error",
     "flux_ul": "its upper limit, 95% confidence",
     "sqrt_ts": "significance",
+}
+
+_SIGNIFICANCE = {
+    **_RESULT,
+    "name": (
+        "mimic set, all of them, or the target outside of its excluded sources, grown "
+        "by the correlation radius"
+    ),
+    "mean_err": "its statistical error, with the correlation of pixels",
+    "expected_mean": "mean of a background without systematic error",
+    "width_err": "its statistical error, with the correlation of pixels",
 }
 
 _PLAN = {
@@ -96,7 +109,7 @@ MEANINGS = {
     "plan": _PLAN,
     "position": _RESULT,
     "regions": _REGIONS,
-    "significance": _RESULT,
+    "significance": _SIGNIFICANCE,
     "spurious_flux": _SPURIOUS_FLUX,
     "systematics": _RESULT,
 }

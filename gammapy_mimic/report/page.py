@@ -23,8 +23,6 @@ __all__ = ["make_report"]
 
 PACKAGES = ("gammapy", "astropy", "numpy", "scipy", "regions", "matplotlib")
 QUESTIONABLE = ("no_mimic", "large_kl")
-# columns that the table of each set has as well
-LEFT_OUT = {"systematics": ["above_3", "above_3_err", "below_3", "below_3_err"]}
 MAX_OBJECTS = 3  # that are named in the title
 
 
@@ -117,11 +115,26 @@ class _Page:
             tables=self._make_tables(is_known),
             plan=self.plan,
             n_targets=0 if self.plan is None else len(set(self.plan.table["OBS_ID"])),
-            max_reuse=_count_reuse(self.plan),
+            max_reuse=0
+            if self.plan is None
+            else max(self.plan.reuse.values(), default=0),
             mimic=get_mimic_section(self.config),
             config=self.config,
+            estimator=self._get_settings(),
             versions=_get_versions(),
         )
+
+    def _get_settings(self):
+        result = self.result
+        settings = {
+            "correlation_radius": f"{result.correlation_radius.deg} deg",
+            "min_background": result.min_background,
+            "version": result.version,
+        }
+        if result.position is not None:
+            position = result.position.icrs
+            settings["position"] = f"{position.ra.deg} deg, {position.dec.deg} deg"
+        return settings
 
     def _make_title(self):
         text = "Background systematics"
@@ -148,7 +161,7 @@ class _Page:
         }
         tables = {
             name: make_table(
-                table[[_ for _ in table.colnames if _ not in LEFT_OUT.get(name, ())]],
+                table,
                 f"table-{name}",
                 captions.get(name, f"Table {name} of the result."),
                 MEANINGS.get(name),
@@ -210,7 +223,7 @@ def find_on_map(result, regions):
     """
     if not len(regions) or not result.maps:
         return np.ones(len(regions), dtype=bool)
-    geom = next(iter(result.maps.values())).geom
+    geom = next(iter(result.maps.values())).total.geom
     table = regions.to_table()
     position = SkyCoord(table["ra"], table["dec"])
     separation = position.separation(geom.center_skydir.icrs).deg
@@ -233,14 +246,6 @@ def get_mimic_section(config):
     """
     data = yaml.safe_load(config) if config else None
     return (data.get("mimic") if isinstance(data, dict) else None) or {}
-
-
-def _count_reuse(plan):
-    """Count the sets of the OFF observation that is in most of them."""
-    if plan is None:
-        return 0
-    used = plan.table["OFF_OBS_ID"][plan.table["STATUS"] != "no_mimic"]
-    return int(np.unique(used, return_counts=True)[1].max()) if len(used) else 0
 
 
 def _get_versions():

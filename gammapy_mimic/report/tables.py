@@ -115,4 +115,5 @@ def _make_cell(column, idx):
     if kind == "f":
         spec = column.info.format or f".{DIGITS}g"
         return Cell(format(float(value), spec.lstrip("%")), repr(float(value)), True)
-    return Cell(str(value), str(value), kind in "iu")
+    text = ("yes" if value else "no") if kind == "b" else str(value)
+    return Cell(text, text, kind in "iu")

@@ -5,19 +5,15 @@ from pathlib import Path
 
 import click
 import matplotlib.pyplot as plt
-from gammapy.data import DataStore
+from gammapy.data import DataStore, Observations
 
 from ..archive import write_mimic_sets
-from ..estimators import (
-    make_significance_table,
-    measure_significance,
-    stack_significance,
-)
+from ..estimators import MimicSystematicsEstimator
 from ..files import replace_file
 from ..plan import MimicPlan
 from ..records import StepRecords
 from ..reduction import reduce_fov_background
-from ..visualization import plot_significance, plot_significance_distributions
+from ..visualization import plot_significance, plot_significance_distribution
 from .inputs import input_options, make_selector, selector_options
 from .options import (
     alignment_option,
@@ -28,6 +24,17 @@ from .options import (
 )
 
 __all__ = ["make", "make_mimic_sets", "reduce_mimic_sets", "save_figure"]
+
+# of significance.ecsv, by those of the result
+COLUMNS = {
+    "name": "name",
+    "mean": "mean",
+    "mean_err": "mean_error",
+    "expected_mean": "expected_mean",
+    "width": "width",
+    "width_err": "width_error",
+    "n_independent": "n_independent",
+}
 
 
 @click.command()
@@ -247,31 +254,37 @@ def reduce_mimic_sets(
         Mean and width of every set and of all.
     """
     records = _check_results(outdir, plan.sets, reduce=True)
-    distributions = []
-    for mimic_set in plan.sets:
-        name = f"mimic_{mimic_set}"
-        observations = DataStore.from_dir(outdir / name).get_observations(
+    sets = {
+        mimic_set: DataStore.from_dir(outdir / f"mimic_{mimic_set}").get_observations(
             required_irf="all-optional"
         )
-        dataset = reduce_fov_background(
+        for mimic_set in plan.sets
+    }
+    # one geometry, whichever targets have a partner
+    fields = {_.obs_id: _ for observations in sets.values() for _ in observations}
+    datasets = {
+        mimic_set: reduce_fov_background(
             observations,
+            fields=Observations(list(fields.values())),
             energy_range=energy_range,
             offset_max=offset_max,
             n_jobs=n_jobs,
         )
-        significance, distribution = measure_significance(
-            dataset, correlation_radius, name=name
-        )
-        distributions.append(distribution)
-        figure = plot_significance(significance, distribution, title=name)
+        for mimic_set, observations in sets.items()
+    }
+    estimator = MimicSystematicsEstimator(correlation_radius, n_jobs=n_jobs)
+    result = estimator.run(datasets, plan=plan)
+    for mimic_set, name in zip(plan.sets, result.names, strict=True):
+        figure = plot_significance(result, [name], title=name)
         with records.step(f"significance_{mimic_set}", None):
             save_figure(figure, outdir / f"significance_{mimic_set}.png")
 
-    total = stack_significance(distributions)
     figure, ax = plt.subplots(figsize=(7, 5), layout="constrained")
-    plot_significance_distributions(distributions, total, ax=ax)
-    ax.set_title(f"{len(distributions)} mimic sets")
-    table = make_significance_table([*distributions, total])
+    plot_significance_distribution(result, ["all", *result.names], ax=ax)
+    table = result.select("significance")[list(COLUMNS)]
+    table.rename_columns(list(COLUMNS), list(COLUMNS.values()))
+    for name in table.colnames[1:]:
+        table[name].info.format = ".0f" if name == "n_independent" else ".3f"
     with records.step("significance", None):
         save_figure(figure, outdir / "significance.png")
         with replace_file(outdir / "significance.ecsv", overwrite=True) as temporary:

@@ -14,22 +14,13 @@ from .scramble import (
     plot_scramble_energy,
     plot_scramble_events,
     plot_scramble_offset,
-    plot_scramble_significance,
 )
 from .significance import (
     plot_significance,
     plot_significance_distribution,
-    plot_significance_distributions,
     plot_significance_map,
 )
-from .systematics import (
-    plot_bias_map,
-    plot_flux,
-    plot_maximum,
-    plot_mimic_distribution,
-    plot_mimic_map,
-    plot_systematics,
-)
+from .systematics import plot_bias_map, plot_flux, plot_maximum, plot_systematics
 
 __all__ = [
     "plot_background",
@@ -41,18 +32,14 @@ __all__ = [
     "plot_flux",
     "plot_kl_matrix",
     "plot_maximum",
-    "plot_mimic_distribution",
-    "plot_mimic_map",
     "plot_ranking",
     "plot_scramble",
     "plot_scramble_azimuth",
     "plot_scramble_energy",
     "plot_scramble_events",
     "plot_scramble_offset",
-    "plot_scramble_significance",
     "plot_significance",
     "plot_significance_distribution",
-    "plot_significance_distributions",
     "plot_significance_map",
     "plot_systematics",
 ]

@@ -4,6 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm
 
+from .common import plot_mesh
+
 __all__ = [
     "plot_background",
     "plot_background_image",
@@ -13,6 +15,7 @@ __all__ = [
 
 
 RATE_UNIT = "s-1 TeV-1 sr-1"
+RATE_LABEL = f"Background rate [{RATE_UNIT}]"
 
 
 def plot_background(bkg, ax=None, energies=None, label="", **kwargs):
@@ -36,19 +39,9 @@ def plot_background(bkg, ax=None, energies=None, label="", **kwargs):
     ax : `~matplotlib.axes.Axes`
         Axes.
     """
-    ax = plt.gca() if ax is None else ax
-    axis = _get_position_axis(bkg)
-    if energies is None:
-        energies = _pick(bkg.axes["energy"].center, 4)
-    for idx, energy in enumerate(energies):
-        rate = _evaluate(bkg, energy, axis.center)
-        name = f"{label} {energy.to_value('TeV'):.2g} TeV".strip()
-        kwargs_line = {"color": f"C{idx}", "marker": ".", "label": name, **kwargs}
-        ax.plot(axis.center.value, rate, **kwargs_line)
+    ax = _plot_profiles(_evaluate, bkg, ax, energies, label, **kwargs)
     ax.set_yscale("log")
-    ax.set_xlabel(f"{axis.name} [{axis.unit}]")
-    ax.set_ylabel(f"Background rate [{RATE_UNIT}]")
-    ax.legend(fontsize="small")
+    ax.set_ylabel(RATE_LABEL)
     return ax
 
 
@@ -85,7 +78,7 @@ def plot_background_spectrum(bkg, ax=None, offsets=None, label="", **kwargs):
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("Energy [TeV]")
-    ax.set_ylabel(f"Background rate [{RATE_UNIT}]")
+    ax.set_ylabel(RATE_LABEL)
     ax.legend(fontsize="small")
     return ax
 
@@ -119,11 +112,9 @@ def plot_background_image(bkg, ax=None, energy=None):
         x_axis, y_axis, data = bkg.axes["fov_lon"], bkg.axes["fov_lat"], quantity[idx].T
         ax.set_title(f"{axis.center[idx].to_value('TeV'):.2g} TeV")
         ax.set_aspect("equal")
-    limits = data[data > 0].min(), data.max()
-    image = ax.pcolormesh(
-        x_axis.edges.value, y_axis.edges.value, data, norm=LogNorm(*limits)
-    )
-    ax.figure.colorbar(image, ax=ax, label=f"Background rate [{RATE_UNIT}]")
+    edges = x_axis.edges.value, y_axis.edges.value
+    scale = LogNorm(data[data > 0].min(), data.max())
+    plot_mesh(ax, *edges, data, RATE_LABEL, norm=scale)
     ax.set_xlabel(f"{x_axis.name} [{x_axis.unit}]")
     ax.set_ylabel(f"{y_axis.name} [{y_axis.unit}]")
     return ax
@@ -146,21 +137,29 @@ def plot_background_ratio(bkg, reference, ax=None, energies=None):
     ax : `~matplotlib.axes.Axes`
         Axes.
     """
+
+    def divide(bkg, energy, position):
+        rate, expected = (_evaluate(_, energy, position) for _ in (bkg, reference))
+        nothing = np.full_like(rate, np.nan)
+        return np.divide(rate, expected, out=nothing, where=expected > 0)
+
+    ax = _plot_profiles(divide, bkg, ax, energies)
+    ax.axhline(1, color="black", lw=0.5)
+    ax.set_ylabel("Ratio of background rates")
+    return ax
+
+
+def _plot_profiles(function, bkg, ax, energies, label="", **kwargs):
+    """Plot a function of energy and position against position, by energy."""
     ax = plt.gca() if ax is None else ax
     axis = _get_position_axis(bkg)
     if energies is None:
         energies = _pick(bkg.axes["energy"].center, 4)
-    for energy in energies:
-        ratio = _evaluate(bkg, energy, axis.center)
-        expected = _evaluate(reference, energy, axis.center)
-        ratio = np.divide(
-            ratio, expected, out=np.full_like(ratio, np.nan), where=expected > 0
-        )
-        label = f"{energy.to_value('TeV'):.2g} TeV"
-        ax.plot(axis.center.value, ratio, marker=".", label=label)
-    ax.axhline(1, color="black", lw=0.5)
+    for idx, energy in enumerate(energies):
+        name = f"{label} {energy.to_value('TeV'):.2g} TeV".strip()
+        style = {"color": f"C{idx}", "marker": ".", "label": name, **kwargs}
+        ax.plot(axis.center.value, function(bkg, energy, axis.center), **style)
     ax.set_xlabel(f"{axis.name} [{axis.unit}]")
-    ax.set_ylabel("Ratio of background rates")
     ax.legend(fontsize="small")
     return ax
 

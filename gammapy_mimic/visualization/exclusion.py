@@ -1,17 +1,14 @@
 """Plots of exclusion regions."""
 
 import astropy.units as u
-import numpy as np
-from matplotlib.patches import Polygon
 from matplotlib.patheffects import withStroke
-from regions import CircleSkyRegion
 
 from ..exclusion import ExclusionRegions
+from .common import draw_region, set_limits
 
 __all__ = ["plot_exclusion_regions"]
 
 COLOR = "tab:red"
-N_VERTICES = 100
 LABEL_STYLE = {
     "color": COLOR,
     "fontsize": "x-small",
@@ -49,33 +46,12 @@ def plot_exclusion_regions(regions, counts, ax=None, smooth="0.05 deg"):
         image = image.smooth(u.Quantity(smooth))
     ax = image.plot(ax=ax, cmap="Greys", vmin=0)
     ax.figure.colorbar(ax.images[-1], ax=ax, label="Counts per pixel")
-    height, width = image.data.shape
-    ax.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5))
+    set_limits(ax, image)
     boxes = []
     for region, name in zip(regions, regions.names, strict=True):
-        outline = _plot_outline(ax, image.geom.wcs, region)
-        _plot_label(ax, (width, height), outline, name, boxes)
+        outline = draw_region(ax, image.geom.wcs, region, COLOR)
+        _plot_label(ax, image.data.shape[::-1], outline, name, boxes)
     return ax
-
-
-def _plot_outline(ax, wcs, region):
-    """Plot the outline of a region.
-
-    Returns
-    -------
-    vertices : `~numpy.ndarray`
-        Pixels of the outline. Shape (n, 2).
-    """
-    if isinstance(region, CircleSkyRegion):
-        # a circle of the sphere, as in a mask, is not one of the picture
-        angles = np.linspace(0, 360, N_VERTICES, endpoint=False) * u.deg
-        outline = region.center.directional_offset_by(angles, region.radius)
-        patch = Polygon(np.transpose(outline.to_pixel(wcs)))
-    else:
-        patch = region.to_pixel(wcs).as_artist()
-    patch.set(edgecolor=COLOR, facecolor="none", linewidth=1.2, fill=False)
-    ax.add_patch(patch)
-    return patch.get_path().transformed(patch.get_patch_transform()).vertices
 
 
 def _plot_label(ax, size, outline, name, boxes):

@@ -2,9 +2,8 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy.stats import norm
 
-from .significance import plot_significance_map
+from .common import plot_mesh
 
 __all__ = [
     "plot_scramble",
@@ -12,7 +11,6 @@ __all__ = [
     "plot_scramble_energy",
     "plot_scramble_events",
     "plot_scramble_offset",
-    "plot_scramble_significance",
 ]
 
 WHEN = ("before", "after", "difference")
@@ -53,13 +51,19 @@ def plot_scramble_events(check, when="difference", ax=None):
     is_difference = when == "difference"
     limit = max(data.max() if is_difference else image.after.max(), 1)
     low, cmap = (-limit, "PuOr_r") if is_difference else (0, "viridis")
-    mesh = ax.pcolormesh(
-        image.edges, image.edges, data, vmin=low, vmax=limit, cmap=cmap
-    )
     is_beyond = data.min() < low, data.max() > limit
     extend = {(0, 0): "neither", (0, 1): "max", (1, 0): "min", (1, 1): "both"}
-    label = "Events after - before" if is_difference else "Events"
-    ax.figure.colorbar(mesh, ax=ax, label=label, extend=extend[is_beyond])
+    plot_mesh(
+        ax,
+        image.edges,
+        image.edges,
+        data,
+        "Events after - before" if is_difference else "Events",
+        extend=extend[is_beyond],
+        vmin=low,
+        vmax=limit,
+        cmap=cmap,
+    )
 
     if image.mask.any():
         axis = image.mask_axis
@@ -179,58 +183,6 @@ def plot_scramble(check):
         f"{len(check.before.energy)} events before, {len(check.after.energy)} after"
     )
     return figure
-
-
-def plot_scramble_significance(results, regions=()):
-    """Draw a figure with significance maps, and their distributions over each other.
-
-    Parameters
-    ----------
-    results : dict
-        Titles as keys, such as "before" and "after", and as values a significance map
-        and its distribution, as `~gammapy_mimic.estimators.measure_significance`
-        returns them.
-    regions : list of `~regions.SkyRegion`, optional
-        Regions to draw in the maps. Default is none.
-
-    Returns
-    -------
-    figure : `~matplotlib.figure.Figure`
-        Figure.
-    """
-    n_panels = len(results) + 1
-    n_rows = 2 if n_panels == 4 else 1
-    n_cols = n_panels // n_rows
-    figure = plt.figure(figsize=(5.2 * n_cols, 4.4 * n_rows), layout="constrained")
-    for idx, (title, (significance, _)) in enumerate(results.items(), start=1):
-        wcs = significance.geom.wcs
-        ax = figure.add_subplot(n_rows, n_cols, idx, projection=wcs)
-        plot_significance_map(significance, ax=ax)
-        for region in regions:
-            region.to_pixel(wcs).plot(ax=ax, color="black")
-        ax.set_title(title)
-    ax = figure.add_subplot(n_rows, n_cols, n_panels)
-    _plot_significances(
-        {title: part.values for title, (_, part) in results.items()}, ax
-    )
-    return figure
-
-
-def _plot_significances(values, ax):
-    """Plot significance distributions over each other, with the standard normal one."""
-    every = np.concatenate([[-5, 5], *values.values()])
-    bins = np.arange(np.floor(every.min()), np.ceil(every.max()) + 1, 0.5)
-    for title, significance in values.items():
-        width, largest = np.std(significance), np.max(significance)
-        label = f"{title}: width {width:.2f}, at most {largest:.1f}"
-        ax.hist(significance, bins, density=True, histtype="step", lw=1.5, label=label)
-    x = np.linspace(-5, 5, 200)
-    ax.plot(x, norm.pdf(x), color="black", ls="--", lw=1, label="width 1")
-    ax.set_yscale("log")
-    ax.set_ylim(0.3 / max(map(len, values.values())), 2)
-    ax.set_xlabel("Significance")
-    ax.set_ylabel("Probability density")
-    ax.legend(loc="upper right", fontsize="small")
 
 
 def _plot_distribution(distribution, ax):

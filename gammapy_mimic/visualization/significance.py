@@ -4,81 +4,97 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.stats import norm
 
+from .common import (
+    MIMIC_COLOR,
+    NO_DATA_COLOR,
+    TARGET_COLOR,
+    draw_region,
+    format_band,
+    format_name,
+    set_limits,
+)
+
 __all__ = [
     "plot_significance",
     "plot_significance_distribution",
-    "plot_significance_distributions",
     "plot_significance_map",
 ]
 
+STEP = 0.25  # of the distribution
+LIMIT = 10  # largest significance of the distribution
+SIZE = (5.2, 4.4)  # of a panel
 
-def plot_significance_map(significance, ax=None, limit=5):
-    """Plot a significance map.
+
+def plot_significance_map(
+    result,
+    name=None,
+    band="all",
+    ax=None,
+    limit=5,
+    regions=(),
+    position=None,
+    add_cbar=False,
+):
+    """Plot the significance map of the target or of a mimic set.
 
     Parameters
     ----------
-    significance : `~gammapy.maps.WcsNDMap`
-        Significance map without energy axis.
+    result : `~gammapy_mimic.estimators.MimicSystematics`
+        Result.
+    name : str, optional
+        "target", "mimic_1" and so on. Default is the target, or without one the first
+        set.
+    band : str or int, optional
+        Index of the band of energy, or "all" (default).
     ax : `~astropy.visualization.wcsaxes.WCSAxes`, optional
         Axes with the projection of the map. Default is new ones.
     limit : float, optional
         Range of the colours, plus and minus. Default is 5.
+    regions : list of `~regions.SkyRegion`, optional
+        Regions to draw. Default is none.
+    position : `~astropy.coordinates.SkyCoord`, optional
+        Position to mark. Default is none.
+    add_cbar : bool, optional
+        Whether to add a colour bar. Default is False.
 
     Returns
     -------
     ax : `~astropy.visualization.wcsaxes.WCSAxes`
         Axes.
     """
-    ax = significance.plot(ax=ax, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    ax.figure.colorbar(ax.images[0], ax=ax, label="Significance")
+    if name is None:
+        name = "target" if "target" in result.maps else result.names[0]
+    image = result.maps[name].get_image(band)
+    ax = image.plot(ax=ax, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    for region in regions:
+        draw_region(ax, image.geom.wcs, region, "black")
+    if position is not None:
+        x, y = image.geom.wcs.world_to_pixel(position)
+        ax.plot(x, y, "+", color="black", markersize=9, markeredgewidth=1.5)
+    set_limits(ax, image)
+    ax.set_facecolor(NO_DATA_COLOR)
+    ax.set_title(format_name(name))
+    if add_cbar:
+        ax.figure.colorbar(ax.images[0], ax=ax, label=r"Significance [$\sigma$]")
     return ax
 
 
-def plot_significance_distribution(distribution, ax=None, bins=None):
-    """Plot a significance distribution, with its Gaussian fit and the standard one.
+def plot_significance_distribution(result, names=None, band="all", ax=None):
+    """Plot distributions of the significance.
+
+    They are of the positions with enough background, that of the target where it has no
+    known source. That of all mimics, or the only one, is filled; the line is the
+    Gaussian with its mean and width, the dashed one that of a perfect background.
 
     Parameters
     ----------
-    distribution : `~gammapy_mimic.estimators.SignificanceDistribution`
-        Distribution.
-    ax : `~matplotlib.axes.Axes`, optional
-        Axes. Default is the current one.
-    bins : `~numpy.ndarray`, optional
-        Bin edges. Default is -6 to 8 in steps of 0.25, wider if values lie outside.
-
-    Returns
-    -------
-    ax : `~matplotlib.axes.Axes`
-        Axes.
-    """
-    ax = plt.gca() if ax is None else ax
-    values = distribution.values
-    bins = _make_bins([values]) if bins is None else bins
-    ax.hist(values, bins, density=True, histtype="stepfilled", alpha=0.4)
-    _plot_gaussian(
-        ax,
-        bins,
-        distribution.mean,
-        distribution.width,
-        color="tab:red",
-        label=(
-            f"mean {distribution.mean:+.3f} ± {distribution.mean_error:.3f}\n"
-            f"width {distribution.width:.3f} ± {distribution.width_error:.3f}"
-        ),
-    )
-    _plot_gaussian(ax, bins, 0, 1, color="black", ls="--", label="mean 0, width 1")
-    return _format_distribution(ax, values.size)
-
-
-def plot_significance_distributions(distributions, total=None, ax=None):
-    """Plot significance distributions over each other.
-
-    Parameters
-    ----------
-    distributions : list of `~gammapy_mimic.estimators.SignificanceDistribution`
-        Distributions, as a rule one for each mimic set.
-    total : `~gammapy_mimic.estimators.SignificanceDistribution`, optional
-        All of them together, drawn with its Gaussian fit. Default is None.
+    result : `~gammapy_mimic.estimators.MimicSystematics`
+        Result.
+    names : list of str, optional
+        Names of mimic sets, "all" for all of them together, "target". Default is "all",
+        and "target" if there is one.
+    band : str or int, optional
+        Index of the band of energy, or "all" (default).
     ax : `~matplotlib.axes.Axes`, optional
         Axes. Default is the current one.
 
@@ -88,62 +104,78 @@ def plot_significance_distributions(distributions, total=None, ax=None):
         Axes.
     """
     ax = plt.gca() if ax is None else ax
-    bins = _make_bins([_.values for _ in distributions])
-    for idx, distribution in enumerate(distributions):
-        ax.hist(
-            distribution.values,
-            bins,
-            density=True,
-            histtype="step",
-            color=plt.get_cmap("viridis")(idx / len(distributions)),
-            label=distribution.name,
-        )
-    if total is not None:
-        plot_significance_distribution(total, ax=ax, bins=bins)
-    return _format_distribution(ax, max(_.values.size for _ in distributions))
+    if names is None:
+        names = ["all", "target"] if "target" in result.maps else ["all"]
+    samples = {name: result.get_significance(name, band) for name in names}
+    values = np.concatenate(list(samples.values()))
+    low = max(np.floor(np.min(values, initial=-5)), -LIMIT)
+    high = min(np.ceil(np.max(values, initial=6)), LIMIT)
+    bins = np.arange(low, high + STEP, STEP)
+    x = np.linspace(low, high, 400)
+    for idx, (name, sample) in enumerate(samples.items()):
+        if not len(sample):
+            continue
+        row = result.select("significance", band, name=name)[0]
+        is_filled = name == "all" or len(names) == 1
+        color = plt.get_cmap("viridis")(idx / len(names))
+        color = TARGET_COLOR if name == "target" else color
+        style = {"color": color, "histtype": "step", "lw": 1.5}
+        label = format_name(name)
+        if is_filled:
+            style = {"color": MIMIC_COLOR, "histtype": "stepfilled", "alpha": 0.35}
+            text = "\n".join(_format_error(row, _) for _ in ("mean", "width"))
+            y = norm.pdf(x, row["mean"], row["width"])
+            ax.plot(x, y, color=MIMIC_COLOR, label=text)
+        else:
+            label += f": width {row['width']:.2f}, at most {row['maximum']:.1f}"
+        # a source would make the bins too many: what is beyond is in the last bin
+        inside = np.clip(sample, low, high - STEP / 2)
+        ax.hist(inside, bins, density=True, label=label, **style)
+    ax.plot(x, norm.pdf(x), color="black", ls="--", lw=1, label="mean 0, width 1")
+    ax.set_yscale("log")
+    # with room for the legend
+    ax.set_ylim(0.3 / max(1, *map(len, samples.values())) / STEP, 100)
+    ax.set_title(format_band(result.select("significance", band)[0]))
+    ax.set_xlabel(r"Significance [$\sigma$]")
+    ax.set_ylabel(r"Probability density [$1/\sigma$]")
+    ax.legend(loc="upper right", fontsize="small")
+    return ax
 
 
-def plot_significance(significance, distribution, title=None):
-    """Draw a figure with a significance map and its distribution.
+def _format_error(row, name):
+    return f"{name} {row[name]:.3f} ± {row[f'{name}_err']:.3f}"
+
+
+def plot_significance(result, names=None, regions=(), title=None):
+    """Draw a figure with significance maps, and their distributions over each other.
 
     Parameters
     ----------
-    significance : `~gammapy.maps.WcsNDMap`
-        Significance map without energy axis.
-    distribution : `~gammapy_mimic.estimators.SignificanceDistribution`
-        Distribution.
+    result : `~gammapy_mimic.estimators.MimicSystematics`
+        Result.
+    names : list of str, optional
+        Names of mimic sets, or "target". Default is all that there are.
+    regions : list of `~regions.SkyRegion`, optional
+        Regions to draw in the maps. Default is none.
     title : str, optional
-        Title. Default is None.
+        Title. Default is none.
 
     Returns
     -------
     figure : `~matplotlib.figure.Figure`
         Figure.
     """
-    figure = plt.figure(figsize=(11, 4.5), layout="constrained")
-    projection = significance.geom.wcs
-    plot_significance_map(significance, figure.add_subplot(121, projection=projection))
-    plot_significance_distribution(distribution, figure.add_subplot(122))
+    names = list(result.maps) if names is None else list(names)
+    n_rows = -(-(len(names) + 1) // 3)
+    n_columns = -(-(len(names) + 1) // n_rows)
+    size = SIZE[0] * n_columns, SIZE[1] * n_rows
+    figure = plt.figure(figsize=size, layout="constrained")
+    for idx, name in enumerate(names, start=1):
+        projection = result.maps[name].total.geom.wcs
+        ax = figure.add_subplot(n_rows, n_columns, idx, projection=projection)
+        plot_significance_map(result, name, ax=ax, regions=regions, add_cbar=True)
+    ax = figure.add_subplot(n_rows, n_columns, len(names) + 1)
+    plot_significance_distribution(result, names, ax=ax)
     if title:
         figure.suptitle(title)
     return figure
-
-
-def _make_bins(values, step=0.25):
-    low = min(-6, *(np.floor(np.min(_)) for _ in values))
-    high = max(8, *(np.ceil(np.max(_)) for _ in values))
-    return np.arange(low, high + step, step)
-
-
-def _plot_gaussian(ax, bins, mean, width, **kwargs):
-    x = np.linspace(bins[0], bins[-1], 400)
-    ax.plot(x, norm.pdf(x, mean, width), **kwargs)
-
-
-def _format_distribution(ax, n_values):
-    ax.set_yscale("log")
-    ax.set_ylim(0.3 / n_values, 1)
-    ax.set_xlabel("Significance")
-    ax.set_ylabel("Probability density")
-    ax.legend(loc="upper right", fontsize="small")
-    return ax

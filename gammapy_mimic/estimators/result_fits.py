@@ -1,0 +1,190 @@
+"""The FITS file of a result."""
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import Angle, SkyCoord
+from astropy.io import fits
+from astropy.table import Table
+from gammapy.maps import Map
+from gammapy.utils.scripts import make_path
+
+from ..files import replace_file
+from .bias import BiasMap
+from .maps import BandMaps
+
+__all__ = ["read_result", "write_result"]
+
+RESULT_VERSION = 3
+BIAS_ARRAYS = ("ratio", "error")
+BIAS_EDGES = ("energy_edges", "position_edges")
+MAPS = ("maps", "background")
+PARTS = ("bands", "total")
+
+
+def write_result(result, path, overwrite=False):
+    """Write a result to a FITS file.
+
+    Parameters
+    ----------
+    result : `~gammapy_mimic.estimators.MimicSystematics`
+        Result.
+    path : str or `~pathlib.Path`
+        File.
+    overwrite : bool, optional
+        Whether to replace an existing file. Default is False.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and may not be replaced.
+    """
+    primary = fits.PrimaryHDU()
+    primary.header["MIM_RES"] = RESULT_VERSION, "version of the format"
+    hdus = [primary, *_make_meta_hdus(result)]
+    for name, table in result.tables.items():
+        hdus.append(fits.BinTableHDU(table, name=f"TABLE_{name}"))
+    for kind in MAPS:
+        for idx, maps in enumerate(getattr(result, kind).values()):
+            for part in PARTS:
+                hdus += getattr(maps, part).to_hdulist(hdu=f"{kind}_{part}_{idx}")[1:]
+    hdus += _make_bias_hdus(result.bias)
+    if result.blank is not None:
+        hdus.append(result.blank.to_hdulist(hdu="BLANK")["BLANK"])
+    with replace_file(path, overwrite) as temporary:
+        fits.HDUList(hdus).writeto(temporary)
+
+
+def _make_meta_hdus(result):
+    """Tables of the attributes, of the maps that there are, and of what is missing."""
+    meta = Table(
+        {
+            "CORRELATION_RADIUS": [result.correlation_radius.deg] * u.deg,
+            "MIN_BACKGROUND": [float(result.min_background)],
+            "VERSION": [result.version],
+        }
+    )
+    if result.position is not None:
+        position = result.position.icrs
+        meta["RA"], meta["DEC"] = [position.ra.deg] * u.deg, [position.dec.deg] * u.deg
+    tables = {"META": meta, "NAMES": Table({"NAME": list(result.maps)}, dtype=[str])}
+    columns = list(result.missing), list(result.missing.values())
+    tables["MISSING"] = Table(columns, names=["NAME", "REASON"], dtype=[str, str])
+    return [fits.BinTableHDU(table, name=name) for name, table in tables.items()]
+
+
+def _make_bias_hdus(bias):
+    if bias is None:
+        return []
+    hdus = [fits.ImageHDU(getattr(bias, _), name=_) for _ in BIAS_ARRAYS]
+    # a header has no NaN
+    if np.isfinite(bias.p_value):
+        hdus[0].header["P_VALUE"] = bias.p_value
+    for name in BIAS_EDGES:
+        quantity = getattr(bias, name)
+        hdus.append(fits.ImageHDU(quantity.value, name=name))
+        hdus[-1].header["BUNIT"] = str(quantity.unit)
+    return hdus
+
+
+def read_result(path):
+    """Read the attributes of a result from a FITS file.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        File.
+
+    Returns
+    -------
+    attributes : dict
+        Attributes of `~gammapy_mimic.estimators.MimicSystematics`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is another kind of file, or one of another version.
+    """
+    path = make_path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    with fits.open(path, memmap=False) as hdu_list:
+        _check_version(path, hdu_list[0].header)
+        hdu_names = [_.name.lower() for _ in hdu_list[1:]]
+        names = _read_table(hdu_list["NAMES"])["NAME"].tolist()
+        missing = _read_table(hdu_list["MISSING"])
+        return {
+            "tables": {
+                _.removeprefix("table_"): _read_table(hdu_list[_])
+                for _ in hdu_names
+                if _.startswith("table_")
+            },
+            **{
+                kind: {
+                    name: _read_maps(hdu_list, kind, idx)
+                    for idx, name in enumerate(names)
+                }
+                for kind in MAPS
+            },
+            "bias": _read_bias(hdu_list) if "ratio" in hdu_names else None,
+            "blank": _read_blank(hdu_list) if "blank" in hdu_names else None,
+            "missing": dict(missing.iterrows()),
+            **_read_meta(hdu_list["META"]),
+        }
+
+
+def _check_version(path, header):
+    version = header.get("MIM_RES")
+    if version is None:
+        raise ValueError(f"{path} is not a result of MimicSystematicsEstimator.")
+    if version != RESULT_VERSION:
+        raise ValueError(
+            f"{path} has the version {version} of the format, this is version "
+            f"{RESULT_VERSION}. Run the estimator again."
+        )
+
+
+def _read_meta(hdu):
+    (row,) = _read_table(hdu)
+    position = None
+    if "RA" in row.colnames:
+        position = SkyCoord(row["RA"], row["DEC"], unit="deg")
+    return {
+        "correlation_radius": Angle(row["CORRELATION_RADIUS"], "deg"),
+        "min_background": float(row["MIN_BACKGROUND"]),
+        "version": str(row["VERSION"]),
+        "position": position,
+    }
+
+
+def _read_table(hdu):
+    # NaN as it was written, not a mask
+    table = Table.read(hdu, unit_parse_strict="silent", mask_invalid=False)
+    table.meta.clear()
+    for name in table.colnames:
+        if table[name].dtype.kind == "S":
+            table[name] = np.char.decode(table[name])
+        elif table[name].dtype.kind == "f":
+            table[name].info.format = ".4g"
+    return table
+
+
+def _read_maps(hdu_list, kind, idx):
+    hdus = [f"{kind}_{part}_{idx}".upper() for part in PARTS]
+    return BandMaps(*(Map.from_hdulist(hdu_list, hdu=_) for _ in hdus))
+
+
+def _read_blank(hdu_list):
+    blank = Map.from_hdulist(hdu_list, hdu="BLANK")
+    return blank.copy(data=blank.data.astype(bool))
+
+
+def _read_bias(hdu_list):
+    arrays = {
+        name: np.array(hdu_list[name].data, dtype=float)
+        for name in (*BIAS_ARRAYS, *BIAS_EDGES)
+    }
+    for name in BIAS_EDGES:
+        arrays[name] = arrays[name] * u.Unit(hdu_list[name].header["BUNIT"])
+    return BiasMap(**arrays, p_value=hdu_list["ratio"].header.get("P_VALUE", np.nan))
