@@ -16,7 +16,7 @@ from astropy.table import Table
 from gammapy.data import DataStore, Observations
 
 from gammapy_mimic import KLBackgroundSelector
-from gammapy_mimic.estimators import measure_significance, stack_significance
+from gammapy_mimic.estimators import MimicSystematicsEstimator
 from gammapy_mimic.makers.selector import replace_background
 from gammapy_mimic.query import query_obs_table
 from gammapy_mimic.random import random_generator
@@ -27,14 +27,16 @@ N_DRAWS = 3
 RADIUS = "0.3 deg"
 
 
-def measure(selector, observation, obs_ids):
+def reduce(selector, observation, obs_ids):
     bkg = selector.make_background(observation, obs_ids=obs_ids)
     made = replace_background(observation, bkg)
-    dataset = reduce_fov_background(
-        Observations([made]), energy_bins=6, binsz="0.1 deg"
-    )
-    _, distribution = measure_significance(dataset, RADIUS, min_background=5)
-    return distribution, dataset.stat_sum()
+    return reduce_fov_background(Observations([made]), energy_bins=6, binsz="0.1 deg")
+
+
+def measure(datasets):
+    """Rows of the significance of each dataset and of all."""
+    estimator = MimicSystematicsEstimator(RADIUS, min_background=5)
+    return list(estimator.run(datasets).select("significance"))
 
 
 def main():
@@ -51,25 +53,26 @@ def main():
         if n_partners == 0:
             print(f"{observation.obs_id}: {len(obs_ids)} candidates, left out")
             continue
-        best, stat = measure(selector, observation, obs_ids[:n_partners])
+        dataset = reduce(selector, observation, obs_ids[:n_partners])
+        best, _ = measure([dataset])
         others = []
         for idx in range(N_DRAWS):
             rng = random_generator(idx, "leave one out", observation.obs_id)
             draw = rng.choice(obs_ids, n_partners, replace=False).tolist()
-            others.append(measure(selector, observation, draw))
+            others.append(reduce(selector, observation, draw))
+        *each, random = measure(others)
         chosen.append(best)
-        drawn += [distribution for distribution, _ in others]
-        gain = np.mean([other for _, other in others]) - stat
-        random = stack_significance([distribution for distribution, _ in others])
+        drawn += each
+        gain = np.mean([_.stat_sum() for _ in others]) - dataset.stat_sum()
         rows.append(
             [
                 observation.obs_id,
                 n_partners,
-                best.mean,
-                best.width,
-                best.width_error,
-                random.mean,
-                random.width,
+                best["mean"],
+                best["width"],
+                best["width_err"],
+                random["mean"],
+                random["width"],
                 gain,
             ]
         )
@@ -79,8 +82,8 @@ def main():
     for name in names[2:]:
         result[name].info.format = ".2f"
     result.pprint(max_lines=-1)
-    for name, distributions in {"KL": chosen, "random": drawn}.items():
-        widths = [_.width for _ in distributions]
+    for name, parts in {"KL": chosen, "random": drawn}.items():
+        widths = [row["width"] for row in parts]
         error = np.std(widths) / np.sqrt(len(rows))
         print(f"mean width, {name}: {np.mean(widths):.3f} ± {error:.3f}")
     gains = result["gain"]

@@ -24,15 +24,10 @@ from gammapy.utils.scripts import make_path
 
 from gammapy_mimic.analysis import MimicAnalysis
 from gammapy_mimic.config import MimicAnalysisConfig
-from gammapy_mimic.estimators import (
-    make_significance_table,
-    measure_significance,
-    stack_significance,
-)
 from gammapy_mimic.simulate import simulate_datastore
 from gammapy_mimic.visualization import (
-    plot_significance_distributions,
-    plot_significance_map,
+    plot_significance,
+    plot_significance_distribution,
 )
 
 # %%
@@ -106,12 +101,13 @@ mimic:
 # %%
 # Run
 # ---
-# As with `gammapy.analysis.Analysis`, with one more step.
+# As with `gammapy.analysis.Analysis`, with two more steps.
 
 analysis = MimicAnalysis(config)
 analysis.get_observations()
 analysis.get_datasets()
 analysis.get_mimic_datasets()
+analysis.get_systematics()
 print(analysis.plan)
 
 # %%
@@ -120,19 +116,8 @@ print(analysis.plan)
 # Target and mimics on one scale. A cluster of high significance in a mimic is noise or
 # a flaw of the background: so may be one of the same height in the target.
 
-datasets = {"target": analysis.datasets["stacked"]}
-for mimic_set, mimic_datasets in analysis.mimic_datasets.items():
-    datasets[f"mimic set {mimic_set}"] = mimic_datasets["stacked"]
-results = {
-    name: measure_significance(dataset, "0.1 deg", name=name)
-    for name, dataset in datasets.items()
-}
-
-figure = plt.figure(figsize=(10, 8), layout="constrained")
-for idx, (name, (significance, _)) in enumerate(results.items(), start=1):
-    ax = figure.add_subplot(2, 2, idx, projection=significance.geom.wcs)
-    plot_significance_map(significance, ax=ax)
-    ax.set_title(name)
+result = analysis.systematics
+plot_significance(result, ["target", *result.names])
 
 # %%
 # Distribution
@@ -140,12 +125,12 @@ for idx, (name, (significance, _)) in enumerate(results.items(), start=1):
 # Numbers to quote: the width of all mimic sets is the factor by which a significance of
 # this analysis is overestimated. The errors are statistical and take the sets as
 # independent, though they share OFF observations. The expected mean is that of noise:
-# the bias of the Cash statistic.
+# the bias of the Cash statistic. The target's distribution is that outside of the
+# source.
 
-distributions = [distribution for _, distribution in results.values()]
-total = stack_significance(distributions[1:], name="mimics")
-print(make_significance_table([*distributions, total]))
+columns = ["name", "mean", "mean_err", "expected_mean", "width", "width_err"]
+print(result.tables["significance"][columns])
 
 figure, ax = plt.subplots(layout="constrained")
-plot_significance_distributions(distributions, total=total, ax=ax)
+plot_significance_distribution(result, ["all", "target", *result.names], ax=ax)
 plt.show()

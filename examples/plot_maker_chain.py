@@ -30,13 +30,10 @@ from gammapy.utils.scripts import make_path
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker, ScrambleMaker
-from gammapy_mimic.estimators import measure_significance
+from gammapy_mimic.estimators import MimicSystematicsEstimator
 from gammapy_mimic.query import query_obs_table
 from gammapy_mimic.simulate import simulate_observations
-from gammapy_mimic.visualization import (
-    plot_significance_distributions,
-    plot_significance_map,
-)
+from gammapy_mimic.visualization import plot_significance
 
 # %%
 # Data
@@ -95,9 +92,9 @@ print(plan.table["OBS_ID", "OFF_OBS_ID", "DELTA_ZENITH", "STATUS"])
 
 scrambler = ScrambleMaker(regions, method="fill", random_state=0)
 makers = {
-    "Target": selector,
-    "Mimics, not scrambled": MimicMaker(off_observations, plan, background=selector),
-    "Mimics, scrambled": MimicMaker(
+    "target": selector,
+    "not scrambled": MimicMaker(off_observations, plan, background=selector),
+    "scrambled": MimicMaker(
         off_observations, plan, background=selector, scramble=scrambler
     ),
 }
@@ -105,7 +102,7 @@ axis = MapAxis.from_energy_bounds("0.8 TeV", "20 TeV", nbin=8)
 geom = WcsGeom.create(skydir=target, width=5.5, binsz=0.05, proj="TAN", axes=[axis])
 exclusion_mask = ~geom.to_image().region_mask(regions[1:])
 
-results = {}
+datasets = {}
 for name, maker in makers.items():
     chain = DatasetsMaker(
         [
@@ -115,23 +112,19 @@ for name, maker in makers.items():
             FoVBackgroundMaker(method="scale", exclusion_mask=exclusion_mask),
         ]
     )
-    stacked = chain.run(MapDataset.create(geom, name=name), observations)[0]
-    results[name] = measure_significance(stacked, "0.1 deg")
+    datasets[name] = chain.run(MapDataset.create(geom, name=name), observations)
 
 # %%
 # Significance
 # ------------
 # The Crab nebula shows in the mimics, where the OFF observation had it in its field of
 # view. With the source scrambled the field is empty, and the distribution is that of
-# noise, of mean 0 and width 1 within the errors. So that, and not the upper right map,
-# is what to compare the target with.
+# noise, of mean 0 and width 1 within the errors. So that, and not the map of what is
+# not scrambled, is what to compare the target with.
 
-figure = plt.figure(figsize=(10, 8), layout="constrained")
-for idx, (name, (significance, distribution)) in enumerate(results.items(), start=1):
-    ax = figure.add_subplot(2, 2, idx, projection=significance.geom.wcs)
-    plot_significance_map(significance, ax=ax)
-    ax.set_title(name)
-    print(distribution)
-distributions = [distribution for _, distribution in results.values()]
-plot_significance_distributions(distributions[1:], ax=figure.add_subplot(224))
+target_datasets = datasets.pop("target")
+estimator = MimicSystematicsEstimator("0.1 deg", exclusion_mask=exclusion_mask)
+result = estimator.run(datasets, target_datasets)
+print(result.tables["significance"]["name", "mean", "mean_err", "width", "width_err"])
+plot_significance(result, ["target", "not scrambled", "scrambled"])
 plt.show()

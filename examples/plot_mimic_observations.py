@@ -18,7 +18,7 @@ from gammapy.data import DataStore
 from gammapy.utils.scripts import make_path
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.estimators import measure_significance
+from gammapy_mimic.estimators import MimicSystematicsEstimator
 from gammapy_mimic.plan import MimicPlan
 from gammapy_mimic.query import query_obs_table
 from gammapy_mimic.reduction import reduce_fov_background
@@ -59,19 +59,23 @@ plan.plot()
 # %%
 # Mimic observations
 # ------------------
-# They have the events of the OFF observation and the pointing of the target.
+# They have the events of the OFF observation and the pointing of the target. Reduced
+# like the targets would be, nothing but noise should be seen.
 
-maker = MimicMaker(store, plan, mimic_set=1)
-mimic_observations = maker.make_observations(store.get_observations(targets["OBS_ID"]))
+observations = store.get_observations(targets["OBS_ID"])
+datasets = {}
+for mimic_set in plan.sets:
+    maker = MimicMaker(store, plan, mimic_set=mimic_set)
+    mimic_observations = maker.make_observations(observations)
+    datasets[mimic_set] = reduce_fov_background(mimic_observations, fields=observations)
 print(mimic_observations[0])
 
 # %%
 # Significance
 # ------------
-# Reduced like the targets would be, nothing but noise should be seen.
+# Mean and width of each set and of both, with statistical errors.
 
-dataset = reduce_fov_background(mimic_observations)
-significance, distribution = measure_significance(dataset, "0.1 deg", name="set 1")
-print(distribution)
-plot_significance(significance, distribution, title="Mimic set 1")
+result = MimicSystematicsEstimator("0.1 deg").run(datasets, plan=plan)
+print(result.tables["significance"]["name", "mean", "mean_err", "width", "width_err"])
+plot_significance(result)
 plt.show()

@@ -34,11 +34,11 @@ from gammapy.utils.scripts import make_path
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
-from gammapy_mimic.estimators import measure_significance, stack_significance
+from gammapy_mimic.estimators import MimicSystematicsEstimator
 from gammapy_mimic.query import query_obs_table
 from gammapy_mimic.simulate import simulate_observations
 from gammapy_mimic.visualization import (
-    plot_significance_distributions,
+    plot_significance_distribution,
     plot_significance_map,
 )
 
@@ -112,14 +112,15 @@ def reduce_ring_background(observations, name):
     return dataset
 
 
-datasets = [reduce_ring_background(observations, "target")]
+datasets = {}
 for mimic_set in plan.sets:
     maker = MimicMaker(off_observations, plan, mimic_set=mimic_set)
     mimic_observations = maker.make_observations(observations)
-    datasets.append(reduce_ring_background(mimic_observations, f"set {mimic_set}"))
+    datasets[mimic_set] = reduce_ring_background(mimic_observations, f"set {mimic_set}")
+target_dataset = reduce_ring_background(observations, "target")
 
-with np.errstate(invalid="ignore"):  # positions without background
-    results = [measure_significance(_, "0.1 deg") for _ in datasets]
+estimator = MimicSystematicsEstimator("0.1 deg", exclusion_mask=exclusion_mask)
+result = estimator.run(datasets, target_dataset, plan=plan)
 
 # %%
 # Significance
@@ -129,16 +130,13 @@ with np.errstate(invalid="ignore"):  # positions without background
 # shape of the acceptance on the scale of the ring.
 
 figure = plt.figure(figsize=(14, 4), layout="constrained")
-for idx, (significance, _) in enumerate(results[:2]):
+for idx, name in enumerate(["target", "mimic_1"]):
     ax = figure.add_subplot(131 + idx, projection=geom.to_image().wcs)
-    plot_significance_map(significance, ax=ax)
-    region.to_pixel(ax.wcs).plot(ax=ax, edgecolor="black", lw=1.5)
-    ax.set_title(["Target", "Mimic set 1"][idx])
+    plot_significance_map(result, name, ax=ax, regions=[region], add_cbar=True)
 
-distributions = [distribution for _, distribution in results[1:]]
-total = stack_significance(distributions, name="all mimic sets")
-plot_significance_distributions(distributions, total=total, ax=figure.add_subplot(133))
-print(total)
+names = ["all", *result.names]
+plot_significance_distribution(result, names, ax=figure.add_subplot(133))
+print(result)
 
 # %%
 # Inside of the exclusion region
@@ -147,7 +145,7 @@ print(total)
 # here 0 within about 0.2, is the precision to which the ring background knows it.
 
 inside = ~exclusion_mask.data
-for significance, distribution in results:
-    mean = np.nanmean(significance.data[inside])
-    print(f"{distribution.name}: mean significance {mean:+.2f}")
+for name, maps in result.maps.items():
+    mean = np.nanmean(maps.get_image().data[inside])
+    print(f"{name}: mean significance {mean:+.2f}")
 plt.show()

@@ -27,10 +27,10 @@ from gammapy.utils.scripts import make_path
 from regions import CircleSkyRegion
 
 from gammapy_mimic import ScrambleMaker
-from gammapy_mimic.estimators import measure_significance
+from gammapy_mimic.estimators import MimicSystematicsEstimator
 from gammapy_mimic.scramble_check import ScrambleCheck
 from gammapy_mimic.simulate import simulate_observations
-from gammapy_mimic.visualization import plot_scramble, plot_scramble_significance
+from gammapy_mimic.visualization import plot_scramble, plot_significance
 
 # %%
 # Data
@@ -101,18 +101,17 @@ def reduce_ring_background(observations):
     return stacked
 
 
-results = {}
-for name, sample in {"before": observations, **scrambled}.items():
-    dataset = reduce_ring_background(sample)
-    results[name] = measure_significance(dataset, "0.1 deg", name=name)
-    significance, distribution = results[name]
-    near = geom.to_image().region_mask([region]).data
-    peak = np.nanmax(significance.data[near])
-    print(f"{distribution}, at most {peak:.1f} at the source")
+samples = {"before": observations, **scrambled}
+datasets = {name: reduce_ring_background(sample) for name, sample in samples.items()}
+result = MimicSystematicsEstimator("0.1 deg").run(datasets)
+print(result.tables["significance"]["name", "mean", "mean_err", "width", "width_err"])
+near = geom.to_image().region_mask([region]).data
+for name, maps in result.maps.items():
+    print(f"{name}: at most {np.nanmax(maps.total.data[0][near]):.1f} at the source")
 
 # %%
 # The source is gone with "fill". With "annulus" it is spread, and that is seen as well:
 # as more events in the annulus than around it.
 
-plot_scramble_significance(results, [region])
+plot_significance(result, regions=[region])
 plt.show()

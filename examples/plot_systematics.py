@@ -133,7 +133,7 @@ print(dataset.models.to_parameters_table())
 # outside of the source. Right: the systematic error by offset; arrows are upper limits.
 
 figure = plt.figure(figsize=(14, 4.2), layout="constrained")
-wcs = result.maps["target_0"].geom.wcs
+wcs = result.maps["target"].total.geom.wcs
 result.plot_map(ax=figure.add_subplot(131, projection=wcs), position=position)
 result.plot_distribution(ax=figure.add_subplot(132))
 result.plot_systematics(ax=figure.add_subplot(133), by="offset")

@@ -196,7 +196,8 @@ def simulate_random_sets(field, rng, fraction, radius, n_sets=5, is_same=False):
 
 
 def get_total(result, name="systematics"):
-    return result.tables[name][-1]
+    """Row of all energies and all offsets."""
+    return result.select(name)[0]
 
 
 # Closure: what was planted is found

@@ -3,12 +3,14 @@
 from .bias import BiasMap, CorrectedDataset, make_bias_map
 from .flux import average_flux, measure_flux
 from .maps import BandMaps
+from .measurement import Band
 from .normalisation import make_prior, measure_normalisation
 from .result import MimicSystematics
 from .systematics import MimicSystematicsEstimator
 from .verdict import Excess, Judgement, Verdict
 
 __all__ = [
+    "Band",
     "BandMaps",
     "BiasMap",
     "CorrectedDataset",

@@ -36,23 +36,36 @@ MIN_COUNTS = 10  # background counts of a bin that is tested
 
 
 class CorrectedDataset(NamedTuple):
-    """Dataset with a corrected background."""
+    """Dataset with a corrected background.
+
+    Attributes
+    ----------
+    dataset : `~gammapy.datasets.MapDataset`
+        Dataset.
+    error : `~gammapy.maps.Map`
+        Relative error of the correction, on the geometry of the background.
+    """
 
     dataset: object
-    """Dataset (`~gammapy.datasets.MapDataset`)."""
     error: Map
-    """Relative error of the correction, on the geometry of the background."""
 
 
 class FoVCounts(NamedTuple):
-    """Counts in bins of energy and of position in the field of view."""
+    """Counts in bins of energy and of position in the field of view.
+
+    Attributes
+    ----------
+    counts : `~numpy.ndarray`
+        Counts. Shape (n_bands, n_lat, n_lon).
+    background : `~numpy.ndarray`
+        Predicted background. Same shape.
+    variance : `~numpy.ndarray`
+        Variance of their difference, if the prediction is right. Same shape.
+    """
 
     counts: np.ndarray
-    """Counts. Shape (n_bands, n_lat, n_lon)."""
     background: np.ndarray
-    """Predicted background. Same shape."""
     variance: np.ndarray
-    """Variance of their difference, if the prediction is right. Same shape."""
 
 
 def stack_fov(datasets, energy_edges, position_edges):

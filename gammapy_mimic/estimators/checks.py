@@ -10,7 +10,7 @@ from gammapy.datasets import Datasets
 from gammapy.maps import Map
 
 from ..meta_tables import find_losses
-from ..plan import NO_PARTNER
+from ..plan import NO_PARTNER, MimicPlan
 from ..prediction import find_predicted, get_safe_mask
 from .measurement import ALL
 from .tables import TARGET, get_name
@@ -68,7 +68,7 @@ def check_datasets(groups):
 
     Parameters
     ----------
-    groups : list of `~gammapy.datasets.Datasets`
+    groups : dict of `~gammapy.datasets.Datasets`
         Datasets of each mimic set and of the target.
 
     Raises
@@ -76,15 +76,16 @@ def check_datasets(groups):
     ValueError
         If a group is empty, a dataset has no background, or classes differ.
     """
-    if not all(len(_) for _ in groups):
-        numbers = [len(_) for _ in groups]
-        raise ValueError(f"A mimic set, or the target, has no datasets: {numbers}.")
-    for dataset in (_ for group in groups for _ in group):
+    for name, group in groups.items():
+        if not len(group):
+            raise ValueError(f"{name} has no datasets.")
+    datasets = [_ for group in groups.values() for _ in group]
+    for dataset in datasets:
         if dataset.stat_type == "cash" and dataset.background is None:
             raise ValueError(f"The dataset {dataset.name} has no background.")
         if dataset.stat_type == "wstat" and dataset.counts_off is None:
             raise ValueError(f"The dataset {dataset.name} has no OFF counts.")
-    names = {type(dataset).__name__ for group in groups for dataset in group}
+    names = {type(_).__name__ for _ in datasets}
     if len(names) > 1:
         raise ValueError(
             f"The datasets are of different classes, {sorted(names)}. Reduce targets "
@@ -133,20 +134,21 @@ def get_off_obs_ids(sets, plan=None):
     ----------
     sets : dict of `~gammapy.datasets.Datasets`
         Datasets by mimic set.
-    plan : `~gammapy_mimic.plan.MimicPlan`, optional
+    plan : `~gammapy_mimic.plan.MimicPlan`, `~astropy.table.Table` or dict, optional
         Plan, with the same names of mimic sets. Default is none: the meta tables tell.
 
     Returns
     -------
     off_obs_ids : list of int or None
-        OFF observation of each observation, -1 where there is no partner. None, with a
-        warning, if they are not known.
+        OFF observation of each observation, -1 where there is no partner. None if they
+        are not known.
 
     Raises
     ------
     ValueError
         If the plan has no such set, or a dataset does not tell its observations.
     """
+    plan = None if plan is None else MimicPlan.create(plan)
     column = "OFF_OBS_ID" if plan is None else "OBS_ID"
     off_obs_ids = []
     for name, datasets in sets.items():
@@ -159,11 +161,6 @@ def get_off_obs_ids(sets, plan=None):
                         f"The dataset {dataset.name!r} has no meta_table with OBS_ID, "
                         "which tells its partner in the plan."
                     )
-                log.warning(
-                    "The OFF observations of the mimics are not known. If sets share "
-                    "them, errors of the bias map are too small. Give plan=..., or use "
-                    "add_partners."
-                )
                 return None
             values = [int(_) for _ in np.ravel(table[column])]
             if partners is not None:
@@ -202,15 +199,13 @@ def get_repetition(off_obs_ids):
     return float(np.sum(numbers**2) / np.sum(numbers))
 
 
-def tabulate_losses(sets, datasets=None):
+def tabulate_losses(groups):
     """Tabulate what observations have lost for lack of a prediction.
 
     Parameters
     ----------
-    sets : dict of `~gammapy.datasets.Datasets`
-        Datasets by mimic set.
-    datasets : `~gammapy.datasets.Datasets`, optional
-        Datasets of the target. Default is none.
+    groups : dict of `~gammapy.datasets.Datasets`
+        Datasets of each mimic set and of the target, by name.
 
     Returns
     -------
@@ -218,9 +213,6 @@ def tabulate_losses(sets, datasets=None):
         Losses with the ``name`` of the set, see `~gammapy_mimic.meta_tables.Loss`.
         None if there are none.
     """
-    groups = {get_name(name): values for name, values in sets.items()}
-    if datasets is not None:
-        groups[TARGET] = datasets
     rows = [
         {"name": name} | loss._asdict()
         for name, values in groups.items()

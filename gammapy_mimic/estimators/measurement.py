@@ -46,32 +46,49 @@ RING_PIXELS = 20  # pixels of OFF acceptance, from which a background is that of
 
 
 class Band(NamedTuple):
-    """Band of energy. Its fields are columns of the tables of the result."""
+    """Band of energy. Its fields are columns of the tables of the result.
+
+    Attributes
+    ----------
+    band : str
+        Name: "0", "1" ... from low to high energies, "all" for all energies.
+    e_min : `~astropy.units.Quantity`
+        Lower edge.
+    e_max : `~astropy.units.Quantity`
+        Upper edge.
+    """
 
     band: str
-    """Name: "0", "1" ... from low to high energies, "all" for all energies."""
     e_min: u.Quantity
-    """Lower edge."""
     e_max: u.Quantity
-    """Upper edge."""
 
 
 class Measurement(NamedTuple):
-    """Significance of datasets in the bands of energy of `get_bands`."""
+    r"""Significance of datasets in the bands of energy of `get_bands`.
+
+    Attributes
+    ----------
+    significance : `~numpy.ndarray`
+        Significance, NaN where it is not defined. Shape (n_bands, n_y, n_x) for maps,
+        (n_bands, n_datasets) for spectra.
+    background : `~numpy.ndarray`
+        Effective background counts, :math:`N_b / (1 + \alpha)`. Same shape.
+    alpha : `~numpy.ndarray`
+        Ratio of exposures, 0 for a background that is known exactly. Same shape.
+    total : `~numpy.ndarray`
+        Significance of all spectra together. Shape (n_bands,), NaN for maps.
+    geom : `~gammapy.maps.Geom` or None
+        Geometry of the maps without energy, None for spectra.
+    offset : `~astropy.units.Quantity` or None
+        Mean offset of each position over the pointings, None if they are not known.
+    """
 
     significance: np.ndarray
-    """Significance, NaN where it is not defined. Shape (n_bands, n_y, n_x) for maps,
-    (n_bands, n_datasets) for spectra."""
     background: np.ndarray
-    """Effective background counts, :math:`N_b / (1 + \\alpha)`. Same shape."""
     alpha: np.ndarray
-    """Ratio of exposures, 0 for a background that is known exactly. Same shape."""
     total: np.ndarray
-    """Significance of all spectra together. Shape (n_bands,), NaN for maps."""
     geom: Geom | None
-    """Geometry of the maps without energy, None for spectra."""
     offset: u.Quantity | None = None
-    """Mean offset of each position over the pointings, None if they are not known."""
 
 
 def is_map(dataset):
@@ -243,16 +260,16 @@ def stack_groups(groups):
 
     Parameters
     ----------
-    groups : list of `~gammapy.datasets.Datasets`
+    groups : dict of `~gammapy.datasets.Datasets`
         Datasets of each mimic set and of the target.
 
     Returns
     -------
-    datasets : list of `~gammapy.datasets.MapDataset`
+    datasets : dict of `~gammapy.datasets.MapDataset`
         One dataset for each group.
     """
-    geoms = make_stacking_geoms([_ for group in groups for _ in group])
-    return [stack_datasets(_, geoms) for _ in groups]
+    geoms = make_stacking_geoms([_ for group in groups.values() for _ in group])
+    return {name: stack_datasets(values, geoms) for name, values in groups.items()}
 
 
 def measure_maps(dataset, energy_edges, correlation_radius):

@@ -105,7 +105,7 @@ class MimicSystematics:
 
     @property
     def bands(self):
-        """Bands of energy (list of `~gammapy_mimic.estimators.measurement.Band`).
+        """Bands of energy (list of `~gammapy_mimic.estimators.Band`).
 
         "all" is the last.
         """

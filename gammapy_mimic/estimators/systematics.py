@@ -12,7 +12,6 @@ from gammapy.maps import Map
 from gammapy.modeling.models import SpectralModel
 
 from ..parallel import run_parallel
-from ..plan import MimicPlan
 from .bias import make_bias_map
 from .checks import (
     check_datasets,
@@ -25,7 +24,6 @@ from .checks import (
 from .flux import average_flux, measure_flux
 from .maps import BandMaps
 from .measurement import (
-    ALL,
     add_offset,
     find_blank,
     get_bands,
@@ -50,8 +48,6 @@ from .tables import (
 __all__ = ["MimicSystematicsEstimator"]
 
 log = logging.getLogger(__name__)
-
-SIGNIFICANCE_MAX = 6  # of a map that has no source
 
 
 UNITS = {"energy_edges": "TeV", "offset_edges": "deg"}
@@ -188,77 +184,56 @@ class MimicSystematicsEstimator(Estimator):
             differ, or the plan is that of other sets.
         """
         sets = to_sets(mimic_datasets)
-        groups = list(sets.values())
+        groups = {get_name(key): values for key, values in sets.items()}
         if datasets is not None:
-            datasets = Datasets(datasets)
-            groups.append(datasets)
+            groups[TARGET] = Datasets(datasets)
         check_datasets(groups)
-        plan = None if plan is None else MimicPlan.create(plan)
-        repetition = get_repetition(get_off_obs_ids(sets, plan))
-        axis = groups[0][0].counts.geom.axes["energy"]
-        edges = snap_energy_edges(self.energy_edges, axis)
+        off_obs_ids = get_off_obs_ids(sets, plan)
+        groups = {name: mask_unpredicted(values) for name, values in groups.items()}
+        first = next(iter(groups.values()))[0]
+        edges = snap_energy_edges(self.energy_edges, first.counts.geom.axes["energy"])
+        stacked = stack_groups(groups) if is_map(first) else groups
 
-        has_maps = is_map(groups[0][0])
-        groups = [mask_unpredicted(_) for _ in groups]
-        sets = dict(zip(sets, groups[: len(sets)], strict=True))
-        stacked = stack_groups(groups) if has_maps else groups
-        measured = self._measure(stacked, groups, edges)
-        mimics = dict(zip(sets, measured[: len(sets)], strict=True))
-        target = None if datasets is None else measured[-1]
-        comparison = self._compare(mimics, target, edges)
-        tables = self._make_tables(comparison)
-
-        attempts = {"normalisation": (measure_normalisation, sets)}
-        if has_maps:
-            observations = [_ for values in sets.values() for _ in values]
-            make_bias = functools.partial(make_bias_map, repetition=repetition)
-            attempts["bias"] = make_bias, observations, edges
-        if self.position is not None or not has_maps:
-            attempts["flux"] = (
-                measure_flux,
-                dict(zip(sets, stacked[: len(sets)], strict=True)),
-                self.position,
-                edges,
-                self.spectral_model,
-                self.n_jobs,
-            )
-        results, reasons = _try(attempts)
-        bias = results.pop("bias", None)
-        tables |= results
+        comparison = self._compare(self._measure(stacked, groups, edges), edges)
+        tables = self._tabulate(comparison)
+        repetition = get_repetition(off_obs_ids)
+        others, missing = self._attempt(groups, stacked, edges, repetition)
+        bias = others.pop("bias", None)
+        tables |= others
         if "flux" in tables:
             tables["spurious_flux"] = average_flux(tables["flux"])
-        losses = tabulate_losses(sets, datasets)
+        losses = tabulate_losses(groups)
         if losses is not None:
             tables["losses"] = losses
-        measurements = {get_name(name): _ for name, _ in mimics.items()}
-        if target is not None:
-            measurements[TARGET] = target
-        return MimicSystematics(
+        result = MimicSystematics(
             tables,
             self.correlation_radius,
             self.min_background,
-            maps=_make_maps(measurements, "significance", edges),
-            background=_make_maps(measurements, "background", edges),
+            maps=_make_maps(comparison, "significance", edges),
+            background=_make_maps(comparison, "background", edges),
             bias=bias,
             blank=_make_blank(comparison),
             position=self.position,
-            missing=reasons,
+            missing=missing,
         )
+        _warn(result, off_obs_ids)
+        return result
 
     def _measure(self, stacked, groups, edges):
         """Measure the significance of each group of datasets."""
         measure = measure_spectra
-        inputs = [(_, edges) for _ in stacked]
-        if is_map(groups[0][0]):
+        inputs = [(_, edges) for _ in stacked.values()]
+        if stacked is not groups:
             measure = measure_maps
             inputs = [(*_, self.correlation_radius) for _ in inputs]
         measured = run_parallel(measure, inputs, self.n_jobs, task_name=self.tag)
-        if self.offset_edges is None and self.position is None:
-            return measured
-        return [add_offset(*_) for _ in zip(measured, groups, strict=True)]
+        if self.offset_edges is not None or self.position is not None:
+            pairs = zip(measured, groups.values(), strict=True)
+            measured = [add_offset(*_) for _ in pairs]
+        return dict(zip(groups, measured, strict=True))
 
-    def _compare(self, mimics, target, edges):
-        geom = next(iter(mimics.values())).geom
+    def _compare(self, measurements, edges):
+        geom = next(iter(measurements.values())).geom
         options = {}
         if geom is not None:
             options["radius"] = self.correlation_radius.deg
@@ -269,38 +244,46 @@ class MimicSystematicsEstimator(Estimator):
                     self.exclusion_mask, geom, self.correlation_radius
                 )
         return Comparison(
-            mimics, target, get_bands(edges), self.min_background, **options
+            measurements, get_bands(edges), self.min_background, **options
         )
 
-    def _make_tables(self, comparison):
-        reference = next(iter(comparison.mimics.values()))
-        offset_edges = None if reference.offset is None else self.offset_edges
+    def _tabulate(self, comparison):
         tables = {
             "significance": tabulate_significance(comparison),
-            "systematics": tabulate_systematics(comparison, offset_edges),
+            "systematics": tabulate_systematics(comparison, self.offset_edges),
         }
-        _warn_of_empty_sets(tables["significance"], self.min_background)
         if comparison.target is None:
             return tables
         tables["maximum"] = tabulate_maximum(comparison)
-        _warn_of_sources(tables["maximum"][-1])
-        if reference.geom is None:
+        if comparison.geom is None:
             tables["position"] = tabulate_position(comparison)
         elif self.position is not None:
-            pixel = _find_pixel(self.position, reference.geom)
+            pixel = _find_pixel(self.position, comparison.geom)
             tables["position"] = tabulate_position(comparison, pixel)
         return tables
 
-
-def _try(attempts):
-    """Call functions. Return their results, and why there is none."""
-    results, reasons = {}, {}
-    for name, (function, *args) in attempts.items():
-        try:
-            results[name] = function(*args)
-        except ValueError as error:
-            reasons[name] = str(error)
-    return results, reasons
+    def _attempt(self, groups, stacked, edges, repetition):
+        """Make what not all datasets allow. Return also why something is missing."""
+        has_maps = stacked is not groups
+        groups, stacked = (
+            {name: values for name, values in _.items() if name != TARGET}
+            for _ in (groups, stacked)
+        )
+        attempts = {"normalisation": (measure_normalisation, groups)}
+        if has_maps:
+            observations = [_ for values in groups.values() for _ in values]
+            make_bias = functools.partial(make_bias_map, repetition=repetition)
+            attempts["bias"] = make_bias, observations, edges
+        if self.position is not None or not has_maps:
+            options = self.position, edges, self.spectral_model, self.n_jobs
+            attempts["flux"] = measure_flux, stacked, *options
+        results, missing = {}, {}
+        for name, (function, *args) in attempts.items():
+            try:
+                results[name] = function(*args)
+            except ValueError as error:
+                missing[name] = str(error)
+        return results, missing
 
 
 def _find_pixel(position, geom):
@@ -310,9 +293,19 @@ def _find_pixel(position, geom):
     return int(np.squeeze(y)), int(np.squeeze(x))
 
 
-def _warn_of_sources(row):
-    excess = row["significance"] - row["mimic_mean"]
-    if row["significance"] > SIGNIFICANCE_MAX and excess > 3:
+def _warn(result, off_obs_ids):
+    """Warn of what the user may want to change."""
+    rows = result.select("significance")
+    rows = rows[rows["n_positions"] == 0]
+    if len(rows):
+        log.warning(
+            "%s: no position has %s background counts. Use a larger correlation radius "
+            "or more observations.",
+            ", ".join(rows["name"]),
+            result.min_background,
+        )
+    if result.judgement.has_source:
+        row = result.select("maximum")[0]
         log.warning(
             "The target's map is not blank: its largest significance is %.1f, that of "
             "mimics %.1f. Give an exclusion_mask for the sources of the target, here "
@@ -320,32 +313,25 @@ def _warn_of_sources(row):
             row["significance"],
             row["mimic_mean"],
         )
-
-
-def _warn_of_empty_sets(table, min_background):
-    """Warn of sets without any position at any energy."""
-    rows = table[(table["band"] == ALL) & (table["n_positions"] == 0)]
-    if len(rows):
+    if result.bias is not None and off_obs_ids is None:
         log.warning(
-            "%s: no position has %s background counts. Use a larger correlation radius "
-            "or more observations.",
-            ", ".join(rows["name"]),
-            min_background,
+            "The OFF observations of the mimics are not known. If sets share them, "
+            "errors of the bias map are too small. Give plan=..., or use add_partners."
         )
 
 
-def _make_maps(measurements, quantity, energy_edges):
+def _make_maps(comparison, quantity, energy_edges):
     """Make the maps of a quantity by name, none for spectra."""
+    if comparison.geom is None:
+        return {}
     return {
-        name: BandMaps.create(getattr(_, quantity), _.geom, energy_edges)
-        for name, _ in measurements.items()
-        if _.geom is not None
+        name: BandMaps.create(getattr(_, quantity), comparison.geom, energy_edges)
+        for name, _ in comparison.measurements.items()
     }
 
 
 def _make_blank(comparison):
     """Map of the positions where the target has no known source, None for all."""
-    geom = next(iter(comparison.mimics.values())).geom
-    if geom is None or np.all(comparison.blank):
+    if comparison.geom is None or np.all(comparison.blank):
         return None
-    return Map.from_geom(geom, data=comparison.blank)
+    return Map.from_geom(comparison.geom, data=comparison.blank)

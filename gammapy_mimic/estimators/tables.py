@@ -8,7 +8,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
-from .measurement import ALL, Measurement
+from .measurement import ALL
 from .statistics import (
     VARIANCE_FRACTION,
     average_sets,
@@ -54,16 +54,24 @@ def get_name(mimic_set):
 
 
 class Sample(NamedTuple):
-    """Positions with enough background. Arrays of shape (n_positions,)."""
+    """Positions with enough background. Arrays of shape (n_positions,).
+
+    Attributes
+    ----------
+    significance : `~numpy.ndarray`
+        Significance.
+    background : `~numpy.ndarray`
+        Effective background counts.
+    alpha : `~numpy.ndarray`
+        Ratio of exposures.
+    independent : `~numpy.ndarray`
+        Number of independent positions that each counts for, 1 at most.
+    """
 
     significance: np.ndarray
-    """Significance."""
     background: np.ndarray
-    """Effective background counts."""
     alpha: np.ndarray
-    """Ratio of exposures."""
     independent: np.ndarray
-    """Number of independent positions that each counts for, 1 at most."""
 
     @classmethod
     def join(cls, samples):
@@ -88,11 +96,9 @@ class Comparison:
 
     Attributes
     ----------
-    mimics : dict of `~gammapy_mimic.estimators.measurement.Measurement`
-        Measurements by mimic set.
-    target : `~gammapy_mimic.estimators.measurement.Measurement` or None
-        Measurement of the target.
-    bands : list of `~gammapy_mimic.estimators.measurement.Band`
+    measurements : dict of `~gammapy_mimic.estimators.measurement.Measurement`
+        Measurements by name: those of mimic sets, and of the target.
+    bands : list of `~gammapy_mimic.estimators.Band`
         Bands of energy.
     min_background : float
         Effective background counts that a position must have.
@@ -105,14 +111,28 @@ class Comparison:
         Solid angle of each position, in deg2. 0 for spectra.
     """
 
-    mimics: dict
-    target: Measurement | None
+    measurements: dict
     bands: list
     min_background: float = 10
     blank: np.ndarray | bool = True
     radius: float = 0.0
     pixel_size: float = 0.0
     area: np.ndarray | float = 0.0
+
+    @property
+    def mimics(self):
+        """Measurements of mimic sets by name."""
+        return {name: _ for name, _ in self.measurements.items() if name != TARGET}
+
+    @property
+    def target(self):
+        """Measurement of the target, None if there is none."""
+        return self.measurements.get(TARGET)
+
+    @property
+    def geom(self):
+        """Geometry of the maps, None for spectra."""
+        return next(iter(self.measurements.values())).geom
 
     @property
     def overlap(self):
@@ -180,8 +200,8 @@ def tabulate_significance(comparison):
     rows = []
     for idx, band in enumerate(comparison.bands):
         samples = {
-            get_name(mimic_set): comparison.get_sample(measurement, idx)
-            for mimic_set, measurement in comparison.mimics.items()
+            name: comparison.get_sample(measurement, idx)
+            for name, measurement in comparison.mimics.items()
         }
         samples[ALL] = Sample.join(list(samples.values()))
         if comparison.target is not None:
@@ -228,7 +248,7 @@ def tabulate_systematics(comparison, offset_edges=None):
     comparison : `Comparison`
         Measurements.
     offset_edges : `~astropy.units.Quantity`, optional
-        Edges of bands of offset. Default is none.
+        Edges of bands of offset. Default is none. Not used where no offset is known.
 
     Returns
     -------
@@ -239,7 +259,8 @@ def tabulate_systematics(comparison, offset_edges=None):
         error by its Fisher information.
     """
     offset_bands = {ALL: (np.nan, np.nan) * u.deg}
-    if offset_edges is not None:
+    has_offset = all(_.offset is not None for _ in comparison.mimics.values())
+    if offset_edges is not None and has_offset:
         pairs = itertools.pairwise(offset_edges.to("deg"))
         offset_bands |= {str(idx): u.Quantity(_) for idx, _ in enumerate(pairs)}
     rows = []

@@ -24,16 +24,24 @@ WORDS = {
 
 
 class Answer(NamedTuple):
-    """What the mimics have shown, in words."""
+    """What the mimics have shown, in words.
+
+    Attributes
+    ----------
+    question : str
+        Question.
+    lines : list of str
+        Three lines: what the target has, what mimics have, what follows.
+    findings : list of str
+        What else was found.
+    limits : list of str
+        What limits the answer.
+    """
 
     question: str
-    """Question."""
     lines: list
-    """Three lines: what the target has, what mimics have, what follows."""
     findings: list
-    """What else was found."""
     limits: list
-    """What limits the answer."""
 
 
 def make_answer(result, plan=None):

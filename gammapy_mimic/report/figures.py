@@ -42,22 +42,33 @@ STYLE = {
 
 
 class Figure(NamedTuple):
-    """Picture of the report."""
+    """Picture of the report.
+
+    Attributes
+    ----------
+    name : str
+        Name, the id of the HTML element.
+    uri : str
+        Picture as a data URI.
+    width : int
+        Width in pixels of the screen.
+    height : int
+        Height in pixels of the screen.
+    alt : str
+        What the picture is, for who cannot see it.
+    caption : str
+        What was done, and how to read it.
+    """
 
     name: str
-    """Name, the id of the HTML element."""
     uri: str
-    """Picture as a data URI."""
     width: int
-    """Width in pixels of the screen."""
     height: int
-    """Height in pixels of the screen."""
     alt: str
-    """What the picture is, for who cannot see it."""
     caption: str
-    """What was done, and how to read it."""
 
 
+@mpl.rc_context(STYLE)
 def make_figures(result, exclusion_regions=()):
     """Draw the pictures of a result.
 
@@ -131,35 +142,34 @@ def _draw_maps(result, name, cells, regions, caption, alt):
     geom = next(iter(result.maps.values())).total.geom
     height, width = geom.data_shape[-2:]
     figsize = 0.9 + n_columns * size, 0.5 + n_rows * (size * height / width + 0.25)
-    with mpl.rc_context(STYLE):
-        figure = MatplotlibFigure(figsize=figsize, layout="constrained")
-        axes = []
-        for row, line in enumerate(cells):
-            for column, (set_name, band) in enumerate(line):
-                number = row * n_columns + column + 1
-                ax = figure.add_subplot(n_rows, n_columns, number, projection=geom.wcs)
-                plot_significance_map(
-                    result,
-                    set_name,
-                    band,
-                    ax,
-                    regions=regions * (set_name == "target"),
-                    position=result.position,
-                )
-                if name == "maps-energy":
-                    ax.set_title(f"{ax.get_title()}\n{bands[band]}", fontsize="small")
-                is_last = row == n_rows - 1 or len(cells[row + 1]) <= column
-                _label_sky(ax, left=column == 0, bottom=is_last)
-                axes.append(ax)
-        figure.colorbar(
-            axes[0].images[0],
-            ax=axes,
-            label=r"Significance [$\sigma$]",
-            extend="both",
-            aspect=40,
-        )
-        names = ", ".join(dict.fromkeys(name for line in cells for name, _ in line))
-        return _save(figure, name, f"{alt} of {names}", caption)
+    figure = MatplotlibFigure(figsize=figsize, layout="constrained")
+    axes = []
+    for row, line in enumerate(cells):
+        for column, (set_name, band) in enumerate(line):
+            number = row * n_columns + column + 1
+            ax = figure.add_subplot(n_rows, n_columns, number, projection=geom.wcs)
+            plot_significance_map(
+                result,
+                set_name,
+                band,
+                ax,
+                regions=regions * (set_name == "target"),
+                position=result.position,
+            )
+            if name == "maps-energy":
+                ax.set_title(f"{ax.get_title()}\n{bands[band]}", fontsize="small")
+            is_last = row == n_rows - 1 or len(cells[row + 1]) <= column
+            _label_sky(ax, left=column == 0, bottom=is_last)
+            axes.append(ax)
+    figure.colorbar(
+        axes[0].images[0],
+        ax=axes,
+        label=r"Significance [$\sigma$]",
+        extend="both",
+        aspect=40,
+    )
+    names = ", ".join(dict.fromkeys(name for line in cells for name, _ in line))
+    return _save(figure, name, f"{alt} of {names}", caption)
 
 
 def _label_sky(ax, left, bottom):
@@ -184,9 +194,8 @@ def _plot_distributions(result):
     # all energies first
     shown = [total, *bands][:MAX_BANDS]
     figure, axes = _make_grid(len(shown), 3, (3.4, 3.3))
-    with mpl.rc_context(STYLE):
-        for band, ax in zip(shown, axes, strict=True):
-            plot_significance_distribution(result, band=band, ax=ax)
+    for band, ax in zip(shown, axes, strict=True):
+        plot_significance_distribution(result, band=band, ax=ax)
     text = (
         f"Distribution of the significance over the pixels of the maps with at least "
         f"{result.min_background:g} background counts: all mimics "
@@ -206,10 +215,9 @@ def _plot_distributions(result):
 def _plot_systematics(result):
     has_offset = len(set(result.tables["systematics"]["offset_band"])) > 1
     figure, axes = _make_grid(1 + has_offset, 2, (5, 3.6))
-    with mpl.rc_context(STYLE):
-        plot_systematics(result, axes[0])
-        if has_offset:
-            plot_systematics(result, axes[1], by="offset")
+    plot_systematics(result, axes[0])
+    if has_offset:
+        plot_systematics(result, axes[1], by="offset")
     text = (
         "Fractional systematic error of the background on the scale of the correlation "
         "radius: what the variance of the mimics' significance has beyond that of "
@@ -224,8 +232,7 @@ def _plot_systematics(result):
 
 def _plot_maximum(result):
     figure, axes = _make_grid(1, 1, (7, 1.7 + 0.45 * len(result.bands)))
-    with mpl.rc_context(STYLE):
-        plot_maximum(result, axes[0])
+    plot_maximum(result, axes[0])
     text = (
         "Largest significance on the map of each mimic set and of the target"
         f"{describe_blank(result)}. It has the trials of all positions of the map in "
@@ -242,10 +249,9 @@ def _plot_maximum(result):
 def _plot_bias(bias):
     n_bands = min(len(bias.ratio), MAX_BANDS)
     figure, axes = _make_grid(2 * n_bands, 2, (4.6, 3.7))
-    with mpl.rc_context(STYLE):
-        for band in range(n_bands):
-            plot_bias_map(bias, band, axes[2 * band])
-            plot_bias_map(bias, band, axes[2 * band + 1], quantity="significance")
+    for band in range(n_bands):
+        plot_bias_map(bias, band, axes[2 * band])
+        plot_bias_map(bias, band, axes[2 * band + 1], quantity="significance")
     verb = "differ" if bias.is_significant else "do not differ"
     judgement = f"Both {verb} by more than chance: p = {bias.p_value:.2g}."
     if np.isnan(bias.p_value):
@@ -260,8 +266,7 @@ def _plot_bias(bias):
 
 def _plot_flux(result):
     figure, axes = _make_grid(1, 1, (7, 3.6))
-    with mpl.rc_context(STYLE):
-        plot_flux(result, axes[0])
+    plot_flux(result, axes[0])
     text = (
         "Flux of a source that is fitted at the position in question to each mimic "
         "set, where there is none, with its statistical error. The bars are mean and "
@@ -271,6 +276,7 @@ def _plot_flux(result):
     return _save(figure, "flux", "Spurious flux of mimic sets by energy", text)
 
 
+@mpl.rc_context(STYLE)
 def plot_plan(plan):
     """Draw the plan.
 
@@ -289,8 +295,7 @@ def plot_plan(plan):
         return []
     size = max(5.5, 1.8 + 0.75 * len(plan.sets)), 1.2 + 0.24 * max(n_targets, 4)
     figure, axes = _make_grid(1, 1, size)
-    with mpl.rc_context(STYLE):
-        plan.plot(axes[0])
+    plan.plot(axes[0])
     text = (
         "OFF observation of each target in each mimic set. The colour is the "
         "difference of the zenith angles, on which the shape of the background depends."
@@ -298,6 +303,7 @@ def plot_plan(plan):
     return [_save(figure, "plan", "OFF observations by target and mimic set", text)]
 
 
+@mpl.rc_context(STYLE)
 def plot_templates(templates):
     """Draw background templates.
 
@@ -314,9 +320,8 @@ def plot_templates(templates):
     figures = []
     for number, (label, bkg) in enumerate(templates.items(), start=1):
         figure, axes = _make_grid(2, 2, (4.8, 3.5))
-        with mpl.rc_context(STYLE):
-            plot_background(bkg, axes[0])
-            plot_background_spectrum(bkg, axes[1])
+        plot_background(bkg, axes[0])
+        plot_background_spectrum(bkg, axes[1])
         text = f"Background template {label}: rates by offset and by energy."
         alt = f"Background template {label}"
         figures.append(_save(figure, f"template-{number}", alt, text))
@@ -327,21 +332,17 @@ def _make_grid(number, n_columns, size):
     """Figure with a number of axes."""
     n_columns = min(n_columns, number)
     n_rows = -(-number // n_columns)
-    with mpl.rc_context(STYLE):
-        figure = MatplotlibFigure(
-            figsize=(n_columns * size[0], n_rows * size[1]), layout="constrained"
-        )
-        axes = [figure.add_subplot(n_rows, n_columns, idx + 1) for idx in range(number)]
+    figure = MatplotlibFigure(
+        figsize=(n_columns * size[0], n_rows * size[1]), layout="constrained"
+    )
+    axes = [figure.add_subplot(n_rows, n_columns, idx + 1) for idx in range(number)]
     return figure, axes
 
 
 def _save(figure, name, alt, caption):
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(
-            buffer, dpi=DPI, bbox_inches="tight", metadata={"Software": None}
-        )
+    figure.savefig(buffer, dpi=DPI, bbox_inches="tight", metadata={"Software": None})
     content = buffer.getvalue()
     # the head of a PNG file
     width, height = struct.unpack(">II", content[16:24])

@@ -10,42 +10,66 @@ DIGITS = 4
 
 
 class Cell(NamedTuple):
-    """Cell of a table."""
+    """Cell of a table.
+
+    Attributes
+    ----------
+    text : str
+        What is shown.
+    value : str
+        What is sorted by: the number in full precision, or the text.
+    is_number : bool
+        Whether it is a number.
+    """
 
     text: str
-    """What is shown."""
     value: str
-    """What is sorted by: the number in full precision, or the text."""
     is_number: bool
-    """Whether it is a number."""
 
 
 class Column(NamedTuple):
-    """Column of a table."""
+    """Column of a table.
+
+    Attributes
+    ----------
+    name : str
+        Name, as in the table it is from.
+    unit : str
+        Unit, "" for none.
+    meaning : str
+        What it is, "" for nothing to be explained.
+    is_number : bool
+        Whether it has numbers.
+    """
 
     name: str
-    """Name, as in the table it is from."""
     unit: str
-    """Unit, "" for none."""
     meaning: str
-    """What it is, "" for nothing to be explained."""
     is_number: bool
-    """Whether it has numbers."""
 
 
 class ReportTable(NamedTuple):
-    """Table of the report."""
+    """Table of the report.
+
+    Attributes
+    ----------
+    name : str
+        Name, the id of the HTML element.
+    caption : str
+        What it shows.
+    columns : list of `Column`
+        Columns.
+    rows : list of list of `Cell`
+        Rows.
+    marked : list of bool
+        Whether each row is marked.
+    """
 
     name: str
-    """Name, the id of the HTML element."""
     caption: str
-    """What it shows."""
     columns: list
-    """List of `Column`."""
     rows: list
-    """List of rows, each a list of `Cell`."""
     marked: list
-    """Whether each row is marked (list of bool)."""
 
 
 def make_table(table, name, caption, meanings=None, marked=None):

@@ -25,16 +25,8 @@ from .options import (
 
 __all__ = ["make", "make_mimic_sets", "reduce_mimic_sets", "save_figure"]
 
-# of significance.ecsv, by those of the result
-COLUMNS = {
-    "name": "name",
-    "mean": "mean",
-    "mean_err": "mean_error",
-    "expected_mean": "expected_mean",
-    "width": "width",
-    "width_err": "width_error",
-    "n_independent": "n_independent",
-}
+COLUMNS = ["name", "mean", "mean_err", "expected_mean", "width", "width_err"]
+COLUMNS += ["n_independent"]  # of significance.ecsv
 
 
 @click.command()
@@ -281,8 +273,8 @@ def reduce_mimic_sets(
 
     figure, ax = plt.subplots(figsize=(7, 5), layout="constrained")
     plot_significance_distribution(result, ["all", *result.names], ax=ax)
-    table = result.select("significance")[list(COLUMNS)]
-    table.rename_columns(list(COLUMNS), list(COLUMNS.values()))
+    table = result.select("significance")[COLUMNS]
+    table.rename_columns(COLUMNS, [_.replace("_err", "_error") for _ in COLUMNS])
     for name in table.colnames[1:]:
         table[name].info.format = ".0f" if name == "n_independent" else ".3f"
     with records.step("significance", None):
