@@ -13,6 +13,7 @@ from scipy import stats
 from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import gaussian_filter
 
+from ..prediction import get_safe_mask
 from ..sky_regions import get_offset, local_axes, to_vectors
 from .measurement import get_pointings
 
@@ -116,7 +117,7 @@ def stack_fov(datasets, energy_edges, position_edges):
 
 def _get_values(dataset):
     """Get counts, background and variance in each pixel, 0 where it is masked."""
-    mask = 1 if dataset.mask_safe is None else dataset.mask_safe.data
+    mask = get_safe_mask(dataset)
     counts = dataset.counts.data * mask
     if dataset.stat_type == "wstat":
         background = dataset.background.data

@@ -135,10 +135,7 @@ def average_flux(table):
         )
         mean = average_sets(flux.value)
         n_valid = int(np.sum(np.isfinite(flux)))
-        values = {
-            "mean": mean.value,
-            "mean_err": mean.error,
-            "mean_ul": mean.upper_limit,
+        values = mean.to_row("mean", limit=True) | {
             "std": mean.error * np.sqrt(n_valid),
             "statistical_err": average_sets(error.value).value,
             "flux_ul": average_sets(limit.value).value,

@@ -15,6 +15,7 @@ from gammapy.stats import WStatCountsStatistic
 from scipy.ndimage import binary_erosion
 
 from ..meta_tables import stack_dataset
+from ..prediction import get_safe_mask
 from ..sky_regions import to_vectors
 
 __all__ = [
@@ -372,9 +373,8 @@ def _count(dataset, energy_edges):
             "Use a maker of OFF counts, such as ReflectedRegionsBackgroundMaker."
         )
     center = dataset.counts.geom.axes["energy"].center
-    mask = np.ones(len(center)) if dataset.mask_safe is None else dataset.mask_safe.data
     values = [dataset.counts, dataset.counts_off, dataset.background]
-    values = [_.data.ravel() * np.ravel(mask) for _ in values]
+    values = [np.ravel(_.data * get_safe_mask(dataset)) for _ in values]
     bands = [
         (center >= band.e_min) & (center < band.e_max)
         for band in get_bands(energy_edges)

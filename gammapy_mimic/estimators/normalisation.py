@@ -3,10 +3,10 @@
 import logging
 
 import numpy as np
-from astropy.table import Table
 from gammapy.modeling.models import GaussianPrior
 
 from .statistics import average_sets, fit_spread, to_fraction
+from .tables import make_table
 
 __all__ = ["make_prior", "measure_normalisation"]
 
@@ -46,27 +46,15 @@ def measure_normalisation(sets):
         fits = zip(*(fit_spread(*_) for _ in values), strict=True)
         weights = [len(_[0]) - 1 for _ in values]
         mean, variance = (average_sets(_, weights) for _ in fits)
-        spread = to_fraction(variance)
-        rows.append(
-            {
-                "parameter": name,
-                "n": sum(len(_[0]) for _ in values),
-                "mean": mean.value,
-                "mean_err": mean.error,
-                "spread": spread.value,
-                "spread_err": spread.error,
-                "spread_ul": spread.upper_limit,
-            }
-        )
+        row = {"parameter": name, "n": sum(len(_[0]) for _ in values)}
+        row |= mean.to_row("mean")
+        rows.append(row | to_fraction(variance).to_row("spread", limit=True))
     if not rows:
         raise ValueError(
             "There are no fitted background models of single observations. Reduce with "
             "the FoV background and datasets.stack = false."
         )
-    table = Table(rows)
-    for name in table.colnames[2:]:
-        table[name].info.format = ".4g"
-    return table
+    return make_table(rows)
 
 
 def _get_values(datasets, name):

@@ -15,8 +15,6 @@ from .maps import BandMaps
 __all__ = ["read_result", "write_result"]
 
 RESULT_VERSION = 3
-BIAS_ARRAYS = ("ratio", "error")
-BIAS_EDGES = ("energy_edges", "position_edges")
 MAPS = ("maps", "background")
 PARTS = ("bands", "total")
 
@@ -47,7 +45,9 @@ def write_result(result, path, overwrite=False):
         for idx, maps in enumerate(getattr(result, kind).values()):
             for part in PARTS:
                 hdus += getattr(maps, part).to_hdulist(hdu=f"{kind}_{part}_{idx}")[1:]
-    hdus += _make_bias_hdus(result.bias)
+    if result.bias is not None:
+        columns = {name: np.stack([_]) for name, _ in vars(result.bias).items()}
+        hdus.append(fits.BinTableHDU(Table(columns), name="BIAS"))
     if result.blank is not None:
         hdus.append(result.blank.to_hdulist(hdu="BLANK")["BLANK"])
     with replace_file(path, overwrite) as temporary:
@@ -70,20 +70,6 @@ def _make_meta_hdus(result):
     columns = list(result.missing), list(result.missing.values())
     tables["MISSING"] = Table(columns, names=["NAME", "REASON"], dtype=[str, str])
     return [fits.BinTableHDU(table, name=name) for name, table in tables.items()]
-
-
-def _make_bias_hdus(bias):
-    if bias is None:
-        return []
-    hdus = [fits.ImageHDU(getattr(bias, _), name=_) for _ in BIAS_ARRAYS]
-    # a header has no NaN
-    if np.isfinite(bias.p_value):
-        hdus[0].header["P_VALUE"] = bias.p_value
-    for name in BIAS_EDGES:
-        quantity = getattr(bias, name)
-        hdus.append(fits.ImageHDU(quantity.value, name=name))
-        hdus[-1].header["BUNIT"] = str(quantity.unit)
-    return hdus
 
 
 def read_result(path):
@@ -127,7 +113,7 @@ def read_result(path):
                 }
                 for kind in MAPS
             },
-            "bias": _read_bias(hdu_list) if "ratio" in hdu_names else None,
+            "bias": _read_bias(hdu_list["BIAS"]) if "bias" in hdu_names else None,
             "blank": _read_blank(hdu_list) if "blank" in hdu_names else None,
             "missing": dict(missing.iterrows()),
             **_read_meta(hdu_list["META"]),
@@ -180,11 +166,10 @@ def _read_blank(hdu_list):
     return blank.copy(data=blank.data.astype(bool))
 
 
-def _read_bias(hdu_list):
-    arrays = {
-        name: np.array(hdu_list[name].data, dtype=float)
-        for name in (*BIAS_ARRAYS, *BIAS_EDGES)
+def _read_bias(hdu):
+    table = _read_table(hdu)
+    values = {
+        name: (column if column.unit is None else column.quantity)[0]
+        for name, column in table.columns.items()
     }
-    for name in BIAS_EDGES:
-        arrays[name] = arrays[name] * u.Unit(hdu_list[name].header["BUNIT"])
-    return BiasMap(**arrays, p_value=hdu_list["ratio"].header.get("P_VALUE", np.nan))
+    return BiasMap(**values)

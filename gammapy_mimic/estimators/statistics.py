@@ -43,6 +43,24 @@ class Estimate(NamedTuple):
         """
         return bool(2 * self.value > self.upper_limit)
 
+    def to_row(self, name, limit=False):
+        """Make columns of a table.
+
+        Parameters
+        ----------
+        name : str
+            Name of the value.
+        limit : bool, optional
+            Whether to have the upper limit as well. Default is False.
+
+        Returns
+        -------
+        row : dict of float
+            Value, error ``name_err`` and upper limit ``name_ul``.
+        """
+        names = (name, f"{name}_err", f"{name}_ul")
+        return dict(zip(names, self[: 3 if limit else 2], strict=False))
+
 
 def fit_systematic(values, background, overlap=1.0):
     r"""Estimate the square of the fractional systematic error of a background.

@@ -284,23 +284,15 @@ def _average(comparison, idx, offset_min, offset_max):
     rows = [_describe(_) for _ in samples]
     result = {}
     for name in ("mean", "width", f"above_{TAIL}", f"below_{TAIL}"):
-        estimate = _average_rows(rows, name)
-        result |= {name: estimate.value, f"{name}_err": estimate.error}
+        result |= _average_rows(rows, name).to_row(name)
     f_squared = [
         fit_systematic(_.significance, _.background, comparison.overlap)
         for _ in samples
     ]
     square = average_systematic(f_squared, [_.background for _ in samples])
-    fraction = to_fraction(square)
-    return result | {
-        "f": fraction.value,
-        "f_err": fraction.error,
-        "f_ul": fraction.upper_limit,
-        "f_squared": square.value,
-        "f_squared_err": square.error,
-        "is_measured": square.is_positive,
-        "n_background": _average_rows(rows, "n_background").value,
-    }
+    result |= to_fraction(square).to_row("f", limit=True)
+    result |= square.to_row("f_squared") | {"is_measured": square.is_positive}
+    return result | {"n_background": _average_rows(rows, "n_background").value}
 
 
 def _average_rows(rows, name):

@@ -105,71 +105,58 @@ def _format_bands(result):
 
 def _plot_maps(result, regions):
     """Draw the maps of all energies, and those of the bands below each other."""
-    *bands, total = _format_bands(result)
+    labels = _format_bands(result)
+    *bands, total = labels
     names = sorted(result.maps, key=lambda _: _ != "target")
     shown = names[:MAX_MAPS]
     left_out = f" The first {len(shown)} of {len(names)} maps." * (names != shown)
-
-    n_columns = min(3, len(shown))
-    grid = [shown[_ : _ + n_columns] for _ in range(0, len(shown), n_columns)]
-    cells = [[(name, total) for name in row] for row in grid]
     text = (
         f"Significance of the counts in a circle of {result.correlation_radius.deg} "
-        f"deg around each pixel against the prediction, {_format_bands(result)[total]},"
-        " of the target and of mimic sets, with the same colours from -5 to 5."
-        f"{left_out}"
+        f"deg around each pixel against the prediction, {labels[total]}, of the target "
+        f"and of mimic sets, with the same colours from -5 to 5.{left_out}"
     )
     if regions and "target" in names:
         text += " Circles are exclusion regions."
     if result.position is not None:
         text += " The cross is the position in question."
-    figures = [_draw_maps(result, "maps", cells, regions, text, "Significance maps")]
+    cells, n_columns = [(name, total) for name in shown], min(3, len(shown))
+    figure = _draw_maps(result, cells, n_columns, regions)
+    figures = [_save(figure, "maps", f"Significance maps of {', '.join(shown)}", text)]
     if bands:
-        columns = shown[:MAX_COLUMNS]
-        cells = [[(name, band) for name in columns] for band in bands[:MAX_BANDS]]
-        left_out = f" of the first {len(columns)} maps" * (names != columns)
+        shown = names[:MAX_COLUMNS]
+        cells = [(name, band) for band in bands[:MAX_BANDS] for name in shown]
+        figure = _draw_maps(result, cells, len(shown), regions)
+        for ax, (_, band) in zip(figure.axes, cells, strict=False):
+            ax.set_title(f"{ax.get_title()}\n{labels[band]}", fontsize="small")
+        left_out = f" of the first {len(shown)} maps" * (names != shown)
         text = f"The same{left_out} in bands of energy, the lowest at the top."
-        alt = "Significance maps by energy"
-        figures.append(_draw_maps(result, "maps-energy", cells, regions, text, alt))
+        alt = f"Significance maps by energy of {', '.join(shown)}"
+        figures.append(_save(figure, "maps-energy", alt, text))
     return figures
 
 
-def _draw_maps(result, name, cells, regions, caption, alt):
+def _draw_maps(result, cells, n_columns, regions):
     """Draw a grid of maps with one colour bar. Cells are names and bands."""
-    bands = _format_bands(result)
-    n_rows, n_columns = len(cells), max(map(len, cells))
+    n_rows = -(-len(cells) // n_columns)
     size = 9.3 / max(n_columns, 2)
     geom = next(iter(result.maps.values())).total.geom
     height, width = geom.data_shape[-2:]
     figsize = 0.9 + n_columns * size, 0.5 + n_rows * (size * height / width + 0.25)
     figure = MatplotlibFigure(figsize=figsize, layout="constrained")
-    axes = []
-    for row, line in enumerate(cells):
-        for column, (set_name, band) in enumerate(line):
-            number = row * n_columns + column + 1
-            ax = figure.add_subplot(n_rows, n_columns, number, projection=geom.wcs)
-            plot_significance_map(
-                result,
-                set_name,
-                band,
-                ax,
-                regions=regions * (set_name == "target"),
-                position=result.position,
-            )
-            if name == "maps-energy":
-                ax.set_title(f"{ax.get_title()}\n{bands[band]}", fontsize="small")
-            is_last = row == n_rows - 1 or len(cells[row + 1]) <= column
-            _label_sky(ax, left=column == 0, bottom=is_last)
-            axes.append(ax)
+    for idx, (name, band) in enumerate(cells):
+        ax = figure.add_subplot(n_rows, n_columns, idx + 1, projection=geom.wcs)
+        marks = {"regions": regions * (name == "target"), "position": result.position}
+        plot_significance_map(result, name, band, ax, **marks)
+        is_last = idx + n_columns >= len(cells)
+        _label_sky(ax, left=idx % n_columns == 0, bottom=is_last)
     figure.colorbar(
-        axes[0].images[0],
-        ax=axes,
+        ax.images[0],
+        ax=figure.axes,
         label=r"Significance [$\sigma$]",
         extend="both",
         aspect=40,
     )
-    names = ", ".join(dict.fromkeys(name for line in cells for name, _ in line))
-    return _save(figure, name, f"{alt} of {names}", caption)
+    return figure
 
 
 def _label_sky(ax, left, bottom):

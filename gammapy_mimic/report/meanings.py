@@ -104,13 +104,11 @@ _NORMALISATION = {**_RESULT, "mean": "mean of the parameter; 1 for a perfect nor
 MEANINGS = {
     "flux": _FLUX,
     "losses": _LOSSES,
-    "maximum": _RESULT,
     "normalisation": _NORMALISATION,
     "plan": _PLAN,
-    "position": _RESULT,
     "regions": _REGIONS,
     "significance": _SIGNIFICANCE,
     "spurious_flux": _SPURIOUS_FLUX,
-    "systematics": _RESULT,
 }
+MEANINGS |= dict.fromkeys(("maximum", "position", "systematics"), _RESULT)
 """Meaning of each column, by table (dict of dict of str)."""

@@ -180,33 +180,26 @@ def plot_maximum(result, ax=None):
     """
     ax = plt.gca() if ax is None else ax
     table, bands = result.tables["significance"], result.bands
-    is_mimic, is_target = (
-        np.isin(table["name"], _) for _ in (result.names, ["target"])
-    )
-    largest = OUTLIER * np.fmax.reduce(table["maximum"][is_mimic], initial=5)
-    for idx, band in enumerate(bands):
-        y = len(bands) - 1 - idx
-        label = idx == 0
-        is_band = table["band"] == band.band
-        mimics = table["maximum"][is_band & is_mimic]
-        options = {"color": MIMIC_COLOR, "alpha": 0.6, "zorder": 2}
-        label_mimic = "mimic sets" if label else None
-        ax.plot(mimics, np.full(len(mimics), y), "o", label=label_mimic, **options)
-        values = table["maximum"][is_band & is_target]
-        for value in values[np.isfinite(values)]:
-            label_target = "target" if label else None
-            marker = "*" if value < largest else ">"
-            options = {"color": TARGET_COLOR, "markersize": 12, "zorder": 3}
-            x = min(value, largest)
-            ax.plot(x, y, marker, ls="none", label=label_target, **options)
-            if value > largest:
-                options = {"textcoords": "offset points", "ha": "right"}
-                text = rf"{value:.1f} $\sigma$"
-                ax.annotate(text, (x, y), xytext=(-9, -4), **options)
+    names = [_.band for _ in reversed(bands)]
+    y = np.array([names.index(_) for _ in table["band"]])
+    mimics, targets = (np.isin(table["name"], _) for _ in (result.names, ["target"]))
+    x = table["maximum"]
+    options = {"color": MIMIC_COLOR, "alpha": 0.6, "zorder": 2, "label": "mimic sets"}
+    ax.plot(x[mimics], y[mimics], "o", **options)
+    # what would make all others small is an arrow
+    largest = OUTLIER * np.fmax.reduce(x[mimics], initial=5)
+    options = {"color": TARGET_COLOR, "markersize": 12, "zorder": 3, "ls": "none"}
+    stars, arrows = targets & (x < largest), targets & (x >= largest)
+    if np.isfinite(x[targets]).any():
+        ax.plot(x[stars], y[stars], "*", label="target", **options)
+        ax.plot(np.full(arrows.sum(), largest), y[arrows], ">", **options)
+    for value, height in zip(x[arrows], y[arrows], strict=True):
+        options = {"textcoords": "offset points", "ha": "right", "xytext": (-9, -4)}
+        ax.annotate(rf"{value:.1f} $\sigma$", (largest, height), **options)
     if not np.isfinite(table["maximum"]).any():
         _write_nothing(ax)
-    names = [format_band(_._asdict()) for _ in reversed(bands)]
-    ax.set_yticks(range(len(bands)), names)
+    labels = [format_band(_._asdict()) for _ in reversed(bands)]
+    ax.set_yticks(range(len(bands)), labels)
     ax.set_ylim(-0.6, len(bands) - 0.4)
     ax.set_xlabel(r"Largest significance [$\sigma$]")
     ax.set_ylabel("Energy")
@@ -234,28 +227,18 @@ def plot_flux(result, ax=None):
     """
     ax = plt.gca() if ax is None else ax
     table, means = (result.tables[_] for _ in ("flux", "spurious_flux"))
-    for idx, row in enumerate(means):
-        rows = table[table["band"] == row["band"]]
-        label = idx == 0
-        ax.errorbar(
-            idx + np.linspace(-0.25, 0.25, len(rows)),
-            rows["flux"],
-            yerr=rows["flux_err"],
-            fmt="o",
-            color=MIMIC_COLOR,
-            markersize=4,
-            label="mimic sets, statistical error" if label else None,
-        )
-        ax.fill_between(
-            [idx - 0.35, idx + 0.35],
-            row["mean"] - row["std"],
-            row["mean"] + row["std"],
-            color=TARGET_COLOR,
-            alpha=0.2,
-            lw=0,
-            label="mean ± standard deviation of the sets" if label else None,
-        )
-        ax.hlines(row["mean"], idx - 0.35, idx + 0.35, color=TARGET_COLOR)
+    bands = means["band"].tolist()
+    x = np.array([bands.index(_) for _ in table["band"]], dtype=float)
+    for idx in range(len(bands)):
+        x[x == idx] += np.linspace(-0.25, 0.25, np.sum(x == idx))
+    label = "mimic sets, statistical error"
+    style = {"fmt": "o", "color": MIMIC_COLOR, "markersize": 4, "label": label}
+    ax.errorbar(x, table["flux"], yerr=table["flux_err"], **style)
+    label = "mean ± standard deviation of the sets"
+    style = {"width": 0.7, "color": TARGET_COLOR, "alpha": 0.2, "label": label}
+    x, mean, std = np.arange(len(means)), means["mean"], means["std"]
+    ax.bar(x, 2 * std, bottom=mean - std, **style)
+    ax.hlines(mean, x - 0.35, x + 0.35, color=TARGET_COLOR)
     ax.axhline(0, color="black", lw=0.8)
     ax.set_xticks(range(len(means)), [format_band(_) for _ in means])
     ax.margins(y=0.25)
