@@ -193,7 +193,7 @@ def test_one_set(caplog, tmp_path):
     make_report(again, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "nan" not in " ".join(make_answer(again).lines)
-    assert "scatter of 1 mimic set, which is few" in text
+    assert "There is one mimic set: the scatter between sets is not known" in text
 
 
 # An estimator of Gammapy

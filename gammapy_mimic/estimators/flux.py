@@ -1,5 +1,7 @@
 """Spurious flux: a source fitted where there is none."""
 
+import functools
+
 import astropy.units as u
 import numpy as np
 from astropy.table import vstack
@@ -67,43 +69,39 @@ def measure_flux(datasets, position, energy_edges, spectral_model=None, n_jobs=N
         if len(values) > 1:
             stacked = stack_datasets(values, values[0].geoms)
         inputs.append((get_name(mimic_set), stacked, position, energy_edges))
-    tables = run_parallel(
-        _FluxFit(spectral_model), inputs, n_jobs, task_name="Spurious flux"
-    )
+    fit = functools.partial(_fit_set, spectral_model)
+    tables = run_parallel(fit, inputs, n_jobs, task_name="Spurious flux")
     return vstack(tables, metadata_conflicts="silent")
 
 
-class _FluxFit:
-    """Fit of the dataset of one set. A class, to be pickled with its model."""
+def _fit_set(spectral_model, name, dataset, position, energy_edges):
+    """Fit the dataset of one set."""
+    parts = [
+        _fit(dataset, spectral_model, position, _) for _ in split_bands(energy_edges)
+    ]
+    table = vstack(parts, metadata_conflicts="silent")
+    bands = [_.band for _ in get_bands(energy_edges)]
+    table.add_columns([[name] * len(table), bands], [0, 0], ["name", "band"])
+    table.meta = {}
+    return table
 
-    def __init__(self, spectral_model):
-        self.spectral_model = spectral_model
 
-    def __call__(self, name, dataset, position, energy_edges):
-        tables = [self._fit(dataset, position, _) for _ in split_bands(energy_edges)]
-        table = vstack(tables, metadata_conflicts="silent")
-        bands = [_.band for _ in get_bands(energy_edges)]
-        table.add_column(bands, index=0, name="band")
-        table.add_column(np.full(len(table), name), index=0, name="name")
-        table.meta = {}
-        return table
-
-    def _fit(self, dataset, position, energy_edges):
-        spatial_model = None
-        if is_map(dataset):
-            spatial_model = PointSpatialModel.from_position(position)
-            spatial_model.freeze()
-        model = SkyModel(self.spectral_model.copy(), spatial_model, name=SOURCE)
-        dataset = dataset.copy(name="flux")
-        dataset.models = [model]
-        estimator = FluxPointsEstimator(
-            energy_edges=energy_edges,
-            source=SOURCE,
-            selection_optional=["ul"],
-            reoptimize=False,
-        )
-        points = estimator.run(Datasets([dataset]))
-        return points.to_table(sed_type="flux")[list(COLUMNS)]
+def _fit(dataset, spectral_model, position, energy_edges):
+    spatial_model = None
+    if is_map(dataset):
+        spatial_model = PointSpatialModel.from_position(position)
+        spatial_model.freeze()
+    model = SkyModel(spectral_model.copy(), spatial_model, name=SOURCE)
+    dataset = dataset.copy(name="flux")
+    dataset.models = [model]
+    estimator = FluxPointsEstimator(
+        energy_edges=energy_edges,
+        source=SOURCE,
+        selection_optional=["ul"],
+        reoptimize=False,
+    )
+    points = estimator.run(Datasets([dataset]))
+    return points.to_table(sed_type="flux")[list(COLUMNS)]
 
 
 def average_flux(table):

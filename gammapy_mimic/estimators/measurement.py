@@ -32,7 +32,6 @@ __all__ = [
     "measure_maps",
     "measure_offset",
     "measure_spectra",
-    "sample_mask",
     "snap_energy_edges",
     "split_bands",
     "stack_datasets",
@@ -489,27 +488,9 @@ def find_blank(mask, geom, correlation_radius):
     pixel_size = np.mean(np.abs(geom.wcs.wcs.cdelt))
     circle = Tophat2DKernel(correlation_radius.deg / pixel_size).array > 0
     margin = circle.shape[0] // 2
-    values = sample_mask(mask, geom.pad(margin, axis_name=None))
-    blank = binary_erosion(values, circle, border_value=1)
-    return blank[margin:-margin, margin:-margin] if margin else blank
-
-
-def sample_mask(mask, geom):
-    """Evaluate a mask on an image.
-
-    Parameters
-    ----------
-    mask : `~gammapy.maps.WcsNDMap`
-        Mask, with or without energy. Outside of it all is True.
-    geom : `~gammapy.maps.WcsGeom`
-        Geometry of the image.
-
-    Returns
-    -------
-    values : `~numpy.ndarray`
-        Mask, True if it is True at all energies.
-    """
     if mask.geom.axes:
         mask = mask.reduce_over_axes(func=np.logical_and, keepdims=False)
-    values = mask.get_by_coord({"skycoord": geom.get_coord().skycoord})
-    return np.nan_to_num(values.astype(float), nan=1) > 0
+    position = geom.pad(margin, axis_name=None).get_coord().skycoord
+    values = mask.get_by_coord({"skycoord": position}).astype(float)
+    blank = binary_erosion(np.nan_to_num(values, nan=1) > 0, circle, border_value=1)
+    return blank[margin:-margin, margin:-margin] if margin else blank

@@ -140,12 +140,13 @@ def judge(result):
     elif "maximum" in result.tables:
         question = "maximum"
         excess = _judge(result, question, "mimic_std", "n_sets")
+    has_source, shift = _compare_maps(result)
     return Judgement(
         question=question,
         excess=excess,
         biased=_find_biased(result),
-        has_source=_has_source(result),
-        shift=_find_shift(result),
+        has_source=has_source,
+        shift=shift,
         few_sets=len(result.names) < FEW_SETS,
         few_positions=question == "position" and excess.number < FEW_POSITIONS,
     )
@@ -194,19 +195,16 @@ def _find_biased(result):
     ]
 
 
-def _has_source(result):
+def _compare_maps(result):
+    """Whether the target's map has a source, and the difference of means."""
     # for spectra, the comparison is the question itself
     if not (result.maps and "maximum" in result.tables):
-        return False
+        return False, 0.0
     row = result.select("maximum")[0]
+    excess = row["significance"] - row["mimic_mean"]
+    (target,) = result.select("significance", name=TARGET)["mean"]
+    (mimics,) = result.select("systematics", offset_band=ALL)["mean"]
+    shift = float(target - mimics)
     # false where one of the two is NaN
-    value = row["significance"]
-    return bool(value > 2 * EXCESS and value > row["mimic_mean"] + EXCESS)
-
-
-def _find_shift(result):
-    if not (result.maps and "maximum" in result.tables):
-        return 0.0
-    target = result.select("significance", name=TARGET)[0]
-    shift = target["mean"] - result.select("systematics", offset_band=ALL)[0]["mean"]
-    return float(shift) if abs(shift) > SHIFT else 0.0
+    has_source = bool(row["significance"] > 2 * EXCESS and excess > EXCESS)
+    return has_source, shift if abs(shift) > SHIFT else 0.0

@@ -250,8 +250,11 @@ def _describe_findings(result, judgement):
 
 
 def _describe_limits(result, judgement, plan):
-    text = f"Errors are from the scatter of {_count(len(result.names))}"
+    n_sets = len(result.names)
+    text = f"Errors are from the scatter of {n_sets} mimic sets"
     limits = [f"{text}, which is few." if judgement.few_sets else f"{text}."]
+    if n_sets == 1:
+        limits = ["There is one mimic set: the scatter between sets is not known."]
     limits += _describe_losses(result)
     if judgement.question == "position":
         limits += [

@@ -114,10 +114,6 @@ class _Page:
             figures=figures,
             tables=self._make_tables(is_known),
             plan=self.plan,
-            n_targets=0 if self.plan is None else len(set(self.plan.table["OBS_ID"])),
-            max_reuse=0
-            if self.plan is None
-            else max(self.plan.reuse.values(), default=0),
             mimic=get_mimic_section(self.config),
             config=self.config,
             estimator=self._get_settings(),
@@ -178,7 +174,7 @@ class _Page:
             )
         if len(self.regions):
             table = self.regions.to_table()
-            table["on the map"] = np.where(is_known, "yes", "no")
+            table["on the map"] = is_known
             tables["regions"] = make_table(
                 table[np.argsort(~is_known, kind="stable")],
                 "table-regions",

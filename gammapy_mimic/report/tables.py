@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import astropy.units as u
 import numpy as np
 
 __all__ = ["Cell", "Column", "ReportTable", "make_table"]
@@ -102,7 +103,7 @@ def make_table(table, name, caption, meanings=None, marked=None):
     columns = [
         Column(
             name=_,
-            unit=_format_unit(table[_].unit),
+            unit=u.Unit(table[_].unit or "").to_string("fits"),
             meaning=meanings.get(_, ""),
             is_number=table[_].dtype.kind in "iuf",
         )
@@ -120,14 +121,6 @@ def make_table(table, name, caption, meanings=None, marked=None):
 def _is_empty(column):
     return (
         column.dtype.kind == "f" and not np.isfinite(np.ma.filled(column, np.nan)).any()
-    )
-
-
-def _format_unit(unit):
-    if unit is None or str(unit) == "":
-        return ""
-    return (
-        str(unit).replace("1 / (s cm2)", "cm-2 s-1").replace("1 / (cm2 s)", "cm-2 s-1")
     )
 
 

@@ -39,7 +39,10 @@ def plot_background(bkg, ax=None, energies=None, label="", **kwargs):
     ax : `~matplotlib.axes.Axes`
         Axes.
     """
-    ax = _plot_profiles(_evaluate, bkg, ax, energies, label, **kwargs)
+    energies = _pick_energies(bkg) if energies is None else energies
+    axis = _get_position_axis(bkg)
+    rates = [_evaluate(bkg, energy, axis.center) for energy in energies]
+    ax = _plot_lines(ax, axis, rates, energies.to("TeV"), label, **kwargs)
     ax.set_yscale("log")
     ax.set_ylabel(RATE_LABEL)
     return ax
@@ -66,20 +69,15 @@ def plot_background_spectrum(bkg, ax=None, offsets=None, label="", **kwargs):
     ax : `~matplotlib.axes.Axes`
         Axes.
     """
-    ax = plt.gca() if ax is None else ax
-    axis = _get_position_axis(bkg)
     if offsets is None:
-        offsets = _pick(axis.center[axis.center.value >= 0], 4)
-    energy = bkg.axes["energy"].center
-    for idx, offset in enumerate(offsets):
-        name = f"{label} {offset.to_value('deg'):.2g} deg".strip()
-        kwargs_line = {"color": f"C{idx}", "marker": ".", "label": name, **kwargs}
-        ax.plot(energy.to_value("TeV"), _evaluate(bkg, energy, offset), **kwargs_line)
+        center = _get_position_axis(bkg).center
+        offsets = _pick(center[center.value >= 0], 4)
+    axis = bkg.axes["energy"]
+    rates = [_evaluate(bkg, axis.center, offset) for offset in offsets]
+    ax = _plot_lines(ax, axis, rates, offsets.to("deg"), label, **kwargs)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set_xlabel("Energy [TeV]")
     ax.set_ylabel(RATE_LABEL)
-    ax.legend(fontsize="small")
     return ax
 
 
@@ -137,31 +135,33 @@ def plot_background_ratio(bkg, reference, ax=None, energies=None):
     ax : `~matplotlib.axes.Axes`
         Axes.
     """
-
-    def divide(bkg, energy, position):
-        rate, expected = (_evaluate(_, energy, position) for _ in (bkg, reference))
+    energies = _pick_energies(bkg) if energies is None else energies
+    axis = _get_position_axis(bkg)
+    ratios = []
+    for energy in energies:
+        rate, expected = (_evaluate(_, energy, axis.center) for _ in (bkg, reference))
         nothing = np.full_like(rate, np.nan)
-        return np.divide(rate, expected, out=nothing, where=expected > 0)
-
-    ax = _plot_profiles(divide, bkg, ax, energies)
+        ratios.append(np.divide(rate, expected, out=nothing, where=expected > 0))
+    ax = _plot_lines(ax, axis, ratios, energies.to("TeV"))
     ax.axhline(1, color="black", lw=0.5)
     ax.set_ylabel("Ratio of background rates")
     return ax
 
 
-def _plot_profiles(function, bkg, ax, energies, label="", **kwargs):
-    """Plot a function of energy and position against position, by energy."""
+def _plot_lines(ax, axis, lines, labels, text="", **kwargs):
+    """Plot lines against an axis, each with a quantity as label."""
     ax = plt.gca() if ax is None else ax
-    axis = _get_position_axis(bkg)
-    if energies is None:
-        energies = _pick(bkg.axes["energy"].center, 4)
-    for idx, energy in enumerate(energies):
-        name = f"{label} {energy.to_value('TeV'):.2g} TeV".strip()
+    for idx, (values, label) in enumerate(zip(lines, labels, strict=True)):
+        name = f"{text} {label.value:.2g} {label.unit}".strip()
         style = {"color": f"C{idx}", "marker": ".", "label": name, **kwargs}
-        ax.plot(axis.center.value, function(bkg, energy, axis.center), **style)
+        ax.plot(axis.center.value, values, **style)
     ax.set_xlabel(f"{axis.name} [{axis.unit}]")
     ax.legend(fontsize="small")
     return ax
+
+
+def _pick_energies(bkg):
+    return _pick(bkg.axes["energy"].center, 4)
 
 
 def _pick(values, number):

@@ -53,17 +53,9 @@ def plot_scramble_events(check, when="difference", ax=None):
     low, cmap = (-limit, "PuOr_r") if is_difference else (0, "viridis")
     is_beyond = data.min() < low, data.max() > limit
     extend = {(0, 0): "neither", (0, 1): "max", (1, 0): "min", (1, 1): "both"}
-    plot_mesh(
-        ax,
-        image.edges,
-        image.edges,
-        data,
-        "Events after - before" if is_difference else "Events",
-        extend=extend[is_beyond],
-        vmin=low,
-        vmax=limit,
-        cmap=cmap,
-    )
+    label = "Events after - before" if is_difference else "Events"
+    style = {"vmin": low, "vmax": limit, "cmap": cmap, "extend": extend[is_beyond]}
+    plot_mesh(ax, image.edges, image.edges, data, label, **style)
 
     if image.mask.any():
         axis = image.mask_axis

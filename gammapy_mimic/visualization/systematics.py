@@ -100,15 +100,10 @@ def _plot_value(ax, row, x, xerr, options):
     elif np.isfinite(row["f_ul"]):
         limit = 100 * row["f_ul"]
         ax.errorbar(x, limit, fmt="none", **options)
-        style = {"arrowstyle": "-|>", "color": options["color"], "lw": 1.5}
+        style = {"arrowstyle": "<|-", "color": options["color"], "lw": 1.5}
         style |= {"alpha": options["alpha"], "shrinkA": 0, "shrinkB": 0}
-        ax.annotate(
-            "",
-            (x, limit),
-            xytext=(0, -14),
-            textcoords="offset points",
-            arrowprops=style | {"arrowstyle": "<|-"},
-        )
+        place = {"xytext": (0, -14), "textcoords": "offset points"}
+        ax.annotate("", (x, limit), arrowprops=style, **place)
 
 
 def plot_bias_map(bias, band=0, ax=None, quantity="ratio"):
@@ -136,22 +131,14 @@ def plot_bias_map(bias, band=0, ax=None, quantity="ratio"):
     if quantity == "ratio":
         spread = np.max(np.abs(values - 1), where=valid, initial=0)
         spread = np.clip(spread, RATIO_MIN, RATIO_MAX)
-        limits, label = (1 - spread, 1 + spread), "Counts / prediction"
+        style = {"vmin": 1 - spread, "vmax": 1 + spread, "cmap": "PuOr_r"}
+        label = "Counts / prediction"
     else:
-        limits, label = (-5, 5), r"Deviation from 1 [$\sigma$]"
+        style = {"vmin": -5, "vmax": 5, "cmap": "RdBu_r"}
+        label = r"Deviation from 1 [$\sigma$]"
+    style |= {"rasterized": True, "extend": "both"}
     edges = bias.position_edges.to_value("deg")
-    plot_mesh(
-        ax,
-        edges,
-        edges,
-        values[band],
-        label,
-        extend="both",
-        cmap="PuOr_r" if quantity == "ratio" else "RdBu_r",
-        vmin=limits[0],
-        vmax=limits[1],
-        rasterized=True,
-    )
+    plot_mesh(ax, edges, edges, values[band], label, **style)
     low, high = bias.energy_edges.to_value("TeV")[band : band + 2]
     ax.set_title(format_band({"e_min": low, "e_max": high}))
     ax.set_facecolor(NO_DATA_COLOR)
