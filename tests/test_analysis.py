@@ -385,7 +385,7 @@ def test_systematics_of_an_edited_configuration(config):
     before = analysis.mimic_datasets, analysis.datasets
     analysis.config.mimic.systematics.correlation_radius = "0.4 deg"
     analysis.get_systematics()
-    assert analysis.systematics.meta["correlation_radius"] == "0.4 deg"
+    assert analysis.systematics.correlation_radius.deg == 0.4
     assert analysis.mimic_datasets is before[0]
     analysis.config.datasets.geom.axes.energy.nbins = 2
     analysis.get_systematics()
@@ -412,7 +412,7 @@ def test_models_of_the_user_stay(config):
     analysis.config.mimic.n_sets = 3
     analysis.config.mimic.scramble = {"method": "azimuth"}
     analysis.get_systematics()
-    assert analysis.systematics.n_sets == 3
+    assert len(analysis.systematics.names) == 3
     assert analysis.datasets is before
 
 
@@ -492,7 +492,7 @@ def test_systematics(config):
     analysis = MimicAnalysis(config)
     analysis.get_systematics()
     result = analysis.systematics
-    assert result.n_sets == 2
+    assert result.names == ["mimic_1", "mimic_2"]
     assert {"systematics", "position", "maximum", "normalisation"} <= set(result.tables)
     assert result.bias is not None
     estimator = MimicSystematicsEstimator(

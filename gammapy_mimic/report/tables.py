@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import astropy.units as u
 import numpy as np
 
 __all__ = ["Cell", "Column", "ReportTable", "make_table"]
@@ -103,7 +102,7 @@ def make_table(table, name, caption, meanings=None, marked=None):
     columns = [
         Column(
             name=_,
-            unit=u.Unit(table[_].unit or "").to_string("fits"),
+            unit=_format_unit(table[_].unit),
             meaning=meanings.get(_, ""),
             is_number=table[_].dtype.kind in "iuf",
         )
@@ -122,6 +121,11 @@ def _is_empty(column):
     return (
         column.dtype.kind == "f" and not np.isfinite(np.ma.filled(column, np.nan)).any()
     )
+
+
+def _format_unit(unit):
+    text = str(unit or "")
+    return text.replace("1 / (s cm2)", "cm-2 s-1").replace("1 / (cm2 s)", "cm-2 s-1")
 
 
 def _make_cell(column, idx):
