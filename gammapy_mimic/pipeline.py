@@ -18,6 +18,7 @@ from gammapy.utils.scripts import make_path
 from .archive import write_mimic_sets
 from .datasets import read_datasets, write_datasets
 from .estimators import MimicSystematics
+from .estimators.result_fits import RESULT_VERSION
 from .factory import check_observations, naming_key
 from .files import replace_folder
 from .meta_tables import warn_of_losses
@@ -281,6 +282,7 @@ class _Pipeline:
             [self._get_datasets_checksum(self._mimic_checksums[_]) for _ in sets],
             self.config.mimic.systematics.model_dump_json(),
             regions_to_text(list(self.analysis.exclusion_regions)),
+            RESULT_VERSION,
         )
         self._run_systematics(checksum)
         self._run_report(checksum)
