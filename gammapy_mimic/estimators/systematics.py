@@ -89,8 +89,9 @@ class MimicSystematicsEstimator(Estimator):
     where f is the fractional systematic error of the background on the scale of the
     correlation radius, and :math:`\alpha` the ratio of exposures (0 for a model).
 
-    Neighbouring pixels are correlated and give no error. Errors are those of the mean
-    of the sets, from their scatter. Approximations:
+    Errors of the mean and width of one set are statistical, with the correlation of
+    neighbouring pixels. Those of what all sets say are from their scatter, and not
+    known for one set. Approximations:
 
     - Sets that share OFF observations are not independent. Errors are then too small.
     - A systematic error of the instrument is the same in all sets. Errors are those of
@@ -122,6 +123,8 @@ class MimicSystematicsEstimator(Estimator):
         index 2.
     n_jobs : int, optional
         Number of processes. Default is that of `gammapy.utils.parallel`, 1.
+
+    All are attributes, which are checked when they are set.
 
     Examples
     --------
@@ -170,7 +173,7 @@ class MimicSystematicsEstimator(Estimator):
             Plan of the mimics, which tells their OFF observations. Default is none:
             then the meta tables tell, as those of `~gammapy_mimic.MimicMaker` in a
             chain and of `~gammapy_mimic.analysis.MimicAnalysis` do, and there is a
-            warning if they do not.
+            warning if they do not and there is a bias map, whose error needs them.
 
         Returns
         -------

@@ -8,7 +8,6 @@ import jinja2
 import numpy as np
 import yaml
 from astropy.coordinates import SkyCoord
-from astropy.table import Table
 
 from ..exclusion import ExclusionRegions
 from ..files import replace_file
@@ -82,9 +81,8 @@ class _Page:
     def __init__(self, result, plan, config, regions, obs_table, templates):
         self.result = result
         self.plan = plan
-        self.config = config if config is None or isinstance(config, str) else None
-        if self.config is None and config is not None:
-            self.config = config.to_yaml()
+        is_text = config is None or isinstance(config, str)
+        self.config = config if is_text else config.to_yaml()
         self.regions = regions
         self.obs_table = obs_table
         self.templates = templates
@@ -188,17 +186,12 @@ class _Page:
         table = self.plan.table.copy()
         is_alone = table["OFF_OBS_ID"] == NO_PARTNER
         table["OFF_OBS_ID"] = np.ma.masked_where(is_alone, table["OFF_OBS_ID"])
-        names = {}
         if self.obs_table is not None and "OBJECT" in self.obs_table.colnames:
-            ids = self.obs_table["OBS_ID"]
-            names = dict(zip(map(int, ids), self.obs_table["OBJECT"], strict=True))
-        if names:
-            objects = [str(names.get(int(_), "")) for _ in table["OBS_ID"]]
+            rows = self.obs_table.iterrows("OBS_ID", "OBJECT")
+            names = {int(obs_id): str(name) for obs_id, name in rows}
+            objects = [names.get(int(_), "") for _ in table["OBS_ID"]]
             table.add_column(objects, index=1, name="OBJECT")
-        result = Table({name: table[name] for name in table.colnames})
-        for name in result.colnames:
-            result[name].unit = table[name].unit
-        return result
+        return table
 
 
 def find_on_map(result, regions):
