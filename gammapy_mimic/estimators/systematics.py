@@ -91,7 +91,9 @@ class MimicSystematicsEstimator(Estimator):
 
     Errors of the mean and width of one set are statistical, with the correlation of
     neighbouring pixels. Those of what all sets say are from their scatter, and not
-    known for one set. Approximations:
+    known for one set. Parameters are attributes, which are checked when they are set.
+
+    Approximations:
 
     - Sets that share OFF observations are not independent. Errors are then too small.
     - A systematic error of the instrument is the same in all sets. Errors are those of
@@ -123,8 +125,6 @@ class MimicSystematicsEstimator(Estimator):
         index 2.
     n_jobs : int, optional
         Number of processes. Default is that of `gammapy.utils.parallel`, 1.
-
-    All are attributes, which are checked when they are set.
 
     Examples
     --------

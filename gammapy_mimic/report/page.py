@@ -7,7 +7,6 @@ from importlib import metadata
 import jinja2
 import numpy as np
 import yaml
-from astropy.coordinates import SkyCoord
 
 from ..exclusion import ExclusionRegions
 from ..files import replace_file
@@ -213,11 +212,8 @@ def find_on_map(result, regions):
     if not len(regions) or not result.maps:
         return np.ones(len(regions), dtype=bool)
     geom = next(iter(result.maps.values())).total.geom
-    table = regions.to_table()
-    position = SkyCoord(table["ra"], table["dec"])
-    separation = position.separation(geom.center_skydir.icrs).deg
-    radius = np.hypot(*geom.width.to_value("deg").ravel()) / 2
-    return separation < radius + table["radius"].data
+    radius = np.hypot(*geom.width.ravel()) / 2
+    return regions.find_touching(geom.center_skydir.icrs, radius)[0]
 
 
 def get_mimic_section(config):
