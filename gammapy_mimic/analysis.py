@@ -133,7 +133,11 @@ class MimicAnalysis(Analysis):
         """
         self._check_selection()
         with naming_key("observations"):
-            super().get_observations()
+            try:
+                super().get_observations()
+            except KeyError:
+                self._check_obs_ids()
+                raise
         self._factory = None
         self._keep("observations")
 
@@ -154,13 +158,12 @@ class MimicAnalysis(Analysis):
                 f"observations.obs_file: there is no file {config.obs_file}."
             )
 
-    def _make_obs_table_selection(self):
-        """Return the OBS_IDs, or name those that are missing."""
+    def _check_obs_ids(self):
+        """Raise an error that names the OBS_IDs that are not in the datastore."""
         config = self.config.observations
         missing = sorted(set(config.obs_ids) - set(self.datastore.obs_ids))
         if missing:
             raise ValueError(f"obs_ids {missing} are not in {config.datastore}.")
-        return super()._make_obs_table_selection()
 
     def check_makers(self):
         """Make the makers and the geometry once, so that mistakes show at once.
@@ -188,28 +191,42 @@ class MimicAnalysis(Analysis):
                 "datasets.background.exclusion. Choose one of them."
             )
         with naming_key("datasets.background"):
-            self._create_plain_background_maker()
+            self._make_plain_background_maker()
         with naming_key("datasets.safe_mask"):
-            self._create_safe_mask_maker()
+            self._create("safe_mask_maker")
         with naming_key("datasets.geom"):
-            self._create_geometry()
+            self._create("geometry")
 
-    def _create_background_maker(self):
-        """Create the background maker, if asked to with the exclusion regions."""
-        maker, mimic = self._create_plain_background_maker(), self.config.mimic
+    def _create(self, part, **kwargs):
+        """Create a part of what Gammapy's analysis creates for its own steps.
+
+        Parameters
+        ----------
+        part : {"background_maker", "dataset_maker", "geometry", "reference_dataset", \
+"safe_mask_maker"}
+            What to create.
+        **kwargs : dict
+            Keywords of Gammapy's method.
+        """
+        # there is no public method that makes a maker of a configuration
+        return getattr(self, f"_create_{part}")(**kwargs)
+
+    def _make_background_maker(self):
+        """Make the background maker, if asked to with the exclusion regions."""
+        maker, mimic = self._make_plain_background_maker(), self.config.mimic
         if maker is not None and mimic is not None and mimic.exclusion.background:
             maker.exclusion_mask = self.factory.make_exclusion_mask()
         return maker
 
-    def _create_plain_background_maker(self):
-        """Create the background maker that Gammapy would create."""
+    def _make_plain_background_maker(self):
+        """Make the background maker that Gammapy would make."""
         analysis = self
         if self.config.mimic is not None and self._makes_image:
             # Gammapy asks for one bin of energy, but is given an image later
             analysis = copy.copy(self)
-            analysis._config = self.config.model_copy(deep=True)
-            analysis._config.datasets.geom.axes.energy.nbins = 1
-        return super(MimicAnalysis, analysis)._create_background_maker()
+            analysis.config = self.config.model_copy(deep=True)
+            analysis.config.datasets.geom.axes.energy.nbins = 1
+        return analysis._create("background_maker")
 
     @property
     def _makes_image(self):
@@ -331,7 +348,7 @@ class MimicAnalysis(Analysis):
         check_observations(observations)
         config = self.config.datasets
         datasets = reduce_observations(
-            self._create_reference_dataset(name="stacked"),
+            self._create("reference_dataset", name="stacked"),
             observations,
             self._make_chain(),
             stack=config.stack,
@@ -347,9 +364,9 @@ class MimicAnalysis(Analysis):
 
     def _make_chain(self):
         """Make the makers of a dataset in their order, which is Gammapy's."""
-        dataset_maker = self._create_dataset_maker()
-        background = [_ for _ in [self._create_background_maker()] if _ is not None]
-        safe_mask = [self._create_safe_mask_maker()]
+        dataset_maker = self._create("dataset_maker")
+        background = [_ for _ in [self._make_background_maker()] if _ is not None]
+        safe_mask = [self._create("safe_mask_maker")]
         if self.config.datasets.type == "1d":
             return [dataset_maker, *background, *safe_mask]
         image = [ImageMaker()] if self._makes_image else []

@@ -17,6 +17,7 @@ from gammapy.data import (
     DataStore,
     FixedPointingInfo,
     Observation,
+    ObservationFilter,
     ObservationMetaData,
     Observations,
     ObservationTable,
@@ -116,7 +117,8 @@ def get_hdu(observation, name):
     ----------
     observation : `~gammapy.data.Observation`
         Observation.
-    name : {"events", "gti", "aeff", "edisp", "psf", "bkg", "rad_max"}
+    name : {"events", "gti", "aeff", "edisp", "psf", "bkg", "rad_max", "pointing", \
+"meta"}
         Part of the observation.
 
     Returns
@@ -124,11 +126,25 @@ def get_hdu(observation, name):
     hdu : object or `~gammapy.utils.fits.HDULocation` or None
         The object if it is in memory, else where to read it, else None.
     """
+    # each public attribute of Gammapy reads the file
+    parts = observation.__dict__
     attribute = name if name in ("aeff", "edisp", "psf") else f"_{name}"
-    value = observation.__dict__.get(attribute)
-    if value is None:
-        value = observation.__dict__.get(f"_{attribute}_hdu")
-    return value
+    value = parts.get(attribute)
+    return parts.get(f"_{attribute}_hdu") if value is None else value
+
+
+def _keep_part(observation, name, value):
+    """Keep a part that was read: "events", "gti", "pointing" or "meta"."""
+    # Gammapy sets neither the pointing nor metadata, and no GTI besides events
+    setattr(observation, f"_{name}", value)
+
+
+def _get_part(observation, name, is_filtered):
+    """Read a part of an observation, with its filters applied or as it is on disk."""
+    if not is_filtered:
+        observation = copy.copy(observation)
+        observation.obs_filter = ObservationFilter()
+    return getattr(observation, name)
 
 
 def load_events_file(observation, with_events=True):
@@ -153,8 +169,8 @@ def load_events_file(observation, with_events=True):
         return {}
     if not isinstance(events, HDULocation):
         return events.table.meta
-    if not with_events and HEADER_ATTRIBUTE in observation.__dict__:
-        return observation.__dict__[HEADER_ATTRIBUTE]
+    if not with_events and hasattr(observation, HEADER_ATTRIBUTE):
+        return getattr(observation, HEADER_ATTRIBUTE)
 
     try:
         _load_file(observation, events, gti, with_events)
@@ -164,7 +180,7 @@ def load_events_file(observation, with_events=True):
             f"OBS_ID {observation.obs_id} cannot be read from {events.path()}: "
             f"{describe_error(error)}."
         ) from error
-    return observation.__dict__[HEADER_ATTRIBUTE]
+    return getattr(observation, HEADER_ATTRIBUTE)
 
 
 def _load_file(observation, events, gti, with_events):
@@ -174,18 +190,17 @@ def _load_file(observation, events, gti, with_events):
         header = dict(hdu.header)
         if with_events:
             _set_units(hdu)
-            observation._events = EventListReader.from_gadf_hdu(hdu)
+            _keep_part(observation, "events", EventListReader.from_gadf_hdu(hdu))
         if isinstance(gti, HDULocation) and gti.path() == events.path():
             hdu = hdu_list[gti.hdu_name]
             get_time_ref(hdu.header, "GTI")
-            observation._gti = GTI.from_table_hdu(hdu)
+            _keep_part(observation, "gti", GTI.from_table_hdu(hdu))
 
-    observation.__dict__[HEADER_ATTRIBUTE] = header
+    setattr(observation, HEADER_ATTRIBUTE, header)
     # what is in memory may be other than what is on disk
-    if "_pointing" not in observation.__dict__:
-        observation._pointing = _make_pointing(header)
-    if "_meta" not in observation.__dict__:
-        observation._meta = ObservationMetaData.from_header(header)
+    for name, read in HEADER_PARTS.items():
+        if isinstance(get_hdu(observation, name), HDULocation):
+            _keep_part(observation, name, read(header))
 
 
 def _make_pointing(header):
@@ -193,6 +208,10 @@ def _make_pointing(header):
         return FixedPointingInfo.from_fits_header(header)
     except OSError as error:
         raise ValueError(f"the header of the events: {error}") from None
+
+
+HEADER_PARTS = {"pointing": _make_pointing, "meta": ObservationMetaData.from_header}
+"""Parts of an observation that are made from the header of its events."""
 
 
 def _check_header(header):
@@ -357,7 +376,7 @@ def get_gti(observation, is_filtered=True):
     """
     gti = None
     if get_hdu(observation, "gti") is not None:
-        gti = observation.gti if is_filtered else observation._gti
+        gti = _get_part(observation, "gti", is_filtered)
     if gti is None or len(gti.table) == 0:
         raise ValueError(f"OBS_ID {observation.obs_id} has no GTI.")
     return gti
@@ -389,9 +408,9 @@ def get_good_events(observation, is_filtered=True, is_required=False):
     """
     events = gti = None
     if get_hdu(observation, "events") is not None:
-        events = observation.events if is_filtered else observation._events
+        events = _get_part(observation, "events", is_filtered)
     if get_hdu(observation, "gti") is not None:
-        gti = observation.gti if is_filtered else observation._gti
+        gti = _get_part(observation, "gti", is_filtered)
     try:
         if events is None:
             raise ValueError("no events")

@@ -5,6 +5,7 @@ of the sphere, the edges of polygons are great circles, and other shapes are dra
 equidistant projection around their centre.
 """
 
+import inspect
 import operator
 from typing import NamedTuple
 
@@ -206,7 +207,8 @@ def _to_plain_region(region, name):
             f"The {name} {region!r} has the frame {position.frame.name!r}. "
             f"Choose from {names} (J2000)."
         )
-    return cls(**{name: getattr(region, name) for name in cls._params})
+    names = set(inspect.signature(cls).parameters) - {"meta", "visual"}
+    return cls(**{name: getattr(region, name) for name in names})
 
 
 def make_exclusion(region):

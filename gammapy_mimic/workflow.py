@@ -32,7 +32,12 @@ __all__ = [
 class _MimicWorkflowStep(WorkflowStepBase):
     """Step whose result becomes an attribute of the workflow."""
 
-    _products_as_workfllow_attributes = True
+    def run(self, inputs, **kwargs):
+        """Run the step, see `~gammapy.workflow.steps.WorkflowStepBase.run`."""
+        outputs = super().run(inputs, **kwargs)
+        for name in self.outputs_names:
+            setattr(self.inputs, name, self.outputs[name].data)
+        return outputs
 
     @property
     def factory(self):

@@ -510,7 +510,7 @@ def test_exclusion_in_the_background_maker(config, tmp_path):
     config.datasets.background.exclusion = None
     config.mimic.exclusion.background = True
     analysis = MimicAnalysis(config)
-    mask = analysis._create_background_maker().exclusion_mask
+    mask = analysis._make_background_maker().exclusion_mask
     inside, outside = SkyCoord([329.7, 331], [-30.2, -30.2], unit="deg")
     assert mask.get_by_coord(inside)[0] == 0
     assert mask.get_by_coord(outside)[0] == 1
@@ -578,7 +578,8 @@ def hess_config(hess_store, tmp_path_factory):
 
 
 def check_msh(dataset, has_source):
-    estimator = ExcessMapEstimator("0.15 deg", selection_optional=[])
+    edges = dataset.counts.geom.axes["energy"].edges[[0, -1]]
+    estimator = ExcessMapEstimator("0.15 deg", energy_edges=edges)
     significance = estimator.run(dataset).sqrt_ts.sum_over_axes(keepdims=False)
     at_source = significance.get_by_coord(MSH)[0]
     if has_source:
@@ -632,7 +633,7 @@ def test_msh_1552_fov_background(hess_config, tmp_path):
     config.datasets.geom.wcs.binsize = "0.05 deg"
     config.datasets.stack = True
     region = CircleSkyRegion(MSH, 0.4 * u.deg)
-    geom = MimicAnalysis(config)._create_geometry()
+    geom = MimicAnalysis(config)._create("geometry")
     mask = geom.to_image().region_mask([region], inside=False)
     mask.write(tmp_path / "mask.fits")
     config.datasets.background = {
