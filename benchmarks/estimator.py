@@ -271,7 +271,8 @@ def find_source(seed):
         estimator = MimicSystematicsEstimator(position=position)
         found = get_total(estimator.run(sets, [field.stack(counts)]), "position")
         true = field.stack(counts, is_true=True, **options)
-        maps = ExcessMapEstimator("0.1 deg", selection_optional=[]).run(true)
+        edges = field.geom.axes["energy"].edges[[0, -1]]
+        maps = ExcessMapEstimator("0.1 deg", energy_edges=edges).run(true)
         row += [found["calibrated"], maps["sqrt_ts"].data[0, y, x]]
     return row
 

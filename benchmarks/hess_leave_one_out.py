@@ -14,6 +14,7 @@ import logging
 import numpy as np
 from astropy.table import Table
 from gammapy.data import DataStore, Observations
+from gammapy.datasets import Datasets
 
 from gammapy_mimic import KLBackgroundSelector
 from gammapy_mimic.estimators import measure_significance, stack_significance
@@ -34,7 +35,7 @@ def measure(selector, observation, obs_ids):
         Observations([made]), energy_bins=6, binsz="0.1 deg"
     )
     _, distribution = measure_significance(dataset, RADIUS, min_background=5)
-    return distribution, dataset.stat_sum()
+    return distribution, Datasets([dataset]).stat_sum()
 
 
 def main():

@@ -166,7 +166,8 @@ class OffIndex:
 
     @classmethod
     def _make_empty(cls, binning):
-        table = ObservationTable({"OBS_ID": np.zeros(0, dtype=int)})
+        table = ObservationTable()
+        table["OBS_ID"] = np.zeros(0, dtype=int)
         _add_columns(table, [], [])
         n_energy, n_offset = binning.shape
         counts = np.zeros((0, n_energy, n_offset), dtype=np.int32)
@@ -503,8 +504,10 @@ def _to_plain_table(table):
         Column(_to_plain_values(column), name=name, unit=column.unit)
         for name, column in table.columns.items()
     ]
-    meta = {key: table.meta[key] for key in META_KEYS if key in table.meta}
-    return ObservationTable(columns, meta=meta)
+    plain = ObservationTable()
+    plain.add_columns(columns)
+    plain.meta.update((key, table.meta[key]) for key in META_KEYS if key in table.meta)
+    return plain
 
 
 def _to_plain_values(column):

@@ -184,7 +184,8 @@ def stack_dataset(stacked, dataset):
     """Stack a dataset to another one, with all columns of their meta tables.
 
     Gammapy drops the columns that the first one does not have, and fails for those that
-    the second one does not have.
+    the second one does not have. A dataset that is masked completely adds to nothing
+    but the meta table: Gammapy 2.1 takes its good time intervals, later ones do not.
 
     Parameters
     ----------
@@ -196,7 +197,8 @@ def stack_dataset(stacked, dataset):
     """
     tables = [_.meta_table for _ in (stacked, dataset) if _.meta_table is not None]
     stacked.meta_table = None
-    stacked.stack(dataset)
+    if dataset.mask_safe is None or dataset.mask_safe.data.any():
+        stacked.stack(dataset)
     stacked.meta_table = _join_rows(tables) if tables else None
 
 

@@ -14,11 +14,13 @@ They are there after a call of `register`:
 
 import copy
 
+from astropy.table import Table
 from gammapy.workflow import WORKFLOW_STEP_REGISTRY
 from gammapy.workflow.steps import DatasetsWorkflowStep, WorkflowStepBase
 
 from .datasets import add_partners
 from .factory import MakerFactory
+from .observation import get_obs_id
 
 __all__ = [
     "MimicDatasetsWorkflowStep",
@@ -119,6 +121,11 @@ class MimicDatasetsWorkflowStep(_MimicWorkflowStep):
         workflow = copy.copy(self.inputs)
         workflow.observations = observations
         DatasetsWorkflowStep(self.config, log=self.log).run(workflow)
+        for dataset in workflow.datasets:
+            if dataset.meta_table is None:
+                # later versions of Gammapy stack no row of what is masked completely
+                obs_ids = [get_obs_id(_) for _ in observations]
+                dataset.meta_table = Table({"OBS_ID": [obs_ids]})
         add_partners(workflow.datasets, self.inputs.plan, mimic_set)
         for dataset in workflow.datasets:
             if not dataset.mask_safe.data.any():

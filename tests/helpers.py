@@ -2,7 +2,7 @@
 
 import copy
 
-from gammapy.data import ObservationMetaData
+from gammapy.data import ObservationMetaData, ObservationTable
 from gammapy.datasets import MapDataset
 from gammapy.maps import MapAxis, WcsGeom
 
@@ -16,6 +16,14 @@ def make_reference(observation, **kwargs):
         skydir=observation.target_radec, width=5, binsz=0.2, axes=[energy_axis]
     )
     return MapDataset.create(geom, energy_axis_true=true_axis, **kwargs)
+
+
+def make_obs_table(columns):
+    """Make an observation table of a dict of columns."""
+    table = ObservationTable()
+    for name, values in columns.items():
+        table[name] = values
+    return table
 
 
 def to_old_hess(observation):

@@ -5,7 +5,6 @@ import itertools
 import astropy.units as u
 import numpy as np
 import pytest
-from gammapy.data import ObservationTable
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -17,6 +16,8 @@ from gammapy_mimic.criteria import MatchCriteria
 from gammapy_mimic.index import OffIndex
 from gammapy_mimic.query import query_obs_table
 from gammapy_mimic.ranking import find_common_bins, find_rings, rank_observations
+
+from .helpers import make_obs_table
 
 BINNING = FoVBinning.create()
 N_ENERGY, N_OFFSET = BINNING.shape
@@ -38,7 +39,7 @@ def make_shape(width=1.0):
 def make_index(counts, energy_min=0.0, energy_max=np.inf, fraction=1.0, first=1):
     counts = np.asarray(counts, dtype=np.int32)
     n_obs = len(counts)
-    table = ObservationTable(
+    table = make_obs_table(
         {
             "OBS_ID": first + np.arange(n_obs),
             "RA_PNT": 3.0 * np.arange(n_obs) + first,

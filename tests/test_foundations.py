@@ -12,21 +12,29 @@ import pkgutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import astropy.units as u
+import numpy as np
 import pytest
+from astropy.table import Table
 from astropy.time import Time
 from gammapy.analysis import Analysis
-from gammapy.data import Observation
+from gammapy.data import GTI, Observation
 from gammapy.datasets import (
     MapDataset,
+    MapDatasetOnOff,
+    SpectrumDataset,
+    SpectrumDatasetOnOff,
 )
 from gammapy.makers import FoVBackgroundMaker, MapDatasetMaker, SafeMaskMaker
-from gammapy.maps import WcsGeom
+from gammapy.maps import MapAxis, RegionGeom, WcsGeom
 from gammapy.utils.fits import HDULocation
 from gammapy.workflow.steps import WorkflowStepBase
+from numpy.testing import assert_array_equal
 
 import gammapy_mimic
 from gammapy_mimic.analysis import MimicAnalysis
 from gammapy_mimic.config import MimicAnalysisConfig
+from gammapy_mimic.meta_tables import stack_dataset
 from gammapy_mimic.observation import (
     IRF_NAMES,
     _keep_part,
@@ -300,3 +308,126 @@ def test_parameters_of_regions(cls):
     assert all(hasattr(cls, _) for _ in names - {"meta", "visual"}), _mend(
         "sky_regions._to_plain_region", f"{cls.__name__} keeps parameters elsewhere"
     )
+
+
+# ------------------------------------------------------ what the next Gammapy changes
+
+SOURCES = sorted(
+    path
+    for folder in ("gammapy_mimic", "benchmarks", "examples", "docs", "tests")
+    for path in (ROOT / folder).rglob("*.py")
+)
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
+SUM_OVER_ENERGY = "estimators/significance.py"  # sums over energy, until it is gone
+
+
+def _find_calls(name):
+    """Find calls of a function, class or method, as (file and line, call)."""
+    for path in SOURCES:
+        for node in ast.walk(_read_tree(path)):
+            if isinstance(node, ast.Call):
+                called = node.func
+                last = getattr(called, "attr", getattr(called, "id", None))
+                if last == name:
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", node
+
+
+def _get_keywords(call):
+    return {_.arg for _ in call.keywords}
+
+
+def test_no_table_is_passed_to_an_observation_table():
+    """Gammapy 2.1 has ``data``, the next version ``table``: add columns to ``()``."""
+    found = [
+        where
+        for where, call in _find_calls("ObservationTable")
+        if call.args or _get_keywords(call) & {"data", "table"}
+    ]
+    assert found == []
+
+
+def test_statistic_is_that_of_datasets():
+    """The next version deprecates that of one dataset."""
+    found = [
+        where
+        for where, call in _find_calls("stat_sum")
+        if "Datasets(" not in ast.unparse(call.func)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", ["ExcessMapEstimator", "TSMapEstimator"])
+def test_map_estimators_have_energy_edges(name):
+    """Without, Gammapy 2.1 makes one map, the next version one for each bin."""
+    found = [
+        where
+        for where, call in _find_calls(name)
+        if "energy_edges" not in _get_keywords(call)
+        and not where.split(":")[0].endswith(SUM_OVER_ENERGY)
+    ]
+    assert found == []
+
+
+def test_no_sum_over_energy_groups():
+    found = [
+        str(path.relative_to(ROOT))
+        for path in [*SOURCES, *TEXTS]
+        if path.name != Path(__file__).name
+        and "sum_over_energy_groups" in path.read_text(encoding="utf-8")
+    ]
+    assert [_ for _ in found if not _.endswith(SUM_OVER_ENERGY)] == []
+
+
+# ------------------------------------------------------- stacking of a masked dataset
+
+
+def _make_dataset(cls, obs_id, is_masked):
+    axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=2)
+    true_axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", 2, name="energy_true")
+    is_spectrum = issubclass(cls, SpectrumDataset)
+    geom = (
+        RegionGeom.create("icrs;circle(0, 0, 0.2)", axes=[axis])
+        if is_spectrum
+        else WcsGeom.create(npix=4, binsz=0.5, axes=[axis])
+    )
+    dataset = cls.create(geom, energy_axis_true=true_axis)
+    dataset.mask_safe.data[...] = not is_masked
+    dataset.counts.data[...] = obs_id
+    dataset.exposure.data[...] = 10
+    if dataset.stat_type == "wstat":
+        dataset.counts_off.data[...] = obs_id
+        dataset.acceptance.data[...], dataset.acceptance_off.data[...] = 1, 2
+    else:
+        dataset.background.data[...] = obs_id
+    start = Time("2020-01-01") + obs_id * u.day
+    dataset.gti = GTI.create(start, start + 1 * u.hour)
+    dataset.meta_table = Table({"OBS_ID": [[obs_id]]})
+    return dataset
+
+
+KINDS = [MapDataset, MapDatasetOnOff, SpectrumDataset, SpectrumDatasetOnOff]
+MAPS = ["counts", "exposure", "background", "mask_safe", "counts_off", "acceptance"]
+MAPS += ["acceptance_off"]
+
+
+def _describe(dataset):
+    maps = {_: getattr(dataset, _, None) for _ in MAPS}
+    values = {name: _.data.copy() for name, _ in maps.items() if _ is not None}
+    return {**values, "start": dataset.gti.time_start.mjd}
+
+
+@pytest.mark.parametrize("masked", [[0], [1], [2], [0, 1, 2]])
+@pytest.mark.parametrize("cls", KINDS)
+def test_masked_datasets_only_add_a_row(cls, masked):
+    """The same as if they were not there, whether or not Gammapy skips them."""
+    datasets = [_make_dataset(cls, _ + 1, _ in masked) for _ in range(3)]
+    stacked = [cls.from_geoms(**datasets[0].geoms) for _ in range(2)]
+    for idx, dataset in enumerate(datasets):
+        stack_dataset(stacked[0], dataset)
+        if idx not in masked:
+            stacked[1].stack(dataset)
+    found, expected = map(_describe, stacked)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert_array_equal(found[name], values, err_msg=name)
+    assert_array_equal(np.ravel(stacked[0].meta_table["OBS_ID"]), [1, 2, 3])

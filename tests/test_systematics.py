@@ -354,7 +354,9 @@ def test_source_of_5_sigma():
             counts[0][0, y, x] += rng.poisson(5 * np.sqrt(n_background) + 4)
             row = get_total(estimator.run(sets, [field.stack(counts)]), "position")
             true = field.stack(counts, is_true=True, **options)
-            maps = ExcessMapEstimator("0.1 deg", selection_optional=[]).run(true)
+            edges = field.geom.axes["energy"].edges[[0, -1]]
+            estimator_true = ExcessMapEstimator("0.1 deg", energy_edges=edges)
+            maps = estimator_true.run(true)
             value = maps["sqrt_ts"].data[0, y, x]
             assert 3 < value < 8
             differences.append(row["calibrated"] - value)
