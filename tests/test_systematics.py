@@ -639,7 +639,11 @@ def test_correction_is_refused(small, biased):
     assert not result.bias.is_significant
     with pytest.raises(ValueError, match=r"map is not significant \(p = 0\.\d"):
         result.apply_bias_correction(sets[0][0])
-    assert result.apply_bias_correction(sets[0][0], force=True).dataset is not None
+    forced = result.apply_bias_correction(sets[0][0], force=True).dataset
+    before, after = (_.background.data for _ in (sets[0][0], forced))
+    factor = after[before > 0] / before[before > 0]
+    low, high = (_(result.bias.ratio) for _ in (np.min, np.max))
+    assert low <= factor.min() < 1 < factor.max() <= high
 
     dataset = sets[0][0].copy(name="new")
     dataset.meta_table = None
