@@ -131,6 +131,16 @@ def test_losses_add_up():
     assert loss.cause == "FoVBackgroundMaker"
 
 
+def test_the_second_loss_is_of_what_the_first_has_left():
+    dataset = CoveredSafeMaskMaker([]).run(make_dataset([0, 1, 1]))
+    (loss,) = find_losses([dataset.meta_table])
+    assert_allclose([loss.counts, loss.fraction], [900, 1 / 3])
+    dataset.background.data[1] = 0
+    dataset = CoveredSafeMaskMaker([]).run(dataset)
+    (loss,) = find_losses([dataset.meta_table])
+    assert_allclose([loss.counts, loss.fraction], [1800, 2 / 3])
+
+
 def test_who_masks_all(stores):
     observation = stores["targets"].get_observations()[0]
     axis = MapAxis.from_energy_bounds("0.1 TeV", "20 TeV", nbin=1)

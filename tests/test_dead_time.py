@@ -131,6 +131,8 @@ def test_mimics_have_the_dead_time_of_their_events(observations):
         maker = MimicMaker(off, {2: 3}, background=background)
         mimic = maker.make_observation(targets[1])
         assert_allclose(get_livetime_fraction(mimic), 0.95)
+        header = mimic.events.table.meta
+        assert_allclose([header["DEADC"], header["LIVETIME"] / header["ONTIME"]], 0.95)
         dataset = make_dataset(mimic)
         counts, expected = dataset.counts.data.sum(), dataset.background.data.sum()
         assert abs(counts - expected) < 4 * np.sqrt(1.34 * expected)
