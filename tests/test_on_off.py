@@ -1,4 +1,4 @@
-"""OFF counts fluctuate as well: factors 1 + alpha, with alpha = t_on / t_off."""
+"""OFF counts fluctuate, too: factors 1 + alpha, with alpha = t_on / t_off."""
 
 import astropy.units as u
 import numpy as np
@@ -9,7 +9,7 @@ from gammapy.datasets import MapDatasetOnOff
 from gammapy.maps import Map, MapAxis, WcsGeom
 from numpy.testing import assert_allclose
 
-from gammapy_mimic.estimators.bias import stack_fov
+from gammapy_mimic.estimators.bias import make_bias_map, stack_fov
 from gammapy_mimic.estimators.measurement import measure_maps, measure_spectra
 
 from .test_systematics import make_spectrum
@@ -56,3 +56,20 @@ def test_variance_in_the_field_of_view(alpha):
     assert_allclose(background, counts)
     assert_allclose(variance, background * (1 + alpha))
     assert background.min() > 50 * N_ON
+
+
+def test_bias_map_has_an_excess_where_it_is():
+    dataset = make_maps(0.25)
+    expected = [0.5, -0.3]  # to the east and to the north
+    source = POINTING.directional_offset_by(180 * u.deg, 0.3 * u.deg)
+    source = source.directional_offset_by(90 * u.deg, 0.5 * u.deg)
+    near = dataset.counts.geom.separation(source) < 0.15 * u.deg
+    dataset.counts.data[0, near] += N_ON
+    bias = make_bias_map([dataset], EDGES, "2 deg", "0.2 deg", "0.2 deg")
+    edges = bias.position_edges.to_value("deg")
+    center = (edges[1:] + edges[:-1]) / 2
+    weights = bias.ratio[0] - 1
+    grid = np.meshgrid(center, center)
+    position = [np.sum(weights * _) / weights.sum() for _ in grid]
+    assert_allclose(position, expected, atol=0.04)
+    assert_allclose(edges, -edges[::-1])

@@ -516,6 +516,18 @@ class TestWriteBackground:
         assert list(tmp_path.iterdir()) == []
 
 
+def test_conditions_are_off_over_target(maker, targets, stores):
+    """Differences are OFF minus target, ratios OFF over target, as in a plan."""
+    table = maker.rank(targets[0])
+    table.sort("OFF_OBS_ID")
+    off, target = (stores[_].obs_table for _ in ("off", "targets"))
+    assert off["OBS_ID"].tolist() == table["OFF_OBS_ID"].tolist()
+    assert_allclose(table["DELTA_ZENITH"], off["ZEN_PNT"] - target["ZEN_PNT"][0])
+    ratio = off["LIVETIME"] / target["LIVETIME"][0]
+    assert_allclose(table["LIVETIME_RATIO"], ratio)
+    assert np.ptp(table["DELTA_ZENITH"]) > 1
+
+
 def test_plots(maker, targets):
     tables = [maker.rank(_) for _ in targets]
     _, ax = plt.subplots()
