@@ -23,7 +23,7 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gammapy_mimic.estimators import MimicSystematicsEstimator, make_bias_map
-from gammapy_mimic.parallel import run_parallel
+from gammapy_mimic.utils.parallel import run_parallel
 from tests.test_systematics import (
     CENTER,
     EDGES,

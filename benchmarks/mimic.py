@@ -24,12 +24,12 @@ from gammapy.makers import (
 from gammapy.maps import MapAxis, WcsGeom
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.fov import rotate_fov
-from gammapy_mimic.io import write_datastore
-from gammapy_mimic.plan import MimicPlan
-from gammapy_mimic.query import query_obs_table
-from gammapy_mimic.reduction import get_center
+from gammapy_mimic.data.datastore import write_datastore
+from gammapy_mimic.data.query import query_obs_table
+from gammapy_mimic.makers.reduction import get_center
+from gammapy_mimic.selection.plan import MimicPlan
 from gammapy_mimic.simulate import simulate_datastore
+from gammapy_mimic.utils.coordinates import rotate_fov
 
 N_REPEAT = 5
 

@@ -17,7 +17,7 @@ from gammapy.data import (
 from gammapy.datasets import MapDataset
 from gammapy.maps import MapAxis, WcsGeom
 
-from gammapy_mimic.observation import IRF_NAMES, get_hdu
+from gammapy_mimic.data.observation import IRF_NAMES, get_hdu
 
 HESS_RUNS = {
     "crab": [23523, 23526, 23559, 23592],

@@ -13,11 +13,11 @@ from gammapy.maps import WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion
 
-from gammapy_mimic.analysis import MimicAnalysis
-from gammapy_mimic.config import MimicAnalysisConfig
+from gammapy_mimic.analysis.config import MimicAnalysisConfig
+from gammapy_mimic.analysis.core import MimicAnalysis
+from gammapy_mimic.data.meta_tables import find_losses
 from gammapy_mimic.estimators import MimicSystematicsEstimator
-from gammapy_mimic.meta_tables import find_losses
-from gammapy_mimic.plan import MimicPlan
+from gammapy_mimic.selection.plan import MimicPlan
 
 from .helpers import need_runs
 
@@ -192,7 +192,7 @@ def test_same_for_any_number_of_jobs(config, background):
 def test_blocks_of_datasets(config, monkeypatch):
     config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
     expected = run(config.update("mimic: null")).datasets
-    monkeypatch.setattr("gammapy_mimic.reduction.BLOCK_SIZE", 1)
+    monkeypatch.setattr("gammapy_mimic.makers.reduction.BLOCK_SIZE", 1)
     config.general.n_jobs = 2
     analysis = MimicAnalysis(config)
     analysis.get_observations()

@@ -11,10 +11,14 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
 
 from gammapy_mimic import KLBackgroundSelector
-from gammapy_mimic.binning import FoVBinning
-from gammapy_mimic.criteria import MatchCriteria
-from gammapy_mimic.index import OffIndex
-from gammapy_mimic.ranking import find_common_bins, find_rings, rank_observations
+from gammapy_mimic.selection.binning import FoVBinning
+from gammapy_mimic.selection.criteria import MatchCriteria
+from gammapy_mimic.selection.index import OffIndex
+from gammapy_mimic.selection.ranking import (
+    find_common_bins,
+    find_rings,
+    rank_observations,
+)
 
 from .helpers import make_obs_table, need_runs
 

@@ -19,14 +19,14 @@ from gammapy.makers import (
 from gammapy.maps import Map, MapAxis, RegionGeom, WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
 
+from gammapy_mimic.data.meta_tables import find_losses, warn_of_losses
+from gammapy_mimic.data.prediction import find_predicted
 from gammapy_mimic.makers.coverage import (
     CoverageMaker,
     CoveredSafeMaskMaker,
     add_coverage,
 )
-from gammapy_mimic.meta_tables import find_losses, warn_of_losses
-from gammapy_mimic.prediction import find_predicted
-from gammapy_mimic.reduction import ImageMaker, reduce_observations
+from gammapy_mimic.makers.reduction import ImageMaker, reduce_observations
 
 from .helpers import make_reference
 

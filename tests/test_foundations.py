@@ -32,32 +32,32 @@ from gammapy.workflow.steps import WorkflowStepBase
 from numpy.testing import assert_array_equal
 
 import gammapy_mimic
-from gammapy_mimic.analysis import MimicAnalysis
-from gammapy_mimic.config import MimicAnalysisConfig
-from gammapy_mimic.meta_tables import stack_dataset
-from gammapy_mimic.observation import (
+from gammapy_mimic.analysis.config import MimicAnalysisConfig
+from gammapy_mimic.analysis.core import MimicAnalysis
+from gammapy_mimic.analysis.workflow import _MimicWorkflowStep
+from gammapy_mimic.data.meta_tables import stack_dataset
+from gammapy_mimic.data.observation import (
     IRF_NAMES,
     _keep_part,
     get_good_events,
     get_gti,
     get_hdu,
 )
-from gammapy_mimic.sky_regions import REGION_CLASSES
-from gammapy_mimic.workflow import _MimicWorkflowStep
+from gammapy_mimic.exclusion.sky_regions import REGION_CLASSES
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(gammapy_mimic.__file__).parent
 FOREIGN = ("astropy", "gammapy", "numpy", "pydantic", "regions", "scipy")
 
 PRIVATE_NAMES = {
-    "observation.get_hdu": {"__dict__"},
-    "observation._keep_part": {"_*"},
-    "analysis.MimicAnalysis._create": {"_create_*"},
+    "data.observation.get_hdu": {"__dict__"},
+    "data.observation._keep_part": {"_*"},
+    "analysis.core.MimicAnalysis._create": {"_create_*"},
 }
 """Foreign private names, by the function that may use them. A name with a star is put
 together from a text."""
 
-OVERRIDDEN_NAMES = {"workflow": {"_run"}}
+OVERRIDDEN_NAMES = {"analysis.workflow": {"_run"}}
 """Private names of foreign classes that classes of ours define anew, by the module."""
 
 PUBLIC_NAMES = {"_asdict", "_fields", "_replace"}
@@ -193,13 +193,13 @@ def test_parts_of_an_observation(store, name):
     """Where to read it, until it is in memory."""
     lazy = store.obs(store.obs_ids[0])
     assert isinstance(get_hdu(lazy, name), HDULocation), _mend(
-        "observation.get_hdu", f"A lazy observation keeps the HDU of {name!r} elsewhere"
+        "data.observation.get_hdu", f"A lazy observation keeps the HDU of {name!r} elsewhere"
     )
     value = getattr(lazy, name)
     assert value is not None
     made = Observation(**{name: value})
     assert get_hdu(made, name) is value, _mend(
-        "observation.get_hdu", f"An observation keeps {name!r} in memory elsewhere"
+        "data.observation.get_hdu", f"An observation keeps {name!r} in memory elsewhere"
     )
 
 
@@ -214,7 +214,7 @@ def test_parts_that_are_kept(store, name):
     value = getattr(second, name)
     _keep_part(first, name, value)
     assert get_hdu(first, name) is getattr(first, name) is value, _mend(
-        "observation._keep_part", f"An observation takes {name!r} under another name"
+        "data.observation._keep_part", f"An observation takes {name!r} under another name"
     )
 
 
@@ -255,7 +255,7 @@ datasets:
 
 @pytest.mark.parametrize("name", CREATED)
 def test_parts_of_an_analysis(name):
-    where = "analysis.MimicAnalysis._create"
+    where = "analysis.core.MimicAnalysis._create"
     method = getattr(Analysis, f"_create_{name}", None)
     assert method is not None, _mend(where, f"Analysis._create_{name} is gone")
     created = MimicAnalysis(MimicAnalysisConfig.from_yaml(CONFIG))._create(name)
@@ -277,7 +277,7 @@ def test_obs_ids_that_are_missing(store):
 
 def test_run_of_a_workflow_step():
     assert WorkflowStepBase.__abstractmethods__ == {"_run"}, _mend(
-        "workflow", "A workflow step has another method to override"
+        "analysis.workflow", "A workflow step has another method to override"
     )
 
 
@@ -306,7 +306,7 @@ def test_parameters_of_regions(cls):
     names = set(inspect.signature(cls).parameters)
     assert {"meta", "visual"} < names
     assert all(hasattr(cls, _) for _ in names - {"meta", "visual"}), _mend(
-        "sky_regions._to_plain_region", f"{cls.__name__} keeps parameters elsewhere"
+        "exclusion.sky_regions._to_plain_region", f"{cls.__name__} keeps parameters elsewhere"
     )
 
 

@@ -15,7 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from gammapy_mimic.fov import altaz_to_radec, move_altaz, move_radec, rotate_fov
+from gammapy_mimic.utils.coordinates import (
+    altaz_to_radec,
+    move_altaz,
+    move_radec,
+    rotate_fov,
+)
 
 HESS = EarthLocation(lon=16.5002222 * u.deg, lat=-23.2717778 * u.deg, height=1835 * u.m)
 

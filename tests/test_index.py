@@ -30,18 +30,23 @@ from regions import (
 )
 from scipy.integrate import quad
 
-from gammapy_mimic import binning as binning_module
-from gammapy_mimic import index as index_module
-from gammapy_mimic.binning import (
+from gammapy_mimic.exclusion.sky_regions import (
+    find_inside,
+    get_offset,
+    local_axes,
+    to_vectors,
+)
+from gammapy_mimic.selection import binning as binning_module
+from gammapy_mimic.selection import index as index_module
+from gammapy_mimic.selection.binning import (
     ENERGY_AXIS,
     OFFSET_AXIS,
     FoVBinning,
     count_in_bins,
     make_ring,
 )
-from gammapy_mimic.divergence import compare_counts
-from gammapy_mimic.index import OffIndex
-from gammapy_mimic.sky_regions import find_inside, get_offset, local_axes, to_vectors
+from gammapy_mimic.selection.divergence import compare_counts
+from gammapy_mimic.selection.index import OffIndex
 
 from .helpers import find_runs, need_runs, replace
 

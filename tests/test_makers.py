@@ -33,13 +33,13 @@ from numpy.testing import assert_array_equal
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker, ScrambleMaker
-from gammapy_mimic.archive import write_mimic_sets
-from gammapy_mimic.binning import make_ring
-from gammapy_mimic.config import MimicConfig
-from gammapy_mimic.index import OffIndex
-from gammapy_mimic.plan import MimicPlan
+from gammapy_mimic.analysis.config import MimicConfig
+from gammapy_mimic.makers.mimic_sets import write_mimic_sets
 from gammapy_mimic.scripts.convert import convert
 from gammapy_mimic.scripts.options import scramble_options
+from gammapy_mimic.selection.binning import make_ring
+from gammapy_mimic.selection.index import OffIndex
+from gammapy_mimic.selection.plan import MimicPlan
 
 from .helpers import make_reference, need_runs
 

@@ -27,7 +27,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion, PointSkyRegion, RectangleSkyRegion
 
-from gammapy_mimic.observation import get_hdu
+from gammapy_mimic.data.observation import get_hdu
 from gammapy_mimic.simulate import (
     make_irfs,
     simulate_observation,

@@ -8,9 +8,9 @@ from gammapy.datasets import MapDataset
 from gammapy.workflow import WORKFLOW_STEP_REGISTRY, Workflow
 from numpy.testing import assert_array_equal
 
-from gammapy_mimic import workflow
-from gammapy_mimic.analysis import MimicAnalysis
-from gammapy_mimic.config import MimicAnalysisConfig, MimicWorkflowConfig
+from gammapy_mimic.analysis import workflow
+from gammapy_mimic.analysis.config import MimicAnalysisConfig, MimicWorkflowConfig
+from gammapy_mimic.analysis.core import MimicAnalysis
 
 from .test_pipeline import make_config
 
@@ -42,8 +42,8 @@ def config(analysis_config):
 def test_not_registered_at_import():
     code = (
         "from gammapy.workflow import WORKFLOW_STEP_REGISTRY as registry\n"
-        "import gammapy_mimic.workflow as workflow\n"
-        "import gammapy_mimic.analysis\n"
+        "import gammapy_mimic.analysis.workflow as workflow\n"
+        "import gammapy_mimic.analysis.core\n"
         "assert not [_ for _ in registry if 'mimic' in _.tag]\n"
         "workflow.register()\n"
         "workflow.register()\n"

@@ -9,9 +9,9 @@ from astropy.table import Table
 from gammapy.datasets import Datasets
 from gammapy.maps import Map
 
-from ..meta_tables import find_losses
-from ..plan import NO_PARTNER
-from ..prediction import find_predicted, get_safe_mask
+from ..data.meta_tables import find_losses
+from ..data.prediction import find_predicted, get_safe_mask
+from ..selection.plan import NO_PARTNER
 
 __all__ = [
     "check_datasets",
@@ -125,7 +125,7 @@ def get_off_obs_ids(sets, plan=None):
     ----------
     sets : dict of `~gammapy.datasets.Datasets`
         Datasets by mimic set.
-    plan : `~gammapy_mimic.plan.MimicPlan`, optional
+    plan : `~gammapy_mimic.selection.plan.MimicPlan`, optional
         Plan, with the same names of mimic sets. Default is none: the meta tables tell.
 
     Returns
@@ -207,7 +207,7 @@ def tabulate_losses(sets, datasets=None):
     Returns
     -------
     table : `~astropy.table.Table` or None
-        Losses with the ``name`` of the set, see `~gammapy_mimic.meta_tables.Loss`.
+        Losses with the ``name`` of the set, see `~gammapy_mimic.data.meta_tables.Loss`.
         None if there are none.
     """
     groups = {f"mimic_{name}": values for name, values in sets.items()}

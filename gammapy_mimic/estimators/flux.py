@@ -11,7 +11,7 @@ from gammapy.modeling.models import (
     SkyModel,
 )
 
-from ..parallel import run_parallel
+from ..utils.parallel import run_parallel
 from .measurement import is_map, split_bands, stack_datasets
 from .statistics import average_sets
 from .tables import make_table

@@ -14,8 +14,8 @@ from gammapy.maps import Geom, WcsGeom
 from gammapy.stats import WStatCountsStatistic
 from scipy.ndimage import binary_erosion
 
-from ..meta_tables import stack_dataset
-from ..sky_regions import to_vectors
+from ..data.meta_tables import stack_dataset
+from ..exclusion.sky_regions import to_vectors
 
 __all__ = [
     "Measurement",

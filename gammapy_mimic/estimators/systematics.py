@@ -9,8 +9,8 @@ from astropy.coordinates import Angle
 from gammapy.datasets import Datasets
 from gammapy.maps import Map
 
-from ..parallel import run_parallel
-from ..plan import MimicPlan
+from ..selection.plan import MimicPlan
+from ..utils.parallel import run_parallel
 from ..version import __version__
 from .bias import make_bias_map
 from .checks import (
@@ -135,10 +135,10 @@ class MimicSystematicsEstimator:
             bias map and the spread of the normalisation need.
         datasets : `~gammapy.datasets.Datasets`, optional
             Datasets of the target, of the same geometry. Default is none.
-        plan : `~gammapy_mimic.plan.MimicPlan`, `~astropy.table.Table` or dict, optional
+        plan : `~gammapy_mimic.selection.plan.MimicPlan`, `~astropy.table.Table` or dict, optional
             Plan of the mimics, which tells their OFF observations. Default is none:
             then the meta tables tell, as those of `~gammapy_mimic.MimicMaker` in a
-            chain and of `~gammapy_mimic.analysis.MimicAnalysis` do, and there is a
+            chain and of `~gammapy_mimic.analysis.core.MimicAnalysis` do, and there is a
             warning if they do not.
 
         Returns

@@ -14,8 +14,8 @@ from gammapy.datasets import MapDatasetOnOff, SpectrumDataset
 from gammapy.makers import MapDatasetMaker, SpectrumDatasetMaker
 from gammapy.makers.core import Maker
 
-from ..observation import get_hdu, get_obs_id, to_obs_id, to_obs_ids
-from ..parallel import run_parallel
+from ..data.observation import get_hdu, get_obs_id, to_obs_id, to_obs_ids
+from ..utils.parallel import run_parallel
 from .order import check_order, is_made_of
 
 __all__ = [

@@ -20,8 +20,7 @@ from gammapy.utils.metadata import (
     PointingInfoMetaData,
 )
 
-from ..fov import move_altaz, move_radec
-from ..observation import (
+from ..data.observation import (
     IRF_NAMES,
     derive_header,
     get_fixed_pointing,
@@ -37,7 +36,8 @@ from ..observation import (
     scale_rate,
     to_pool,
 )
-from ..plan import NO_PARTNER, MimicPlan
+from ..selection.plan import NO_PARTNER, MimicPlan
+from ..utils.coordinates import move_altaz, move_radec
 from ..version import __version__
 from .core import (
     ObservationMaker,
@@ -99,7 +99,7 @@ class MimicMaker(ObservationMaker):
     ----------
     off_observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
         OFF observations.
-    plan : `~gammapy_mimic.plan.MimicPlan`, `~astropy.table.Table` or dict
+    plan : `~gammapy_mimic.selection.plan.MimicPlan`, `~astropy.table.Table` or dict
         Plan, or its table, or ``{obs_id: off_obs_id}``, or a file with it.
     mimic_set : int, optional
         Set of the plan. Default is 1.

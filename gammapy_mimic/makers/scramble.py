@@ -15,8 +15,7 @@ from gammapy.data import EventList, Observation
 from gammapy.stats import WStatCountsStatistic
 from regions import SkyRegion
 
-from ..binning import ENERGY_AXIS, FoVBinning
-from ..observation import (
+from ..data.observation import (
     derive_header,
     get_fixed_pointing,
     get_good_events,
@@ -27,7 +26,13 @@ from ..observation import (
     load_events_file,
     replace_parts,
 )
-from ..random import random_generator
+from ..exclusion.sky_regions import (
+    check_regions,
+    find_excluded,
+    get_offset,
+    local_axes,
+    make_exclusion,
+)
 from ..scramble import (
     Coverage,
     FoVEvents,
@@ -42,13 +47,8 @@ from ..scramble import (
     measure_coverage,
     move_events,
 )
-from ..sky_regions import (
-    check_regions,
-    find_excluded,
-    get_offset,
-    local_axes,
-    make_exclusion,
-)
+from ..selection.binning import ENERGY_AXIS, FoVBinning
+from ..utils.random import random_generator
 from .core import ObservationMaker, check_dataset_maker, check_option
 
 __all__ = ["ScrambleMaker"]

@@ -12,11 +12,7 @@ from astropy.table import Table
 from gammapy.data import Observations
 from gammapy.utils.scripts import make_path
 
-from ..binning import FoVBinning
-from ..criteria import MatchCriteria, describe_rejections
-from ..files import replace_file
-from ..index import OffIndex
-from ..observation import (
+from ..data.observation import (
     get_background_stamp,
     get_livetime_fraction,
     get_obs_id,
@@ -25,15 +21,19 @@ from ..observation import (
     to_obs_ids,
     to_pool,
 )
-from ..plan import NO_PARTNER, MimicPlan
-from ..ranking import (
+from ..exclusion.sky_regions import check_regions, regions_to_text
+from ..selection.binning import FoVBinning
+from ..selection.criteria import MatchCriteria, describe_rejections
+from ..selection.index import OffIndex
+from ..selection.plan import NO_PARTNER, MimicPlan
+from ..selection.ranking import (
     KL_MAX,
     make_checksum,
     predict_counts,
     rank_observations,
 )
-from ..sky_regions import check_regions, regions_to_text
 from ..template import make_template, select_livetime, shorten
+from ..utils.files import replace_file
 from ..version import __version__
 from .core import (
     NotTreatedError,
@@ -102,7 +102,7 @@ class KLBackgroundSelector(ObservationMaker):
 
     OFF observations are compared by the Kullback-Leibler divergence of their events in
     energy and offset from those of the target, less the noise of counting
-    (`~gammapy_mimic.divergence.compare_counts`).
+    (`~gammapy_mimic.selection.divergence.compare_counts`).
 
     As a maker it gives an observation, or in a chain a dataset, the background template
     made from the best OFF observations.
@@ -111,11 +111,11 @@ class KLBackgroundSelector(ObservationMaker):
     ----------
     off_observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
         OFF observations.
-    criteria : `~gammapy_mimic.criteria.MatchCriteria` or dict, optional
+    criteria : `~gammapy_mimic.selection.criteria.MatchCriteria` or dict, optional
         What an OFF observation must have in common with the target.
     energy_axis, offset_axis : `~gammapy.maps.MapAxis`, optional
         Bins in which observations are compared. Default are those of
-        `~gammapy_mimic.index.OffIndex`, or of ``index``.
+        `~gammapy_mimic.selection.index.OffIndex`, or of ``index``.
     distribution : {"counts", "irf"}, optional
         Compare events, or the counts that the background IRFs predict. These have no
         noise, and no p-value. Default is "counts".
@@ -123,7 +123,7 @@ class KLBackgroundSelector(ObservationMaker):
         Sources in any of the fields, targets and OFF. Default are those of ``index``.
     kl_max : float, optional
         Largest KL_CORR of a good pair. Default is 0.02, shapes that differ by 20% rms,
-        see `gammapy_mimic.ranking.KL_MAX`.
+        see `gammapy_mimic.selection.ranking.KL_MAX`.
     time_request : `~astropy.units.Quantity` or str, optional
         Livetime to stack into a template. OFF observations whose livetime is not known
         are then not used, with a warning. Default is None, all good observations.
@@ -131,7 +131,7 @@ class KLBackgroundSelector(ObservationMaker):
         Dimension of the template. Default is "2d".
     smooth : {None, "gauss", "poly", "spline"}, optional
         Smoothing of the template. Default is None.
-    index : `~gammapy_mimic.index.OffIndex`, optional
+    index : `~gammapy_mimic.selection.index.OffIndex`, optional
         Index of the OFF observations, if there is one. Default is to make it when it
         is needed, which reads all of them, and again when ``off_observations``, an axis
         or ``exclusion_regions`` is set.
@@ -221,7 +221,7 @@ class KLBackgroundSelector(ObservationMaker):
 
     @property
     def index(self):
-        """Index of the OFF observations (`~gammapy_mimic.index.OffIndex`)."""
+        """Index of the OFF observations (`~gammapy_mimic.selection.index.OffIndex`)."""
         if self._index is None:
             self._keep_index(self._make_index(self.off_observations))
         return self._index
@@ -241,7 +241,7 @@ class KLBackgroundSelector(ObservationMaker):
 
         Returns
         -------
-        index : `~gammapy_mimic.index.OffIndex`
+        index : `~gammapy_mimic.selection.index.OffIndex`
             Index of the OFF observations.
 
         Raises
@@ -290,7 +290,7 @@ class KLBackgroundSelector(ObservationMaker):
         -------
         table : `~astropy.table.Table`
             OFF observations, best first, the rejected ones last with their reasons,
-            see `~gammapy_mimic.ranking.rank_observations`.
+            see `~gammapy_mimic.selection.ranking.rank_observations`.
         """
         return self._rank(self._make_target_index([observation]), observation, path)
 
@@ -362,7 +362,7 @@ class KLBackgroundSelector(ObservationMaker):
 
         Returns
         -------
-        plan : `~gammapy_mimic.plan.MimicPlan`
+        plan : `~gammapy_mimic.selection.plan.MimicPlan`
             Plan. Targets without partner have the status "no_mimic".
 
         Raises

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..data.meta_tables import Loss, describe_losses
 from ..estimators.statistics import get_prediction_p_value
 from ..estimators.tables import format_value
-from ..meta_tables import Loss, describe_losses
 from ..visualization.systematics import (
     format_band,
     format_name,
@@ -84,7 +84,7 @@ def make_answer(result, plan=None):
     ----------
     result : `~gammapy_mimic.estimators.MimicSystematics`
         Result.
-    plan : `~gammapy_mimic.plan.MimicPlan`, optional
+    plan : `~gammapy_mimic.selection.plan.MimicPlan`, optional
         Plan. Default is not known.
 
     Returns

@@ -10,9 +10,9 @@ import yaml
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
-from ..exclusion import ExclusionRegions
-from ..files import replace_file
-from ..plan import NO_PARTNER, MimicPlan
+from ..exclusion.core import ExclusionRegions
+from ..selection.plan import NO_PARTNER, MimicPlan
+from ..utils.files import replace_file
 from ..version import __version__
 from .answer import describe_blank, make_answer
 from .figures import make_figures, plot_plan, plot_templates
@@ -47,10 +47,10 @@ def make_report(
         Result.
     path : str or `~pathlib.Path`
         File.
-    plan : `~gammapy_mimic.plan.MimicPlan`, optional
-        Plan. Also a table or file, as for `~gammapy_mimic.plan.MimicPlan.create`.
+    plan : `~gammapy_mimic.selection.plan.MimicPlan`, optional
+        Plan. Also a table or file, as for `~gammapy_mimic.selection.plan.MimicPlan.create`.
         Default is not known.
-    config : `~gammapy_mimic.config.MimicAnalysisConfig` or str, optional
+    config : `~gammapy_mimic.analysis.config.MimicAnalysisConfig` or str, optional
         Configuration, or its YAML text. Default is not known.
     title : str, optional
         Title. Default has the names of the targets, if they are known.
@@ -199,7 +199,7 @@ def find_on_map(result, regions):
     ----------
     result : `~gammapy_mimic.estimators.MimicSystematics`
         Result.
-    regions : `~gammapy_mimic.exclusion.ExclusionRegions`
+    regions : `~gammapy_mimic.exclusion.core.ExclusionRegions`
         Regions.
 
     Returns

@@ -3,7 +3,7 @@
 import numpy as np
 from regions import PolygonSkyRegion
 
-from ..sky_regions import get_offset, make_exclusion, to_vectors
+from ..exclusion.sky_regions import get_offset, make_exclusion, to_vectors
 
 __all__ = ["find_annulus", "get_region_radius", "merge_intervals"]
 
@@ -30,7 +30,7 @@ def get_region_radius(region):
     Parameters
     ----------
     region : `~regions.SkyRegion`
-        Region, see `~gammapy_mimic.sky_regions.check_regions`.
+        Region, see `~gammapy_mimic.exclusion.sky_regions.check_regions`.
 
     Returns
     -------

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..binning import make_ring
-from ..sky_regions import find_excluded, get_offset
+from ..exclusion.sky_regions import find_excluded, get_offset
+from ..selection.binning import make_ring
 
 __all__ = [
     "Coverage",
@@ -37,7 +37,7 @@ class Coverage(NamedTuple):
     """Index of the first point of each bin, in which they are sorted. Shape of edges.
     """
     exclusions: tuple
-    """Regions (`~gammapy_mimic.sky_regions.Exclusion`) in the frame of the FoV."""
+    """Regions (`~gammapy_mimic.exclusion.sky_regions.Exclusion`) in the frame of the FoV."""
 
     def find_bin(self, offset):
         """Find the bins of offsets, in deg; those beyond the last are in the last."""
@@ -80,7 +80,7 @@ def measure_coverage(exclusions, fov_radius):
 
     Parameters
     ----------
-    exclusions : list of `~gammapy_mimic.sky_regions.Exclusion`
+    exclusions : list of `~gammapy_mimic.exclusion.sky_regions.Exclusion`
         Regions, in the frame of the FoV.
     fov_radius : float
         Radius of the FoV, in deg.

@@ -7,16 +7,16 @@ import click
 import matplotlib.pyplot as plt
 from gammapy.data import DataStore
 
-from ..archive import write_mimic_sets
+from ..analysis.records import StepRecords
 from ..estimators import (
     make_significance_table,
     measure_significance,
     stack_significance,
 )
-from ..files import replace_file
-from ..plan import MimicPlan
-from ..records import StepRecords
-from ..reduction import reduce_fov_background
+from ..makers.mimic_sets import write_mimic_sets
+from ..makers.reduction import reduce_fov_background
+from ..selection.plan import MimicPlan
+from ..utils.files import replace_file
 from ..visualization import plot_significance, plot_significance_distributions
 from .inputs import input_options, make_selector, selector_options
 from .options import (
@@ -145,7 +145,7 @@ def make_mimic_sets(
         Target observations.
     off_store : `~gammapy.data.DataStore`
         OFF observations.
-    plan : `~gammapy_mimic.plan.MimicPlan`
+    plan : `~gammapy_mimic.selection.plan.MimicPlan`
         Plan.
     outdir : `~pathlib.Path`
         Folder for ``plan.ecsv``, ``questionable.ecsv`` and ``mimic_1``, ``mimic_2``...
@@ -229,7 +229,7 @@ def reduce_mimic_sets(
 
     Parameters
     ----------
-    plan : `~gammapy_mimic.plan.MimicPlan`
+    plan : `~gammapy_mimic.selection.plan.MimicPlan`
         Plan.
     outdir : `~pathlib.Path`
         Folder with the sets. Gets ``significance_1.png``..., ``significance.png`` and

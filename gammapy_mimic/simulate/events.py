@@ -11,7 +11,7 @@ from gammapy.irf import FoVAlignment, ParametricPSF
 from gammapy.maps import WcsGeom
 from gammapy.modeling.models import PointSpatialModel
 
-from ..fov import altaz_to_radec, rotate_fov
+from ..utils.coordinates import altaz_to_radec, rotate_fov
 
 __all__ = ["draw_background", "draw_events", "draw_source"]
 

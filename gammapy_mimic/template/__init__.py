@@ -12,7 +12,7 @@ import functools
 
 from gammapy.data import Observation
 
-from ..observation import get_fov_alignment, get_obs_id, scale_rate, to_obs_ids
+from ..data.observation import get_fov_alignment, get_obs_id, scale_rate, to_obs_ids
 from .bins import TemplateBins
 from .counts import TemplateCounts
 from .groups import describe_group, make_group_labels, select_livetime, shorten
@@ -91,7 +91,7 @@ def make_template(
         Options of the smoothing.
     livetime_fraction : float, optional
         Livetime over observation time of what the template is for, see
-        `~gammapy_mimic.observation.get_livetime_fraction`. Default is the mean of the
+        `~gammapy_mimic.data.observation.get_livetime_fraction`. Default is the mean of the
         observations that it is made of.
 
     Returns

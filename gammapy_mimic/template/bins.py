@@ -8,13 +8,13 @@ import numpy as np
 from gammapy.irf import Background2D, Background3D
 from gammapy.maps import MapAxes, MapAxis
 
-from ..binning import make_ring
-from ..sky_regions import (
+from ..exclusion.sky_regions import (
     check_regions,
     get_offset,
     make_exclusion,
     to_vectors,
 )
+from ..selection.binning import make_ring
 
 __all__ = ["TemplateBins", "get_center"]
 

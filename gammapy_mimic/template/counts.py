@@ -8,9 +8,8 @@ import numpy as np
 from astropy.coordinates import AltAz
 from gammapy.irf import Background2D, Background3D
 
-from ..events import get_seconds
-from ..fov import altaz_to_radec
-from ..observation import (
+from ..data.events import get_seconds
+from ..data.observation import (
     get_fixed_pointing,
     get_good_events,
     get_gti,
@@ -18,11 +17,8 @@ from ..observation import (
     get_safe_range,
     load_events_file,
 )
-from ..sky_regions import (
-    find_excluded,
-    local_axes,
-    to_vectors,
-)
+from ..exclusion.sky_regions import find_excluded, local_axes, to_vectors
+from ..utils.coordinates import altaz_to_radec
 from ..version import __version__
 from .bins import get_center
 from .groups import shorten

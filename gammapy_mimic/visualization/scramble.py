@@ -28,7 +28,7 @@ def plot_scramble_events(check, when="difference", ax=None):
 
     Parameters
     ----------
-    check : `~gammapy_mimic.scramble_check.ScrambleCheck`
+    check : `~gammapy_mimic.scramble.check.ScrambleCheck`
         Check.
     when : {"before", "after", "difference"}, optional
         Which events. The default, "difference", is after less before.
@@ -83,7 +83,7 @@ def plot_scramble_offset(check, ax=None):
 
     Parameters
     ----------
-    check : `~gammapy_mimic.scramble_check.ScrambleCheck`
+    check : `~gammapy_mimic.scramble.check.ScrambleCheck`
         Check.
     ax : `~matplotlib.axes.Axes`, optional
         Axes. Default is the current one.
@@ -109,7 +109,7 @@ def plot_scramble_azimuth(check, ax=None):
 
     Parameters
     ----------
-    check : `~gammapy_mimic.scramble_check.ScrambleCheck`
+    check : `~gammapy_mimic.scramble.check.ScrambleCheck`
         Check.
     ax : `~matplotlib.axes.Axes`, optional
         Axes. Default is the current one.
@@ -136,7 +136,7 @@ def plot_scramble_energy(check, ax=None):
 
     Parameters
     ----------
-    check : `~gammapy_mimic.scramble_check.ScrambleCheck`
+    check : `~gammapy_mimic.scramble.check.ScrambleCheck`
         Check.
     ax : `~matplotlib.axes.Axes`, optional
         Axes. Default is the current one.
@@ -160,7 +160,7 @@ def plot_scramble(check):
 
     Parameters
     ----------
-    check : `~gammapy_mimic.scramble_check.ScrambleCheck`
+    check : `~gammapy_mimic.scramble.check.ScrambleCheck`
         Check.
 
     Returns

@@ -9,10 +9,10 @@ from astropy.table import Table
 from gammapy.utils.scripts import make_path
 from scipy.optimize import linear_sum_assignment
 
+from ..data.observation import to_obs_ids
+from ..utils.files import replace_file
+from ..utils.random import random_generator
 from .criteria import Conditions, MatchCriteria, describe_rejections
-from .files import replace_file
-from .observation import to_obs_ids
-from .random import random_generator
 
 __all__ = ["MimicPlan", "assign_partners"]
 
@@ -366,9 +366,9 @@ def rank_by_airmass(targets, off, criteria):
 
     Parameters
     ----------
-    targets, off : `~gammapy_mimic.criteria.Conditions`
+    targets, off : `~gammapy_mimic.selection.criteria.Conditions`
         Conditions of targets and of OFF observations.
-    criteria : `~gammapy_mimic.criteria.MatchCriteria`
+    criteria : `~gammapy_mimic.selection.criteria.MatchCriteria`
         Criteria.
 
     Returns

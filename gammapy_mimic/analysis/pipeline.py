@@ -15,19 +15,19 @@ from gammapy import __version__ as gammapy_version
 from gammapy.data import DataStore
 from gammapy.utils.scripts import make_path
 
-from .archive import write_mimic_sets
+from ..data.meta_tables import warn_of_losses
+from ..data.observation import to_obs_ids
+from ..estimators import MimicSystematics
+from ..exclusion.sky_regions import regions_to_text
+from ..makers.mimic_sets import write_mimic_sets
+from ..report import make_report
+from ..selection.plan import MimicPlan
+from ..selection.ranking import make_checksum
+from ..utils.files import replace_folder
+from ..version import __version__
 from .datasets import read_datasets, write_datasets
-from .estimators import MimicSystematics
 from .factory import check_observations, naming_key
-from .files import replace_folder
-from .meta_tables import warn_of_losses
-from .observation import to_obs_ids
-from .plan import MimicPlan
-from .ranking import make_checksum
 from .records import StepRecords
-from .report import make_report
-from .sky_regions import regions_to_text
-from .version import __version__
 
 __all__ = ["get_step_names", "read_results", "run_pipeline"]
 
@@ -54,7 +54,7 @@ def run_pipeline(analysis, force=False, report=log.info):
 
     Parameters
     ----------
-    analysis : `~gammapy_mimic.analysis.MimicAnalysis`
+    analysis : `~gammapy_mimic.analysis.core.MimicAnalysis`
         Analysis.
     force : bool, optional
         Whether to do finished steps again. Default is False.
@@ -83,7 +83,7 @@ def get_step_names(mimic, sets):
 
     Parameters
     ----------
-    mimic : `~gammapy_mimic.config.MimicConfig`
+    mimic : `~gammapy_mimic.analysis.config.MimicConfig`
         Section ``mimic`` of the configuration.
     sets : list of int
         Mimic sets.
@@ -91,7 +91,7 @@ def get_step_names(mimic, sets):
     Returns
     -------
     names : list of str
-        Names, as in `~gammapy_mimic.records.StepRecords`.
+        Names, as in `~gammapy_mimic.analysis.records.StepRecords`.
     """
     names = ["plan", "datasets", *(f"datasets_mimic_{_}" for _ in sets)]
     if mimic.write_datastore:
@@ -106,7 +106,7 @@ def read_results(path, plan):
     ----------
     path : `~pathlib.Path`
         Folder.
-    plan : `~gammapy_mimic.plan.MimicPlan` or None
+    plan : `~gammapy_mimic.selection.plan.MimicPlan` or None
         Plan, None for a run without mimics.
 
     Returns

@@ -25,9 +25,7 @@ from regions import (
     Regions,
 )
 
-from .binning import FoVBinning
-from .criteria import Conditions
-from .events import (
+from ..data.events import (
     GoodEvents,
     find_good_time,
     get_seconds,
@@ -36,8 +34,7 @@ from .events import (
     read_gti,
     select_good_events,
 )
-from .files import check_own, replace_file
-from .observation import (
+from ..data.observation import (
     OBS_TABLE_COLUMNS,
     derive_header,
     derive_times,
@@ -55,9 +52,12 @@ from .observation import (
     to_obs_ids,
     to_pool,
 )
-from .parallel import run_parallel
-from .sky_regions import regions_to_text
-from .version import __version__
+from ..exclusion.sky_regions import regions_to_text
+from ..utils.files import check_own, replace_file
+from ..utils.parallel import run_parallel
+from ..version import __version__
+from .binning import FoVBinning
+from .criteria import Conditions
 
 __all__ = ["OffIndex"]
 
@@ -131,7 +131,7 @@ class OffIndex:
 
         The result does not depend on the order of the observations, the number of jobs
         or the backend. Of a file only the events and the header of the effective area
-        are read, in one go; `~gammapy_mimic.io.find_broken_files` finds damage in the
+        are read, in one go; `~gammapy_mimic.data.datastore.find_broken_files` finds damage in the
         rest of it.
 
         Parameters
@@ -280,7 +280,7 @@ class OffIndex:
 
     @functools.cached_property
     def conditions(self):
-        """Conditions of the observations (`~gammapy_mimic.criteria.Conditions`)."""
+        """Conditions of the observations (`~gammapy_mimic.selection.criteria.Conditions`)."""
         return Conditions.from_obs_table(self.table)
 
     @property

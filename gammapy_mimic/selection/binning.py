@@ -7,7 +7,7 @@ import astropy.units as u
 import numpy as np
 from gammapy.maps import MapAxis
 
-from .sky_regions import (
+from ..exclusion.sky_regions import (
     check_regions,
     find_excluded,
     get_offset,

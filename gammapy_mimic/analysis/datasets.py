@@ -5,9 +5,9 @@ from astropy.table import Table
 from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
-from .files import replace_folder
-from .observation import to_obs_id
-from .plan import NO_PARTNER, MimicPlan
+from ..data.observation import to_obs_id
+from ..selection.plan import NO_PARTNER, MimicPlan
+from ..utils.files import replace_folder
 
 __all__ = ["add_partners", "read_datasets", "write_datasets"]
 
@@ -24,8 +24,8 @@ def add_partners(datasets, plan, mimic_set):
     ----------
     datasets : `~gammapy.datasets.Datasets`
         Datasets of mimic observations, stacked or not. Changed in place.
-    plan : `~gammapy_mimic.plan.MimicPlan`, `~astropy.table.Table` or dict
-        Plan, as for `~gammapy_mimic.plan.MimicPlan.create`.
+    plan : `~gammapy_mimic.selection.plan.MimicPlan`, `~astropy.table.Table` or dict
+        Plan, as for `~gammapy_mimic.selection.plan.MimicPlan.create`.
     mimic_set : int
         Mimic set.
 

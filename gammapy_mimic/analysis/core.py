@@ -10,13 +10,13 @@ from gammapy.analysis import Analysis, AnalysisConfig
 from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
+from ..data.meta_tables import describe_loss, find_losses, get_reason, warn_of_losses
+from ..data.observation import get_obs_id
+from ..makers.reduction import ImageMaker, reduce_observations
 from .config import MimicAnalysisConfig
 from .datasets import add_partners
 from .factory import MakerFactory, check_observations, naming_key
-from .meta_tables import describe_loss, find_losses, get_reason, warn_of_losses
-from .observation import get_obs_id
 from .pipeline import read_results, run_pipeline
-from .reduction import ImageMaker, reduce_observations
 
 __all__ = ["MimicAnalysis"]
 
@@ -52,12 +52,12 @@ class MimicAnalysis(Analysis):
 
     Parameters
     ----------
-    config : `~gammapy_mimic.config.MimicAnalysisConfig` or dict
+    config : `~gammapy_mimic.analysis.config.MimicAnalysisConfig` or dict
         Configuration.
 
     Attributes
     ----------
-    plan : `~gammapy_mimic.plan.MimicPlan`
+    plan : `~gammapy_mimic.selection.plan.MimicPlan`
         Which OFF observation stands in for which target.
     mimic_observations : dict of `~gammapy.data.Observations`
         Mimic observations by mimic set.
@@ -86,7 +86,7 @@ class MimicAnalysis(Analysis):
 
     @property
     def config(self):
-        """Configuration (`~gammapy_mimic.config.MimicAnalysisConfig`)."""
+        """Configuration (`~gammapy_mimic.analysis.config.MimicAnalysisConfig`)."""
         return self._config
 
     @config.setter
@@ -114,7 +114,7 @@ class MimicAnalysis(Analysis):
 
     @property
     def exclusion_regions(self):
-        """Sources in any field (`~gammapy_mimic.exclusion.ExclusionRegions`)."""
+        """Sources in any field (`~gammapy_mimic.exclusion.core.ExclusionRegions`)."""
         return self.factory.exclusion_regions
 
     @property
@@ -337,7 +337,7 @@ class MimicAnalysis(Analysis):
         datasets : `~gammapy.datasets.Datasets`
             Datasets. Those of single observations are named after their OBS_ID. Meta
             tables tell the counts that have no prediction of the background, see
-            `~gammapy_mimic.meta_tables.Loss`, and for mimics ``OFF_OBS_ID`` and
+            `~gammapy_mimic.data.meta_tables.Loss`, and for mimics ``OFF_OBS_ID`` and
             ``MIMIC_SET``.
 
         Raises
@@ -375,7 +375,7 @@ class MimicAnalysis(Analysis):
     def run(self, force=False):
         """Run all steps into the folder ``general.outdir``, or go on where it stopped.
 
-        See `gammapy_mimic.pipeline.run_pipeline`.
+        See `gammapy_mimic.analysis.pipeline.run_pipeline`.
 
         Parameters
         ----------

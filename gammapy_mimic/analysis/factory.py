@@ -7,14 +7,14 @@ from astropy.coordinates import Angle, SkyCoord
 from gammapy.data import Observations
 from gammapy.maps import Map, WcsGeom
 
-from .criteria import MatchCriteria
-from .estimators import MimicSystematicsEstimator
-from .exclusion import ExclusionRegions
-from .io import open_datastore, select_datastore
-from .makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
-from .observation import get_fixed_pointing, get_obs_id, to_obs_ids
-from .query import query_obs_table
-from .sky_regions import regions_to_text
+from ..data.datastore import open_datastore, select_datastore
+from ..data.observation import get_fixed_pointing, get_obs_id, to_obs_ids
+from ..data.query import query_obs_table
+from ..estimators import MimicSystematicsEstimator
+from ..exclusion.core import ExclusionRegions
+from ..exclusion.sky_regions import regions_to_text
+from ..makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
+from ..selection.criteria import MatchCriteria
 
 __all__ = ["MakerFactory", "check_observations", "naming_key"]
 
@@ -62,7 +62,7 @@ class MakerFactory:
 
     Parameters
     ----------
-    config : `~gammapy_mimic.config.MimicAnalysisConfig`
+    config : `~gammapy_mimic.analysis.config.MimicAnalysisConfig`
         Configuration with a section ``mimic``.
     observations : `~gammapy.data.Observations`
         Target observations.
@@ -126,7 +126,7 @@ class MakerFactory:
 
     @property
     def exclusion_regions(self):
-        """Sources in any field (`~gammapy_mimic.exclusion.ExclusionRegions`)."""
+        """Sources in any field (`~gammapy_mimic.exclusion.core.ExclusionRegions`)."""
         config, mimic = self.config, self.config.mimic
         sections = config.observations, mimic.off, mimic.exclusion, mimic.selection
         return self._keep(self._find_exclusion_regions, *sections)
@@ -187,7 +187,7 @@ class MakerFactory:
 
         Returns
         -------
-        plan : `~gammapy_mimic.plan.MimicPlan`
+        plan : `~gammapy_mimic.selection.plan.MimicPlan`
             Plan.
         """
         config = self.config.mimic
@@ -217,7 +217,7 @@ class MakerFactory:
 
         Parameters
         ----------
-        plan : `~gammapy_mimic.plan.MimicPlan`
+        plan : `~gammapy_mimic.selection.plan.MimicPlan`
             Plan.
         mimic_set : int
             Mimic set.
@@ -235,7 +235,7 @@ class MakerFactory:
 
         Parameters
         ----------
-        plan : `~gammapy_mimic.plan.MimicPlan`
+        plan : `~gammapy_mimic.selection.plan.MimicPlan`
             Plan.
         mimic_set : int
             Mimic set.

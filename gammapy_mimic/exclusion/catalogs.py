@@ -17,8 +17,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from ..data.events import read_column
 from .catalog_sizes import find_size, is_no_size
-from .events import read_column
 from .sky_regions import to_vectors
 
 __all__ = [
@@ -123,7 +123,7 @@ def read_catalog(catalog, point_radius, extension_factor):
     ----------
     catalog : str, `~pathlib.Path` or `~astropy.table.Table`
         Tag of a catalogue of Gammapy, or a table or its file, see
-        `~gammapy_mimic.exclusion.ExclusionRegions.from_catalogs`.
+        `~gammapy_mimic.exclusion.core.ExclusionRegions.from_catalogs`.
     point_radius : float
         Radius around a point source, in deg.
     extension_factor : float

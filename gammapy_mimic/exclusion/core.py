@@ -16,6 +16,7 @@ from gammapy.maps import Map, WcsGeom
 from gammapy.utils.scripts import make_path
 from regions import CircleSkyRegion, Regions, SkyRegion
 
+from ..utils.files import replace_file
 from .catalogs import (
     CATALOGS,
     MissingCatalogError,
@@ -28,7 +29,6 @@ from .catalogs import (
     read_catalog,
     read_stars,
 )
-from .files import replace_file
 from .sky_regions import (
     REGION_PRECISION,
     check_regions,

@@ -1,7 +1,7 @@
 """Records of the steps that are finished in a folder, and of what they made there.
 
 Only what a record says is replaced or removed, if it is inside the folder, under the
-name that the step gives it, and if nothing was put into it (`gammapy_mimic.files`).
+name that the step gives it, and if nothing was put into it (`gammapy_mimic.utils.files`).
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import shutil
 
 from gammapy.utils.scripts import make_path
 
-from .files import check_own, remove_leftovers, remove_own, replace_file
+from ..utils.files import check_own, remove_leftovers, remove_own, replace_file
 
 __all__ = ["StepRecords"]
 

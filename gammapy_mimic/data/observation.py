@@ -398,7 +398,7 @@ def get_good_events(observation, is_filtered=True, is_required=False):
     -------
     events : `~gammapy.data.EventList`
         Events.
-    good : `~gammapy_mimic.events.GoodEvents`
+    good : `~gammapy_mimic.data.events.GoodEvents`
         Those that count.
 
     Raises

@@ -13,9 +13,9 @@ from gammapy.makers.core import Maker
 from gammapy.maps import MapAxis, WcsGeom
 from gammapy.utils import parallel
 
-from .makers.coverage import add_coverage
-from .meta_tables import stack_dataset
-from .observation import get_fixed_pointing
+from ..data.meta_tables import stack_dataset
+from ..data.observation import get_fixed_pointing
+from .coverage import add_coverage
 
 __all__ = ["ImageMaker", "get_center", "reduce_fov_background", "reduce_observations"]
 

@@ -20,6 +20,10 @@ from gammapy.utils.fits import HDULocation
 from gammapy.utils.pbar import progress_bar
 from gammapy.utils.scripts import make_path
 
+from ..template import convert_dead_time
+from ..utils.files import check_own, replace_file, replace_folder
+from ..utils.parallel import run_parallel
+from ..version import __version__
 from .events import (
     TIME_KEYS,
     GoodEvents,
@@ -28,7 +32,6 @@ from .events import (
     read_column,
     read_gti,
 )
-from .files import check_own, replace_file, replace_folder
 from .observation import (
     INDEX_HEADER,
     IRF_NAMES,
@@ -41,9 +44,6 @@ from .observation import (
     make_obs_table,
     to_obs_ids,
 )
-from .parallel import run_parallel
-from .template import convert_dead_time
-from .version import __version__
 
 __all__ = [
     "DatastoreWriter",

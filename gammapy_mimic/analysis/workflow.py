@@ -4,7 +4,7 @@ They are there after a call of `register`:
 
 >>> from gammapy.workflow import Workflow
 >>> from gammapy_mimic import workflow
->>> from gammapy_mimic.config import MimicWorkflowConfig
+>>> from gammapy_mimic.analysis.config import MimicWorkflowConfig
 >>> workflow.register()
 >>> config = MimicWorkflowConfig.read("config.yaml")  # doctest: +SKIP
 >>> steps = ["observations", "mimic-plan", "mimic-observations", "datasets"]
@@ -18,9 +18,9 @@ from astropy.table import Table
 from gammapy.workflow import WORKFLOW_STEP_REGISTRY
 from gammapy.workflow.steps import DatasetsWorkflowStep, WorkflowStepBase
 
+from ..data.observation import get_obs_id
 from .datasets import add_partners
 from .factory import MakerFactory
-from .observation import get_obs_id
 
 __all__ = [
     "MimicDatasetsWorkflowStep",

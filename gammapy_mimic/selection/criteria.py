@@ -10,8 +10,8 @@ from astropy.coordinates import Angle, SkyCoord
 from astropy.time import Time
 from regions import CircleSkyRegion
 
-from .events import get_time_ref, read_column
-from .observation import to_obs_ids
+from ..data.events import get_time_ref, read_column
+from ..data.observation import to_obs_ids
 
 __all__ = ["Conditions", "MatchCriteria", "describe_rejections"]
 

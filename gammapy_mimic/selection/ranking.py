@@ -166,16 +166,16 @@ def compare_observations(target, off, bins, covers):
 
     Parameters
     ----------
-    target : `~gammapy_mimic.index.OffIndex`
+    target : `~gammapy_mimic.selection.index.OffIndex`
         Index with the target as its only row.
-    off : `~gammapy_mimic.index.OffIndex`
+    off : `~gammapy_mimic.selection.index.OffIndex`
         Index of the OFF observations, with the same bins.
     bins, covers : `~numpy.ndarray` of bool
         Common bins, and the candidates that cover them, see `find_common_bins`.
 
     Returns
     -------
-    comparison : `~gammapy_mimic.divergence.CountsComparison`
+    comparison : `~gammapy_mimic.selection.divergence.CountsComparison`
         Comparison with each OFF observation. NaN for those that do not cover the bins,
         and for a target without counts.
     """
@@ -258,11 +258,11 @@ def rank_observations(target, off, criteria, kl_max=KL_MAX, predicted=None, skip
 
     Parameters
     ----------
-    target : `~gammapy_mimic.index.OffIndex`
+    target : `~gammapy_mimic.selection.index.OffIndex`
         Index with the target as its only row.
-    off : `~gammapy_mimic.index.OffIndex`
+    off : `~gammapy_mimic.selection.index.OffIndex`
         Index of the OFF observations, with the same bins.
-    criteria : `~gammapy_mimic.criteria.MatchCriteria`
+    criteria : `~gammapy_mimic.selection.criteria.MatchCriteria`
         Conditions to share.
     kl_max : float, optional
         Largest KL_CORR of a good pair. Default is `KL_MAX`.

@@ -8,11 +8,11 @@ from collections import defaultdict
 from gammapy.data import Observations
 from gammapy.utils.scripts import make_path
 
-from .io import DatastoreWriter
-from .makers import MimicMaker
-from .makers.core import get_off_observation
-from .observation import get_obs_id, load_events_file, to_pool
-from .parallel import run_parallel
+from ..data.datastore import DatastoreWriter
+from ..data.observation import get_obs_id, load_events_file, to_pool
+from ..utils.parallel import run_parallel
+from . import MimicMaker
+from .core import get_off_observation
 
 __all__ = ["write_mimic_sets"]
 
@@ -30,7 +30,7 @@ def write_mimic_sets(
     finish=None,
     **kwargs,
 ):
-    """Write mimic sets as datastores, see `gammapy_mimic.io.write_datastore`.
+    """Write mimic sets as datastores, see `gammapy_mimic.data.datastore.write_datastore`.
 
     The files of an OFF observation are read once for all sets, and no more than one OFF
     observation is in memory, for each process. The stores are put in place when all of
@@ -42,7 +42,7 @@ def write_mimic_sets(
         Target observations. Those without partner are left out.
     off_observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
         OFF observations.
-    plan : `~gammapy_mimic.plan.MimicPlan`
+    plan : `~gammapy_mimic.selection.plan.MimicPlan`
         Plan.
     outdir : str or `~pathlib.Path`
         Folder for the datastores ``mimic_1``, ``mimic_2`` and so on.

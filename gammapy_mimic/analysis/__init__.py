@@ -1,0 +1,1 @@
+"""Mimics from one configuration, beside an analysis of Gammapy."""

@@ -1,0 +1,1 @@
+"""Observations and datastores: read, checked and written."""

@@ -1,0 +1,1 @@
+"""Sources and stars to leave out."""

@@ -1,0 +1,1 @@
+"""Which OFF observation may stand in for which target."""
