@@ -12,14 +12,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
 from gammapy_mimic.data.datastore import write_background, write_datastore
+from gammapy_mimic.data.irfs import convert_dead_time
 from gammapy_mimic.data.observation import get_hdu, get_livetime_fraction
 from gammapy_mimic.simulate import make_irfs, simulate_observation
-from gammapy_mimic.template import (
-    TemplateBins,
-    TemplateCounts,
-    convert_dead_time,
-    make_template,
-)
+from gammapy_mimic.template import TemplateBins, TemplateCounts, make_template
 
 DEAD_TIMES = 0.05, 0.4
 TIME = Time("2015-03-01T00:00")

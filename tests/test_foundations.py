@@ -193,7 +193,8 @@ def test_parts_of_an_observation(store, name):
     """Where to read it, until it is in memory."""
     lazy = store.obs(store.obs_ids[0])
     assert isinstance(get_hdu(lazy, name), HDULocation), _mend(
-        "data.observation.get_hdu", f"A lazy observation keeps the HDU of {name!r} elsewhere"
+        "data.observation.get_hdu",
+        f"A lazy observation keeps the HDU of {name!r} elsewhere",
     )
     value = getattr(lazy, name)
     assert value is not None
@@ -214,7 +215,8 @@ def test_parts_that_are_kept(store, name):
     value = getattr(second, name)
     _keep_part(first, name, value)
     assert get_hdu(first, name) is getattr(first, name) is value, _mend(
-        "data.observation._keep_part", f"An observation takes {name!r} under another name"
+        "data.observation._keep_part",
+        f"An observation takes {name!r} under another name",
     )
 
 
@@ -306,7 +308,8 @@ def test_parameters_of_regions(cls):
     names = set(inspect.signature(cls).parameters)
     assert {"meta", "visual"} < names
     assert all(hasattr(cls, _) for _ in names - {"meta", "visual"}), _mend(
-        "exclusion.sky_regions._to_plain_region", f"{cls.__name__} keeps parameters elsewhere"
+        "exclusion.sky_regions._to_plain_region",
+        f"{cls.__name__} keeps parameters elsewhere",
     )
 
 

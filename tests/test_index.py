@@ -30,12 +30,7 @@ from regions import (
 )
 from scipy.integrate import quad
 
-from gammapy_mimic.exclusion.sky_regions import (
-    find_inside,
-    get_offset,
-    local_axes,
-    to_vectors,
-)
+from gammapy_mimic.exclusion.sky_regions import find_inside
 from gammapy_mimic.selection import binning as binning_module
 from gammapy_mimic.selection import index as index_module
 from gammapy_mimic.selection.binning import (
@@ -43,10 +38,15 @@ from gammapy_mimic.selection.binning import (
     OFFSET_AXIS,
     FoVBinning,
     count_in_bins,
-    make_ring,
 )
 from gammapy_mimic.selection.divergence import compare_counts
 from gammapy_mimic.selection.index import OffIndex
+from gammapy_mimic.utils.coordinates import (
+    get_offset,
+    local_axes,
+    make_ring,
+    to_vectors,
+)
 
 from .helpers import find_runs, need_runs, replace
 
@@ -892,13 +892,13 @@ class TestUpdate:
     @pytest.fixture
     def reads(self, monkeypatch):
         calls = []
-        original = index_module._read_file
+        original = index_module.read_file
 
         def read_file(source):
             calls.append(int(source.events.path[-11:-5]))
             return original(source)
 
-        monkeypatch.setattr(index_module, "_read_file", read_file)
+        monkeypatch.setattr(index_module, "read_file", read_file)
         return calls
 
     def test_nothing_changed(self, own_store, regions, reads):
@@ -1095,8 +1095,8 @@ class TestRealData:
 
 
 def test_events_are_read_as_by_gammapy(store):
-    source = index_module._find_sources(store)[101]
-    (_, ra, dec, energy), pointing, _, _ = index_module._read_file(source)
+    source = index_module.find_sources(store)[101]
+    (_, ra, dec, energy), pointing, _, _ = index_module.read_file(source)
     events = EventList.read(source.events.path)
     assert_array_equal(ra, events.table["RA"].quantity.to_value("deg"))
     assert_array_equal(dec, events.table["DEC"].quantity.to_value("deg"))

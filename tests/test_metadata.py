@@ -13,7 +13,7 @@ from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker, ScrambleMaker
 from gammapy_mimic.data.datastore import write_datastore
-from gammapy_mimic.data.observation import derive_header
+from gammapy_mimic.data.headers import derive_header
 from gammapy_mimic.selection.index import OffIndex
 from gammapy_mimic.simulate import make_irfs, simulate_datastore, simulate_observations
 

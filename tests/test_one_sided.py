@@ -10,7 +10,7 @@ from astropy.io import fits
 from gammapy.data import DataStore, Observations
 
 from gammapy_mimic import KLBackgroundSelector
-from gammapy_mimic.data.observation import get_background_stamp
+from gammapy_mimic.data.irfs import get_background_stamp
 from gammapy_mimic.simulate import (
     make_irfs,
     simulate_datastore,

@@ -33,12 +33,7 @@ from scipy.stats import chi2, kstest
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
 from gammapy_mimic.data.observation import get_hdu
-from gammapy_mimic.exclusion.sky_regions import (
-    find_excluded,
-    local_axes,
-    make_exclusion,
-    to_vectors,
-)
+from gammapy_mimic.exclusion.sky_regions import find_excluded, make_exclusion
 from gammapy_mimic.makers.scramble import ScrambleMaker
 from gammapy_mimic.scramble import (
     draw_annulus,
@@ -51,7 +46,7 @@ from gammapy_mimic.scramble import (
     turn_fov_columns,
 )
 from gammapy_mimic.simulate import make_irfs, simulate_observation
-from gammapy_mimic.utils.coordinates import move_radec
+from gammapy_mimic.utils.coordinates import local_axes, move_radec, to_vectors
 
 from .helpers import make_reference, need_runs, replace, replace_events
 from .test_mimic import ObservationMakerContract

@@ -23,19 +23,18 @@ from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
 from gammapy_mimic.data.datastore import write_background, write_datastore
-from gammapy_mimic.data.observation import get_hdu
-from gammapy_mimic.makers.selector import replace_background
+from gammapy_mimic.data.observation import get_hdu, replace_background
 from gammapy_mimic.selection.index import OffIndex
 from gammapy_mimic.selection.plan import MimicPlan
 from gammapy_mimic.selection.ranking import (
     KL_MAX,
     find_status,
-    make_checksum,
     predict_counts,
     rank_observations,
     select_safe_range,
 )
 from gammapy_mimic.simulate import make_irfs, simulate_observations
+from gammapy_mimic.utils.files import make_checksum
 from gammapy_mimic.visualization import (
     plot_background,
     plot_background_image,

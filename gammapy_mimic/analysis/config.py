@@ -27,7 +27,7 @@ from pydantic import (
     field_validator,
 )
 
-from ..data.observation import to_obs_id
+from ..data.obs_ids import to_obs_id
 from ..makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
 from ..selection.criteria import MatchCriteria
 from ..selection.ranking import KL_MAX

@@ -1,12 +1,13 @@
 """Read the text of a configuration, and tell where it is wrong."""
 
+import contextlib
 import difflib
 from collections import deque
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["describe_problems", "load_yaml"]
+__all__ = ["describe_problems", "load_yaml", "naming_key"]
 
 
 def load_yaml(text):
@@ -166,3 +167,19 @@ def _find_line(node, keys):
             node = node.value[key]
             line = node.start_mark.line + 1
     return line
+
+
+@contextlib.contextmanager
+def naming_key(key):
+    """Put the key of the configuration before the message of an error.
+
+    Parameters
+    ----------
+    key : str
+        Key, such as "mimic.off.query".
+    """
+    try:
+        yield
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        message = error.args[0] if isinstance(error, KeyError) else error
+        raise ValueError(f"{key}: {message}") from error

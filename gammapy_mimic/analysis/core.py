@@ -11,11 +11,12 @@ from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
 from ..data.meta_tables import describe_loss, find_losses, get_reason, warn_of_losses
-from ..data.observation import get_obs_id
+from ..data.obs_ids import get_obs_id
 from ..makers.reduction import ImageMaker, reduce_observations
 from .config import MimicAnalysisConfig
+from .config_text import naming_key
 from .datasets import add_partners
-from .factory import MakerFactory, check_observations, naming_key
+from .factory import MakerFactory, check_observations
 from .pipeline import read_results, run_pipeline
 
 __all__ = ["MimicAnalysis"]

@@ -5,8 +5,8 @@ from astropy.table import Table
 from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
-from ..data.observation import to_obs_id
-from ..selection.plan import NO_PARTNER, MimicPlan
+from ..data.obs_ids import NO_PARTNER, to_obs_id
+from ..selection.plan import MimicPlan
 from ..utils.files import replace_folder
 
 __all__ = ["add_partners", "read_datasets", "write_datasets"]

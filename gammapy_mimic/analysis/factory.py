@@ -1,22 +1,22 @@
 """Makers from a configuration."""
 
-import contextlib
-
 import astropy.units as u
 from astropy.coordinates import Angle, SkyCoord
 from gammapy.data import Observations
 from gammapy.maps import Map, WcsGeom
 
 from ..data.datastore import open_datastore, select_datastore
-from ..data.observation import get_fixed_pointing, get_obs_id, to_obs_ids
+from ..data.obs_ids import get_obs_id, to_obs_ids
+from ..data.observation import get_fixed_pointing
 from ..data.query import query_obs_table
 from ..estimators import MimicSystematicsEstimator
 from ..exclusion.core import ExclusionRegions
 from ..exclusion.sky_regions import regions_to_text
 from ..makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
 from ..selection.criteria import MatchCriteria
+from .config_text import naming_key
 
-__all__ = ["MakerFactory", "check_observations", "naming_key"]
+__all__ = ["MakerFactory", "check_observations"]
 
 MASK_WIDTH = "8 deg"  # of a spectrum, more than the field of view
 
@@ -24,22 +24,6 @@ _NOTHING_TO_SCRAMBLE = (
     "mimic.scramble: there is no source to hide in the fields. Set mimic.exclusion, or "
     "leave scramble out."
 )
-
-
-@contextlib.contextmanager
-def naming_key(key):
-    """Put the key of the configuration before the message of an error.
-
-    Parameters
-    ----------
-    key : str
-        Key, such as "mimic.off.query".
-    """
-    try:
-        yield
-    except (KeyError, OSError, TypeError, ValueError) as error:
-        message = error.args[0] if isinstance(error, KeyError) else error
-        raise ValueError(f"{key}: {message}") from error
 
 
 def check_observations(observations):

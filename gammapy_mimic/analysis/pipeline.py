@@ -16,17 +16,17 @@ from gammapy.data import DataStore
 from gammapy.utils.scripts import make_path
 
 from ..data.meta_tables import warn_of_losses
-from ..data.observation import to_obs_ids
+from ..data.obs_ids import to_obs_ids
 from ..estimators import MimicSystematics
 from ..exclusion.sky_regions import regions_to_text
 from ..makers.mimic_sets import write_mimic_sets
 from ..report import make_report
 from ..selection.plan import MimicPlan
-from ..selection.ranking import make_checksum
-from ..utils.files import replace_folder
+from ..utils.files import make_checksum, replace_folder
 from ..version import __version__
+from .config_text import naming_key
 from .datasets import read_datasets, write_datasets
-from .factory import check_observations, naming_key
+from .factory import check_observations
 from .records import StepRecords
 
 __all__ = ["get_step_names", "read_results", "run_pipeline"]

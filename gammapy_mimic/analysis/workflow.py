@@ -18,7 +18,7 @@ from astropy.table import Table
 from gammapy.workflow import WORKFLOW_STEP_REGISTRY
 from gammapy.workflow.steps import DatasetsWorkflowStep, WorkflowStepBase
 
-from ..data.observation import get_obs_id
+from ..data.obs_ids import get_obs_id
 from .datasets import add_partners
 from .factory import MakerFactory
 

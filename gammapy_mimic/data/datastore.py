@@ -20,7 +20,6 @@ from gammapy.utils.fits import HDULocation
 from gammapy.utils.pbar import progress_bar
 from gammapy.utils.scripts import make_path
 
-from ..template import convert_dead_time
 from ..utils.files import check_own, replace_file, replace_folder
 from ..utils.parallel import run_parallel
 from ..version import __version__
@@ -32,17 +31,15 @@ from .events import (
     read_column,
     read_gti,
 )
+from .headers import INDEX_HEADER, derive_header, make_obs_table
+from .irfs import convert_dead_time
+from .obs_ids import get_obs_id, to_obs_ids
 from .observation import (
-    INDEX_HEADER,
     IRF_NAMES,
-    derive_header,
     get_gti,
     get_hdu,
     get_livetime_fraction,
-    get_obs_id,
     load_events_file,
-    make_obs_table,
-    to_obs_ids,
 )
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from astropy.table import Table
 
-from ..selection.plan import NO_PARTNER
+from .obs_ids import NO_PARTNER
 
 __all__ = [
     "Loss",

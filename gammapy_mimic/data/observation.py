@@ -4,13 +4,9 @@ This is the only place that knows how `~gammapy.data.Observation` keeps its lazy
 """
 
 import copy
-import functools
-import hashlib
-import re
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from gammapy.data import (
     GTI,
@@ -20,94 +16,35 @@ from gammapy.data import (
     ObservationFilter,
     ObservationMetaData,
     Observations,
-    ObservationTable,
     PointingMode,
 )
 from gammapy.data.io import EventListReader
-from gammapy.irf import FoVAlignment
 from gammapy.utils.fits import HDULocation
-from gammapy.utils.metadata import TimeInfoMetaData
-from gammapy.utils.time import time_ref_to_dict
 
 from .events import (
     EVENT_UNITS,
-    TIME_KEYS,
-    get_seconds,
     get_time_ref,
     select_good_events,
 )
+from .headers import get_header_deadc, make_time_info
+from .obs_ids import get_obs_id, to_obs_id, to_obs_ids
 
 __all__ = [
     "IRF_NAMES",
-    "derive_header",
-    "derive_times",
     "describe_error",
-    "get_background_stamp",
     "get_fixed_pointing",
-    "get_fov_alignment",
     "get_good_events",
     "get_gti",
     "get_hdu",
-    "get_header_deadc",
-    "get_header_pointing",
     "get_livetime_fraction",
-    "get_obs_id",
-    "get_safe_range",
+    "get_off_observation",
     "load_events_file",
-    "make_obs_table",
-    "make_time_info",
-    "parse_safe_range",
     "replace_parts",
-    "scale_rate",
-    "to_obs_id",
-    "to_obs_ids",
     "to_pool",
 ]
 
-OBS_ID_MAX = 2**63
 HEADER_ATTRIBUTE = "_events_header"
 IRF_NAMES = ("aeff", "edisp", "psf", "bkg", "rad_max")
-
-OBS_TABLE_COLUMNS = {
-    "OBS_ID": None,
-    "OBS_MODE": None,
-    "RA_PNT": "deg",
-    "DEC_PNT": "deg",
-    "ZEN_PNT": "deg",
-    "ALT_PNT": "deg",
-    "AZ_PNT": "deg",
-    "OBJECT": None,
-    "RA_OBJ": "deg",
-    "DEC_OBJ": "deg",
-    "ONTIME": "s",
-    "LIVETIME": "s",
-    "DEADC": None,
-    "TSTART": "s",
-    "TSTOP": "s",
-    "DATE-OBS": None,
-    "TIME-OBS": None,
-    "DATE-END": None,
-    "TIME-END": None,
-    "TELESCOP": None,
-    "INSTRUME": None,
-    "N_TELS": None,
-    "TELLIST": None,
-    "QUALITY": None,
-    "MUONEFF": None,
-    "NSBLEVEL": None,
-    "EVENT_COUNT": None,
-    "MIM_OBS": None,
-    "MIM_SET": None,
-}
-"""Columns of the observation index, with their units."""
-
-INDEX_HEADER = {
-    "HDUCLASS": "GADF",
-    "HDUDOC": "https://github.com/open-gamma-ray-astro/gamma-astro-data-formats",
-    "HDUVERS": "0.3",
-    "HDUCLAS1": "INDEX",
-}
-"""Header that all index tables have."""
 
 
 def get_hdu(observation, name):
@@ -231,28 +168,6 @@ def _check_header(header):
         raise ValueError(f"the header of the events has no {', '.join(missing)}")
 
 
-def get_header_deadc(header):
-    """Get the fraction of livetime that a header of events tells.
-
-    Parameters
-    ----------
-    header : dict-like
-        Header with DEADC, or with LIVETIME and ONTIME.
-
-    Returns
-    -------
-    deadc : float
-        Fraction, NaN if it is not known.
-    """
-    deadc, livetime, ontime = (
-        _to_float(header.get(key)) for key in ("DEADC", "LIVETIME", "ONTIME")
-    )
-    if not 0 < deadc <= 1 and ontime > 0:
-        # LIVETIME may be rounded
-        deadc = min(livetime / ontime, 1) if livetime < 1.001 * ontime else np.nan
-    return float(deadc) if 0 < deadc <= 1 else np.nan
-
-
 def _set_units(hdu):
     """Give columns without a unit the one that GADF prescribes."""
     for name, unit in EVENT_UNITS.items():
@@ -279,79 +194,6 @@ def describe_error(error):
         key = str(error.args[0])
         return f"{key} is missing" if key.isupper() else key.rstrip(".")
     return str(error).rstrip(".") or type(error).__name__
-
-
-def to_obs_id(value, minimum=0):
-    """Convert an OBS_ID to the integer that it stands for.
-
-    Parameters
-    ----------
-    value : int, str, float or `~numpy.ndarray`
-        OBS_ID. Digits in a text, such as "0001", are that integer.
-    minimum : int, optional
-        Smallest valid number. Default is 0.
-
-    Returns
-    -------
-    obs_id : int
-        OBS_ID.
-
-    Raises
-    ------
-    ValueError
-        If it is no such number.
-    """
-    item = value
-    if isinstance(value, np.generic | np.ndarray) and value is not np.ma.masked:
-        item = value.item() if value.size == 1 else value.tolist()
-    if isinstance(item, bytes):
-        item = item.decode(errors="replace")
-    if isinstance(item, str) and re.fullmatch(r"-?[0-9]+", item.strip()):
-        item = int(item)
-    is_number = isinstance(item, int | float) and not isinstance(item, bool)
-    is_valid = is_number and minimum <= item < OBS_ID_MAX and item == int(item)
-    if not is_valid:
-        raise ValueError(
-            f"OBS_ID {item!r} is not valid: an integer of {minimum} or more is needed, "
-            'or its digits as text, such as "0001".'
-        )
-    return int(item)
-
-
-def to_obs_ids(values, minimum=0):
-    """Convert OBS_IDs to integers, see `to_obs_id`.
-
-    Parameters
-    ----------
-    values : array-like
-        OBS_IDs. Shape (n,).
-    minimum : int, optional
-        Smallest valid number, also what a masked value is. Default is 0.
-
-    Returns
-    -------
-    obs_ids : `~numpy.ndarray` of int
-        OBS_IDs. Shape (n,).
-
-    Raises
-    ------
-    ValueError
-        If one is not valid, or a single text is given.
-    """
-    if isinstance(values, str | bytes):
-        raise ValueError(f"a list of OBS_ID is needed, got {values!r}")
-    # an array made of numbers and text would be one of text
-    is_int = isinstance(values, np.ndarray) and values.dtype.kind == "i"
-    if is_int and not np.ma.is_masked(values) and np.all(values >= minimum):
-        return np.array(values, dtype=int)
-    if minimum < 0:
-        values = [minimum if _ is np.ma.masked else _ for _ in values]
-    return np.array([to_obs_id(_, minimum) for _ in values], dtype=int)
-
-
-def get_obs_id(observation):
-    """Get the OBS_ID of an observation as an integer, see `to_obs_id`."""
-    return to_obs_id(observation.obs_id)
 
 
 def get_gti(observation, is_filtered=True):
@@ -425,106 +267,6 @@ def get_good_events(observation, is_filtered=True, is_required=False):
     return events, good
 
 
-def derive_times(start, stop, livetime_fraction):
-    """Derive what follows from good time intervals and dead time.
-
-    Parameters
-    ----------
-    start, stop : `~numpy.ndarray`
-        Intervals, in s. Shape (m,).
-    livetime_fraction : float
-        Livetime over observation time.
-
-    Returns
-    -------
-    keys : dict of float
-        TSTART and TSTOP (begin of the first, end of the last), ONTIME (their sum),
-        LIVETIME and DEADC. The last three are rounded, to a microsecond and to 1e-12,
-        so that they do not depend on the way they were computed.
-    """
-    ontime = float(np.sum(stop - start))
-    deadc = round(float(livetime_fraction), 12)
-    return {
-        "TSTART": float(np.min(start)),
-        "TSTOP": float(np.max(stop)),
-        "ONTIME": round(ontime, 6),
-        "LIVETIME": round(ontime * deadc, 6),
-        "DEADC": deadc,
-    }
-
-
-def derive_header(header, gti, livetime_fraction):
-    """Derive the keys of an events header that follow from GTI and dead time.
-
-    Parameters
-    ----------
-    header : dict-like
-        Header of the events. Not changed.
-    gti : `~gammapy.data.GTI`
-        Good time intervals.
-    livetime_fraction : float
-        Livetime over observation time, see `get_livetime_fraction`.
-
-    Returns
-    -------
-    keys : dict
-        Those of `derive_times`, and of TELAPSE, DATE-*, TIME-* and MJD-* those that the
-        header has, in its time scale. The reference time is that of the GTI if the
-        header has none.
-    """
-    keys = {"TIMEUNIT": "s"}
-    if not {"MJDREFI", "MJDREFF"} <= set(header):
-        keys |= time_ref_to_dict(gti.time_ref, scale=gti.time_ref.scale)
-        keys["MJDREFI"] = int(keys["MJDREFI"])
-    reference = get_time_ref({**header, **keys})
-    keys["TIMESYS"] = reference.scale.upper()
-    intervals = (get_seconds(_, reference) for _ in (gti.time_start, gti.time_stop))
-    keys |= derive_times(*intervals, livetime_fraction)
-    if "TELAPSE" in header:
-        keys["TELAPSE"] = keys["TSTOP"] - keys["TSTART"]
-    start, stop = gti.time_start.min(), gti.time_stop.max()
-    times = {
-        **dict.fromkeys(("OBS", "BEG"), start),
-        "AVG": start + (stop - start) / 2,
-        "END": stop,
-    }
-    for suffix, time in times.items():
-        keys |= _derive_date(header, suffix, getattr(time, reference.scale))
-    return keys
-
-
-def _derive_date(header, suffix, time):
-    """Date of an observation, with its time beside it if that is how it was."""
-    keys = {}
-    if f"DATE-{suffix}" in header:
-        keys[f"DATE-{suffix}"] = time.isot
-    if f"TIME-{suffix}" in header:
-        keys[f"DATE-{suffix}"], keys[f"TIME-{suffix}"] = time.isot.split("T")
-    if f"MJD-{suffix}" in header:
-        keys[f"MJD-{suffix}"] = float(time.mjd)
-    return keys
-
-
-def make_time_info(gti):
-    """Make the metadata of the time of an observation.
-
-    Parameters
-    ----------
-    gti : `~gammapy.data.GTI`
-        Good time intervals.
-
-    Returns
-    -------
-    time_info : `~gammapy.utils.metadata.TimeInfoMetaData`
-        Begin of the first, end of the last, and reference time.
-    """
-    return TimeInfoMetaData(
-        time_start=gti.time_start.min(),
-        time_stop=gti.time_stop.max(),
-        reference_time=gti.time_ref,
-    )
-
-
 def replace_parts(observation, optional, **parts):
     """Make an observation with some other parts, without reading the rest.
 
@@ -583,98 +325,6 @@ def get_fixed_pointing(observation):
     return observation.pointing.fixed_icrs
 
 
-def get_header_pointing(header):
-    """Get the pointing from the header of events, as fast as can be.
-
-    Parameters
-    ----------
-    header : dict-like
-        Header.
-
-    Returns
-    -------
-    pointing : tuple of float
-        RA and DEC, in deg.
-
-    Raises
-    ------
-    ValueError
-        If there is none, or the observation was taken in DRIFT mode.
-    """
-    if str(header.get("OBS_MODE", "")).strip().upper() == "DRIFT":
-        raise ValueError("taken in DRIFT mode, only tracking observations can be used")
-    missing = [key for key in ("RA_PNT", "DEC_PNT") if key not in header]
-    if missing:
-        raise ValueError(f"the header of the events has no {', '.join(missing)}")
-    pointing = tuple(_to_float(header[key]) for key in ("RA_PNT", "DEC_PNT"))
-    if not np.all(np.isfinite(pointing)):
-        raise ValueError(f"the pointing {pointing} is not valid")
-    return pointing
-
-
-def get_fov_alignment(observation):
-    """Get the alignment of the background IRF, reading no more than its header.
-
-    A `~gammapy.irf.Background2D` depends on the offset alone, and counts as RADEC, as
-    does an observation without background.
-
-    Parameters
-    ----------
-    observation : `~gammapy.data.Observation`
-        Observation.
-
-    Returns
-    -------
-    alignment : {"radec", "altaz"}
-        Alignment. The REVERSE_LON_RADEC of old H.E.S.S. files is "radec".
-    """
-    bkg = get_hdu(observation, "bkg")
-    if isinstance(bkg, HDULocation):
-        if bkg.hdu_class != "bkg_3d":
-            return "radec"
-        path = bkg.path()
-        alignment = _read_fov_alignment(path, bkg.hdu_name, path.stat().st_mtime_ns)
-    elif getattr(bkg, "has_offset_axis", True):
-        return "radec"
-    else:
-        alignment = bkg.fov_alignment
-    return "altaz" if FoVAlignment(alignment) is FoVAlignment.ALTAZ else "radec"
-
-
-@functools.cache
-def _read_fov_alignment(path, hdu_name, mtime):
-    """Alignment in a file that was changed at a given time."""
-    return fits.getheader(path, hdu_name).get("FOVALIGN", "RADEC")
-
-
-def get_background_stamp(observation):
-    """Get what changes if the background IRF of an observation does, without reading.
-
-    Parameters
-    ----------
-    observation : `~gammapy.data.Observation`
-        Observation.
-
-    Returns
-    -------
-    stamp : tuple or None
-        Place, size and time of its file; its unit, axes and a hash of its data if it is
-        in memory; None if there is none, or no such file.
-    """
-    bkg = get_hdu(observation, "bkg")
-    if bkg is None:
-        return None
-    if isinstance(bkg, HDULocation):
-        path = bkg.path()
-        if not path.is_file():
-            return None
-        stat = path.stat()
-        return str(path), bkg.hdu_name, stat.st_size, stat.st_mtime_ns
-    content = hashlib.sha256(np.ascontiguousarray(bkg.data).tobytes()).hexdigest()
-    axes = [(_.name, str(_.unit), _.edges.value.tolist()) for _ in bkg.axes]
-    return str(bkg.unit), axes, content
-
-
 def get_livetime_fraction(observation):
     """Get the part of the observation time in which events were recorded.
 
@@ -697,72 +347,6 @@ def get_livetime_fraction(observation):
     if not ontime > 0:
         raise ValueError(f"OBS_ID {observation.obs_id} has no good time.")
     return float((observation.observation_live_time_duration / ontime).to_value(""))
-
-
-def scale_rate(bkg, factor, **meta):
-    """Scale the rate of a background IRF.
-
-    Parameters
-    ----------
-    bkg : `~gammapy.irf.BackgroundIRF`
-        Background. Not changed.
-    factor : float
-        Factor.
-    **meta : dict
-        Entries of ``meta`` to change.
-
-    Returns
-    -------
-    bkg : `~gammapy.irf.BackgroundIRF`
-        Background.
-    """
-    options = {} if bkg.has_offset_axis else {"fov_alignment": bkg.fov_alignment}
-    meta = {**(bkg.meta or {}), **meta}
-    data, axes = bkg.data * factor, list(bkg.axes)
-    return type(bkg)(axes=axes, data=data, unit=bkg.unit, meta=meta, **options)
-
-
-def get_safe_range(observation):
-    """Get the safe energy range of an observation, reading no more than a header.
-
-    Parameters
-    ----------
-    observation : `~gammapy.data.Observation`
-        Observation.
-
-    Returns
-    -------
-    low, high : float
-        Range in TeV, see `parse_safe_range`.
-    """
-    aeff = get_hdu(observation, "aeff")
-    if isinstance(aeff, HDULocation):
-        return parse_safe_range(fits.getheader(aeff.path(), aeff.hdu_name))
-    return parse_safe_range(getattr(aeff, "meta", None) or {})
-
-
-def parse_safe_range(header):
-    """Get the safe energy range from the header of an effective area.
-
-    Parameters
-    ----------
-    header : dict-like
-        Header, with ``LO_THRES`` and ``HI_THRES`` or without.
-
-    Returns
-    -------
-    low, high : float
-        Range in TeV, 0 to infinity where the header does not tell.
-    """
-    low, high = (_to_float(header.get(key)) for key in ("LO_THRES", "HI_THRES"))
-    return low if low > 0 else 0.0, high if high > 0 else np.inf
-
-
-def _to_float(value):
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return np.nan
 
 
 def to_pool(observations, name="off_observations"):
@@ -803,61 +387,52 @@ def to_pool(observations, name="off_observations"):
     return observations
 
 
-def make_obs_table(headers):
-    """Make an observation index table from the headers of event lists.
-
-    Follows the GADF format, with the OFF observation (``MIM_OBS``) and the set
-    (``MIM_SET``) of mimic observations.
+def get_off_observation(off_observations, obs_id):
+    """Get an observation of a pool.
 
     Parameters
     ----------
-    headers : list of dict-like
-        Headers of event lists, with ``EVENT_COUNT`` if that is wanted.
+    off_observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+        Pool.
+    obs_id : int
+        Observation ID.
 
     Returns
     -------
-    table : `~gammapy.data.ObservationTable`
-        Observation table. A value that a header does not have is NaN, -1 or "".
+    observation : `~gammapy.data.Observation`
+        Observation that can be loaded without an effect on the pool.
+
+    Raises
+    ------
+    ValueError
+        If it is not there.
     """
-    rows = [_make_obs_row(header, headers[0]) for header in headers]
-    table = ObservationTable()
-    for name, unit in OBS_TABLE_COLUMNS.items():
-        values = [row[name] for row in rows if name in row]
-        if values:
-            blank = {str: "", int: -1}.get(type(values[0]), float("nan"))
-            table[name] = [row.get(name, blank) for row in rows]
-            table[name].unit = unit
-    names = set(table.colnames)
-    if {"RA_PNT", "DEC_PNT"} <= names:
-        galactic = table.pointing_radec.galactic
-        table["GLON_PNT"], table["GLAT_PNT"] = galactic.l, galactic.b
-    if {"RA_PNT", "DEC_PNT", "RA_OBJ", "DEC_OBJ"} <= names:
-        # a placeholder such as 99 is no declination
-        lat = np.where(np.abs(table["DEC_OBJ"]) <= 90, table["DEC_OBJ"], np.nan)
-        target = SkyCoord(table["RA_OBJ"], lat, unit="deg")
-        table["OFFSET_OBJ"] = table.pointing_radec.separation(target).to("deg")
-
-    time_keys = ("MJDREFI", "MJDREFF", "TIMEUNIT", "TIMESYS", "TIMEREF")
-    location_keys = ("GEOLON", "GEOLAT", "ALTITUDE")
-    table.meta.update(INDEX_HEADER, HDUCLAS2="OBS", EXTNAME="OBS_INDEX")
-    table.meta.update(
-        {key: headers[0][key] for key in time_keys + location_keys if key in headers[0]}
-    )
-    return table
+    obs_id = to_obs_id(obs_id)
+    if isinstance(off_observations, DataStore):
+        names = off_observations.obs_ids
+        for name in names[to_obs_ids(names) == obs_id]:
+            return off_observations.obs(name, required_irf="all-optional")
+    else:
+        for observation in off_observations:
+            if get_obs_id(observation) == obs_id:
+                return copy.copy(observation)
+    raise ValueError(f"OBS_ID {obs_id} is not among the OFF observations.")
 
 
-def _make_obs_row(header, reference):
-    row = {name: header[name] for name in OBS_TABLE_COLUMNS if name in header}
-    for name, value in row.items():
-        if isinstance(value, str):
-            row[name] = value.strip()
-    row["OBS_ID"] = to_obs_id(row["OBS_ID"])
-    if "ALT_PNT" in row:
-        row["ZEN_PNT"] = 90 - row["ALT_PNT"]
-    elif "ZEN_PNT" in row:
-        row["ALT_PNT"] = 90 - row["ZEN_PNT"]
-    if any(header.get(key) != reference.get(key) for key in TIME_KEYS):
-        shift = get_seconds(get_time_ref(header), get_time_ref(reference))
-        for name in {"TSTART", "TSTOP"} & set(row):
-            row[name] += float(shift)
-    return row
+def replace_background(observation, bkg):
+    """Give an observation another background, without reading its other parts.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation. Not changed.
+    bkg : `~gammapy.irf.BackgroundIRF`
+        Background.
+
+    Returns
+    -------
+    observation : `~gammapy.data.Observation`
+        Observation with the background. Its metadata say HDUVERS 0.3, as Gammapy would
+        reverse the background of an old H.E.S.S. file.
+    """
+    return replace_parts(observation, {"HDUVERS": "0.3"}, bkg=bkg)

@@ -13,7 +13,7 @@ from scipy import stats
 from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import gaussian_filter
 
-from ..exclusion.sky_regions import get_offset, local_axes, to_vectors
+from ..utils.coordinates import get_offset, local_axes, to_vectors
 from .measurement import get_pointings
 
 __all__ = ["BiasMap", "CorrectedDataset", "make_bias_map", "stack_fov"]

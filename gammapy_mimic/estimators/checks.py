@@ -10,8 +10,8 @@ from gammapy.datasets import Datasets
 from gammapy.maps import Map
 
 from ..data.meta_tables import find_losses
+from ..data.obs_ids import NO_PARTNER
 from ..data.prediction import find_predicted, get_safe_mask
-from ..selection.plan import NO_PARTNER
 
 __all__ = [
     "check_datasets",

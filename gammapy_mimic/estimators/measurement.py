@@ -15,7 +15,7 @@ from gammapy.stats import WStatCountsStatistic
 from scipy.ndimage import binary_erosion
 
 from ..data.meta_tables import stack_dataset
-from ..exclusion.sky_regions import to_vectors
+from ..utils.coordinates import to_vectors
 
 __all__ = [
     "Measurement",

@@ -18,8 +18,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from ..data.events import read_column
+from ..utils.coordinates import get_separation, to_vectors
 from .catalog_sizes import find_size, is_no_size
-from .sky_regions import to_vectors
 
 __all__ = [
     "CATALOGS",
@@ -27,7 +27,6 @@ __all__ = [
     "MissingCatalogError",
     "find_touching",
     "find_touching_any",
-    "get_separation",
     "join_circles",
     "join_origins",
     "merge_circles",
@@ -546,11 +545,6 @@ def join_origins(*origins):
     """Join origins, each of which may be several, without duplicates."""
     parts = (_ for text in origins for _ in text.split(", ") if _)
     return ", ".join(dict.fromkeys(parts))
-
-
-def get_separation(first, second):
-    """Separation of unit vectors of shape (..., 3), in rad."""
-    return 2 * np.arcsin(np.clip(np.linalg.norm(first - second, axis=-1) / 2, 0, 1))
 
 
 def _move(start, end, angle):

@@ -16,26 +16,20 @@ from gammapy.maps import Map, WcsGeom
 from gammapy.utils.scripts import make_path
 from regions import CircleSkyRegion, Regions, SkyRegion
 
+from ..utils.coordinates import get_separation, to_vectors
 from ..utils.files import replace_file
 from .catalogs import (
     CATALOGS,
     MissingCatalogError,
     find_touching,
     find_touching_any,
-    get_separation,
     join_circles,
     join_origins,
     merge_circles,
     read_catalog,
     read_stars,
 )
-from .sky_regions import (
-    REGION_PRECISION,
-    check_regions,
-    find_excluded,
-    make_exclusion,
-    to_vectors,
-)
+from .sky_regions import REGION_PRECISION, check_regions, find_excluded, make_exclusion
 
 __all__ = ["ExclusionRegions"]
 

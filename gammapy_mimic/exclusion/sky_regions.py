@@ -27,16 +27,15 @@ from regions import (
     SkyRegion,
 )
 
+from ..utils.coordinates import local_axes, to_vectors
+
 __all__ = [
     "Exclusion",
     "check_regions",
     "find_excluded",
     "find_inside",
-    "get_offset",
-    "local_axes",
     "make_exclusion",
     "regions_to_text",
-    "to_vectors",
 ]
 
 REGION_CLASSES = (
@@ -66,29 +65,6 @@ class Exclusion(NamedTuple):
     """Region in the plane, with pixels of `PIXEL_SIZE`."""
     is_polygon: bool
     """Whether the plane shows great circles as lines, else true separations."""
-
-
-def to_vectors(lon, lat):
-    """Make unit vectors of shape (3, n), for positions in deg of shape (n,)."""
-    lon, lat = np.radians(lon), np.radians(lat)
-    cos_lat = np.cos(lat)
-    return np.array([cos_lat * np.cos(lon), cos_lat * np.sin(lon), np.sin(lat)])
-
-
-def local_axes(lon, lat):
-    """Make the unit vectors to the east and north of a position, in deg, and to it.
-
-    The product of this matrix, of shape (3, 3), with vectors of the sky gives their
-    coordinates in the frame of the position.
-    """
-    return np.array(
-        [to_vectors(lon + 90, 0), to_vectors(lon + 180, 90 - lat), to_vectors(lon, lat)]
-    )
-
-
-def get_offset(vectors):
-    """Angle to the third axis, in deg. Shape (n,) for vectors of shape (3, n)."""
-    return np.degrees(np.arctan2(np.hypot(vectors[0], vectors[1]), vectors[2]))
 
 
 def find_inside(vectors, exclusion):

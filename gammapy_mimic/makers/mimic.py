@@ -20,33 +20,27 @@ from gammapy.utils.metadata import (
     PointingInfoMetaData,
 )
 
+from ..data.headers import derive_header, make_time_info
+from ..data.irfs import get_fov_alignment, get_safe_range, scale_rate
+from ..data.obs_ids import NO_PARTNER, get_obs_id
 from ..data.observation import (
     IRF_NAMES,
-    derive_header,
     get_fixed_pointing,
-    get_fov_alignment,
     get_good_events,
     get_gti,
     get_hdu,
     get_livetime_fraction,
-    get_obs_id,
-    get_safe_range,
+    get_off_observation,
     load_events_file,
-    make_time_info,
-    scale_rate,
+    replace_background,
     to_pool,
 )
-from ..selection.plan import NO_PARTNER, MimicPlan
+from ..selection.plan import MimicPlan
 from ..utils.coordinates import move_altaz, move_radec
 from ..version import __version__
-from .core import (
-    ObservationMaker,
-    check_dataset_maker,
-    check_option,
-    get_off_observation,
-)
+from .core import ObservationMaker, check_dataset_maker, check_option
 from .scramble import ScrambleMaker
-from .selector import KLBackgroundSelector, replace_background
+from .selector import KLBackgroundSelector
 
 __all__ = ["MimicMaker"]
 

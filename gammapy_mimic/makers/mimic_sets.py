@@ -9,10 +9,10 @@ from gammapy.data import Observations
 from gammapy.utils.scripts import make_path
 
 from ..data.datastore import DatastoreWriter
-from ..data.observation import get_obs_id, load_events_file, to_pool
+from ..data.obs_ids import get_obs_id
+from ..data.observation import get_off_observation, load_events_file, to_pool
 from ..utils.parallel import run_parallel
 from . import MimicMaker
-from .core import get_off_observation
 
 __all__ = ["write_mimic_sets"]
 

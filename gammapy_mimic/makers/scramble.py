@@ -15,24 +15,18 @@ from gammapy.data import EventList, Observation
 from gammapy.stats import WStatCountsStatistic
 from regions import SkyRegion
 
+from ..data.headers import derive_header
+from ..data.obs_ids import get_obs_id
 from ..data.observation import (
-    derive_header,
     get_fixed_pointing,
     get_good_events,
     get_gti,
     get_hdu,
     get_livetime_fraction,
-    get_obs_id,
     load_events_file,
     replace_parts,
 )
-from ..exclusion.sky_regions import (
-    check_regions,
-    find_excluded,
-    get_offset,
-    local_axes,
-    make_exclusion,
-)
+from ..exclusion.sky_regions import check_regions, find_excluded, make_exclusion
 from ..scramble import (
     Coverage,
     FoVEvents,
@@ -48,6 +42,7 @@ from ..scramble import (
     move_events,
 )
 from ..selection.binning import ENERGY_AXIS, FoVBinning
+from ..utils.coordinates import get_offset, local_axes
 from ..utils.random import random_generator
 from .core import ObservationMaker, check_dataset_maker, check_option
 

@@ -12,36 +12,25 @@ from astropy.table import Table
 from gammapy.data import Observations
 from gammapy.utils.scripts import make_path
 
+from ..data.irfs import get_background_stamp
+from ..data.obs_ids import NO_PARTNER, get_obs_id, to_obs_ids
 from ..data.observation import (
-    get_background_stamp,
     get_livetime_fraction,
-    get_obs_id,
+    get_off_observation,
     load_events_file,
-    replace_parts,
-    to_obs_ids,
+    replace_background,
     to_pool,
 )
 from ..exclusion.sky_regions import check_regions, regions_to_text
 from ..selection.binning import FoVBinning
 from ..selection.criteria import MatchCriteria, describe_rejections
 from ..selection.index import OffIndex
-from ..selection.plan import NO_PARTNER, MimicPlan
-from ..selection.ranking import (
-    KL_MAX,
-    make_checksum,
-    predict_counts,
-    rank_observations,
-)
+from ..selection.plan import MimicPlan
+from ..selection.ranking import KL_MAX, predict_counts, rank_observations
 from ..template import make_template, select_livetime, shorten
-from ..utils.files import replace_file
+from ..utils.files import make_checksum, replace_file
 from ..version import __version__
-from .core import (
-    NotTreatedError,
-    ObservationMaker,
-    check_dataset_maker,
-    check_option,
-    get_off_observation,
-)
+from .core import NotTreatedError, ObservationMaker, check_dataset_maker, check_option
 
 __all__ = ["KLBackgroundSelector"]
 
@@ -663,25 +652,6 @@ _PLAN_COLUMNS = (
     "DELTA_ZENITH",
     "STATUS",
 )
-
-
-def replace_background(observation, bkg):
-    """Give an observation another background, without reading its other parts.
-
-    Parameters
-    ----------
-    observation : `~gammapy.data.Observation`
-        Observation. Not changed.
-    bkg : `~gammapy.irf.BackgroundIRF`
-        Background.
-
-    Returns
-    -------
-    observation : `~gammapy.data.Observation`
-        Observation with the background. Its metadata say HDUVERS 0.3, as Gammapy would
-        reverse the background of an old H.E.S.S. file.
-    """
-    return replace_parts(observation, {"HDUVERS": "0.3"}, bkg=bkg)
 
 
 def _check_overlap(obs_id, selected, used):

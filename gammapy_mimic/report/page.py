@@ -10,8 +10,9 @@ import yaml
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
+from ..data.obs_ids import NO_PARTNER
 from ..exclusion.core import ExclusionRegions
-from ..selection.plan import NO_PARTNER, MimicPlan
+from ..selection.plan import MimicPlan
 from ..utils.files import replace_file
 from ..version import __version__
 from .answer import describe_blank, make_answer

@@ -3,7 +3,8 @@
 import numpy as np
 from regions import PolygonSkyRegion
 
-from ..exclusion.sky_regions import get_offset, make_exclusion, to_vectors
+from ..exclusion.sky_regions import make_exclusion
+from ..utils.coordinates import get_offset, to_vectors
 
 __all__ = ["find_annulus", "get_region_radius", "merge_intervals"]
 

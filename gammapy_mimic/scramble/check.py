@@ -7,13 +7,8 @@ import numpy as np
 from astropy.coordinates import Angle
 
 from ..data.observation import get_fixed_pointing, get_good_events, get_hdu
-from ..exclusion.sky_regions import (
-    find_excluded,
-    get_offset,
-    local_axes,
-    make_exclusion,
-    to_vectors,
-)
+from ..exclusion.sky_regions import find_excluded, make_exclusion
+from ..utils.coordinates import get_offset, local_axes, to_vectors
 from . import get_azimuth, get_fov_radius, measure_coverage, merge_intervals
 
 __all__ = ["CheckedEvents", "Distribution", "FoVImage", "ScrambleCheck"]

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..exclusion.sky_regions import find_excluded, get_offset
-from ..selection.binning import make_ring
+from ..exclusion.sky_regions import find_excluded
+from ..utils.coordinates import get_offset, make_ring
 
 __all__ = [
     "Coverage",

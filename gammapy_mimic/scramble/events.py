@@ -8,7 +8,7 @@ import numpy as np
 from astropy.table import Column
 
 from ..data.events import get_seconds, read_column
-from ..exclusion.sky_regions import get_offset, to_vectors
+from ..utils.coordinates import get_offset, to_vectors
 from .coverage import get_azimuth, to_fov_vectors
 from .fov_columns import turn_fov_columns
 

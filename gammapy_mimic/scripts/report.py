@@ -5,7 +5,7 @@ from gammapy.data import ObservationTable
 from gammapy.utils.scripts import make_path
 
 from ..analysis.config import MimicAnalysisConfig
-from ..analysis.factory import naming_key
+from ..analysis.config_text import naming_key
 from ..estimators import MimicSystematics
 from ..exclusion.core import ExclusionRegions
 from ..report import make_report

@@ -7,8 +7,8 @@ import click
 from gammapy.analysis.config import LogConfig
 
 from ..analysis.config import MimicAnalysisConfig, start_logging
+from ..analysis.config_text import naming_key
 from ..analysis.core import MimicAnalysis
-from ..analysis.factory import naming_key
 from ..analysis.pipeline import run_pipeline
 from ..utils.files import replace_file
 

@@ -1,22 +1,15 @@
 """Bins of energy and offset, and the part of the field of view that is seen."""
 
-import functools
 import itertools
 
 import astropy.units as u
 import numpy as np
 from gammapy.maps import MapAxis
 
-from ..exclusion.sky_regions import (
-    check_regions,
-    find_excluded,
-    get_offset,
-    local_axes,
-    make_exclusion,
-    to_vectors,
-)
+from ..exclusion.sky_regions import check_regions, find_excluded, make_exclusion
+from ..utils.coordinates import get_offset, local_axes, make_ring, to_vectors
 
-__all__ = ["ENERGY_AXIS", "OFFSET_AXIS", "FoVBinning", "count_in_bins", "make_ring"]
+__all__ = ["ENERGY_AXIS", "FoVBinning", "OFFSET_AXIS", "count_in_bins"]
 
 ENERGY_AXIS = MapAxis.from_energy_bounds("0.5 TeV", "50 TeV", nbin=8)
 """Default energy axis: four bins a decade, from where most IACTs are sensitive."""
@@ -24,26 +17,6 @@ ENERGY_AXIS = MapAxis.from_energy_bounds("0.5 TeV", "50 TeV", nbin=8)
 OFFSET_AXIS = MapAxis.from_bounds(0, 2.5, nbin=6, unit="deg", name="offset")
 """Default offset axis. Bins of equal width, as the counts of an IACT are spread over
 them about evenly; the first of six bins of equal solid angle would reach to 1 deg."""
-
-RING_POINTS = 40_000  # fractions are true to 1e-4 rms, less than 1e-3 at most
-GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
-
-
-@functools.lru_cache(maxsize=64)
-def make_ring(offset_min, offset_max):
-    """Make unit vectors that fill a ring around the third axis. Shape (3, n).
-
-    Each stands for the same solid angle. They follow a spiral that turns by the golden
-    angle from one to the next. Offsets are in deg. The array is read-only.
-    """
-    cos_min, cos_max = np.cos(np.radians([offset_min, offset_max]))
-    step = np.arange(RING_POINTS) + 0.5
-    z = cos_min + (cos_max - cos_min) * step / RING_POINTS
-    sin, angle = np.sqrt(1 - z**2), step * GOLDEN_ANGLE
-    vectors = np.array([sin * np.cos(angle), sin * np.sin(angle), z])
-    # whoever asks for the ring gets the same array
-    vectors.setflags(write=False)
-    return vectors
 
 
 def count_in_bins(energy, offset, energy_edges, offset_edges):

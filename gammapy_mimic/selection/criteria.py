@@ -11,7 +11,7 @@ from astropy.time import Time
 from regions import CircleSkyRegion
 
 from ..data.events import get_time_ref, read_column
-from ..data.observation import to_obs_ids
+from ..data.obs_ids import to_obs_ids
 
 __all__ = ["Conditions", "MatchCriteria", "describe_rejections"]
 

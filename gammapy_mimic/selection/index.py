@@ -5,52 +5,47 @@ and offset, and the conditions they were taken under. `OffIndex` keeps both, so 
 every file of the archive is read only once.
 """
 
-import contextlib
-import copy
 import functools
 import hashlib
 import logging
-import os
 import warnings
-import zlib
 from typing import NamedTuple
 
 import numpy as np
 from astropy.io import fits
 from astropy.table import Column, Table
-from gammapy.data import DataStore, ObservationTable
-from gammapy.utils.fits import HDULocation
+from gammapy.data import ObservationTable
 from gammapy.utils.scripts import make_path
 from regions import (
     Regions,
 )
 
 from ..data.events import (
-    GoodEvents,
-    find_good_time,
     get_seconds,
     get_time_ref,
     read_column,
-    read_gti,
-    select_good_events,
 )
-from ..data.observation import (
+from ..data.headers import (
     OBS_TABLE_COLUMNS,
-    derive_header,
-    derive_times,
-    describe_error,
-    get_fixed_pointing,
-    get_hdu,
-    get_header_deadc,
-    get_header_pointing,
-    get_livetime_fraction,
-    get_obs_id,
-    get_safe_range,
-    load_events_file,
     make_obs_table,
-    parse_safe_range,
-    to_obs_ids,
+)
+from ..data.obs_ids import to_obs_ids
+from ..data.observation import (
+    describe_error,
     to_pool,
+)
+from ..data.readers import (
+    META_KEYS,
+    NO_FILE,
+    FileSource,
+    find_sources,
+    get_conditions,
+    get_stamp,
+    open_fits,
+    read_file,
+    read_header,
+    read_observation,
+    to_str,
 )
 from ..exclusion.sky_regions import regions_to_text
 from ..utils.files import check_own, replace_file
@@ -66,19 +61,8 @@ log = logging.getLogger(__name__)
 CREATOR = "gammapy-mimic"
 INDEX_VERSION = 3
 FILE_COLUMNS = ("FILE_SIZE", "FILE_TIME", "FILE_HDUS")
-META_KEYS = (
-    "MJDREFI",
-    "MJDREFF",
-    "TIMEUNIT",
-    "TIMESYS",
-    "TIMEREF",
-    "GEOLON",
-    "GEOLAT",
-    "ALTITUDE",
-)
 FILLED_COLUMNS = ("ONTIME", "LIVETIME", "DEADC", "TSTART", "TSTOP", "ALT_PNT", "AZ_PNT")
 """Columns whose unknown values are taken from GTI and header of the events."""
-NO_FILE = (-1, -1, -1)
 
 
 class OffIndex:
@@ -198,8 +182,8 @@ class OffIndex:
             As for `create`.
         """
         observations = to_pool(observations, "observations")
-        sources = _find_sources(observations)
-        stamps = {obs_id: _get_stamp(_) for obs_id, _ in sources.items()}
+        sources = find_sources(observations)
+        stamps = {obs_id: get_stamp(_) for obs_id, _ in sources.items()}
         rows = self._get_known_rows(stamps)
         new = {obs_id: _ for obs_id, _ in sources.items() if obs_id not in rows}
         obs_table = getattr(observations, "obs_table", None)
@@ -237,11 +221,11 @@ class OffIndex:
         obs_ids : list of int
             Observation IDs, of those in this index. `update` reads them again.
         """
-        sources = _find_sources(observations)
+        sources = find_sources(observations)
         known = zip(*(self.table[name].tolist() for name in FILE_COLUMNS), strict=True)
         changed = []
         for obs_id, stamp in zip(self.obs_ids.tolist(), known, strict=True):
-            now = _get_stamp(sources[obs_id]) if obs_id in sources else NO_FILE
+            now = get_stamp(sources[obs_id]) if obs_id in sources else NO_FILE
             if NO_FILE not in (stamp, now) and stamp != now:
                 changed.append(obs_id)
         return changed
@@ -430,7 +414,7 @@ class OffIndex:
         if not path.is_file():
             raise FileNotFoundError(f"There is no index of observations in {path}.")
         try:
-            with _open_fits(path) as hdu_list:
+            with open_fits(path) as hdu_list:
                 return cls._from_hdu_list(hdu_list)
         # a damaged file makes astropy raise nearly anything
         except Exception as error:
@@ -515,19 +499,13 @@ def _to_plain_values(column):
     values = np.array(np.ma.getdata(np.ma.asarray(column)))
     kind = values.dtype.kind
     if kind in "SUO":
-        values = np.char.encode(_to_str(values), "ascii", "backslashreplace")
+        values = np.char.encode(to_str(values), "ascii", "backslashreplace")
         return np.where(mask, "", np.char.rstrip(np.char.decode(values, "ascii")))
     if mask.any():
         return np.where(mask, False if kind == "b" else np.nan, values)
     if kind in "iu":
         return values.astype(np.int64)
     return _to_native(values)
-
-
-def _to_str(values):
-    if values.dtype.kind == "S":
-        return np.char.decode(values, "utf-8", "backslashreplace")
-    return values.astype(str)
 
 
 def _read_table(hdu):
@@ -567,7 +545,7 @@ def _report_broken(broken, n_obs):
 
 def _make_obs_table(rows, sources):
     """Observation table from headers, reading those of rows that were known."""
-    headers = [row.header or _read_header(sources[i]) for i, row in rows.items()]
+    headers = [row.header or read_header(sources[i]) for i, row in rows.items()]
     headers = [_ | {"OBS_ID": i} for i, _ in zip(rows, headers, strict=True)]
     return make_obs_table(headers)
 
@@ -633,19 +611,6 @@ def _get_time_shift(meta, new_meta):
 # --------------------------------------------------------------------------- reading
 
 
-class _Location(NamedTuple):
-    path: str
-    hdu: str
-
-
-class _FileSource(NamedTuple):
-    """Where to read an observation: small, to be sent to other processes."""
-
-    events: _Location
-    aeff: _Location | None
-    gti: _Location | None
-
-
 class _Row(NamedTuple):
     counts: np.ndarray
     fraction: np.ndarray
@@ -654,98 +619,10 @@ class _Row(NamedTuple):
     header: dict | None = None
 
 
-def _find_sources(observations):
-    """Find where the observations are: a source, an observation, or why neither."""
-    if isinstance(observations, DataStore):
-        sources = _find_sources_in_store(observations)
-    else:
-        sources = {get_obs_id(_): _get_source(_) for _ in observations}
-        if len(sources) < len(observations):
-            ids = [get_obs_id(_) for _ in observations]
-            ids, n = np.unique(ids, return_counts=True)
-            raise ValueError(f"OBS_ID {ids[n > 1].tolist()} are there more than once.")
-    if not sources:
-        raise ValueError("There are no observations to index.")
-    return sources
-
-
-def _find_sources_in_store(datastore):
-    locations = _find_locations(datastore.hdu_table)
-    obs_ids = set(to_obs_ids(datastore.hdu_table["OBS_ID"]).tolist())
-    sources = dict.fromkeys(obs_ids, "no events in the HDU index")
-    for obs_id, events in locations["events"].items():
-        others = (locations[_].get(obs_id) for _ in ("aeff", "gti"))
-        sources[obs_id] = _FileSource(events, *others)
-    if datastore.obs_table is None:
-        return sources
-
-    indexed = to_obs_ids(datastore.obs_table["OBS_ID"]).tolist()
-    if len(set(indexed)) < len(indexed):
-        ids, n = np.unique(indexed, return_counts=True)
-        raise ValueError(
-            f"OBS_ID {ids[n > 1].tolist()} are more than once in the observation index."
-        )
-    sources |= dict.fromkeys(set(indexed) - obs_ids, "not in the HDU index")
-    sources |= dict.fromkeys(obs_ids - set(indexed), "not in the observation index")
-    return sources
-
-
-def _find_locations(hdu_table):
-    """Locations of what is read, by OBS_ID, in one pass of the table."""
-    names = ("HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME")
-    columns = [np.char.strip(_to_str(np.asarray(hdu_table[_]))) for _ in names]
-    columns = [_.tolist() for _ in (to_obs_ids(hdu_table["OBS_ID"]), *columns)]
-    base_dir = hdu_table.base_dir.as_posix()
-    locations = {"events": {}, "aeff": {}, "gti": {}}
-    for obs_id, hdu_type, hdu_class, *place in zip(*columns, strict=True):
-        # as Gammapy, take the first if there are several
-        if hdu_type in locations and obs_id not in locations[hdu_type]:
-            location = HDULocation(hdu_class, base_dir, *place)
-            locations[hdu_type][obs_id] = _to_location(location)
-    return locations
-
-
-def _to_location(location):
-    path = location.path()
-    if not path.exists():
-        # Gammapy leaves out the folder of the index, and so would the reason
-        path = make_path(location.base_dir) / location.file_dir / location.file_name
-    return _Location(str(path), location.hdu_name)
-
-
-def _get_source(observation):
-    hdus = [get_hdu(observation, name) for name in ("events", "aeff", "gti")]
-    if hdus[0] is None:
-        return "no events"
-    is_file = all(isinstance(_, HDULocation | None) for _ in hdus)
-    if not is_file or _is_filtered(observation):
-        return observation
-    return _FileSource(*(_ and _to_location(_) for _ in hdus))
-
-
-def _is_filtered(observation):
-    obs_filter = observation.obs_filter
-    return obs_filter.time_filter is not None or bool(obs_filter.event_filters)
-
-
-def _get_stamp(source):
-    """Size and time (in ns) of the files of a source, and a hash of what is read."""
-    if not isinstance(source, _FileSource):
-        return NO_FILE
-    try:
-        stats = [os.stat(_) for _ in {_.path for _ in source if _ is not None}]
-    except OSError:
-        return NO_FILE
-    # not where they are: an archive can be moved
-    places = [_ and (os.path.basename(_.path), _.hdu) for _ in source]
-    size, time = sum(_.st_size for _ in stats), max(_.st_mtime_ns for _ in stats)
-    return size, time, zlib.crc32(str(places).encode())
-
-
 def _count_all(sources, binning, with_header, n_jobs, parallel_backend):
     """Count the events of all sources: rows, or reasons, by OBS_ID."""
     rows = {obs_id: _ for obs_id, _ in sources.items() if isinstance(_, str)}
-    files = {i: _ for i, _ in sources.items() if isinstance(_, _FileSource)}
+    files = {i: _ for i, _ in sources.items() if isinstance(_, FileSource)}
     others = {i: _ for i, _ in sources.items() if i not in rows and i not in files}
     # what is in memory is counted in less time than it takes to send it
     for group, processes in ((files, n_jobs), (others, 1)):
@@ -762,13 +639,13 @@ def _count_all(sources, binning, with_header, n_jobs, parallel_backend):
 
 def _count_source(source, binning, with_header):
     """Count the events of an observation. The reason if it cannot be read."""
-    is_file = isinstance(source, _FileSource)
+    is_file = isinstance(source, FileSource)
     try:
-        read = _read_file if is_file else _read_observation
+        read = read_file if is_file else read_observation
         events, pointing, energy_range, header = read(source)
         if is_file:
             # most of its time is spent on the cards
-            header = _get_conditions(*header) if with_header else None
+            header = get_conditions(*header) if with_header else None
         events.check_any()
     # a damaged file makes astropy raise nearly anything
     except Exception as error:
@@ -776,75 +653,3 @@ def _count_source(source, binning, with_header):
         return f"{source.events.path}: {reason}" if is_file else reason
     counts, fraction = binning.count(events.ra, events.dec, events.energy, pointing)
     return _Row(counts, fraction, energy_range, len(events.ra), header)
-
-
-@contextlib.contextmanager
-def _open_fits(path):
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="File may have been truncated")
-        with fits.open(path, memmap=False) as hdu_list:
-            yield hdu_list
-
-
-def _read_file(source):
-    """Read events, pointing, safe energy range, and header and GTI, opening it once."""
-    aeff_header = {}
-    with _open_fits(source.events.path) as hdu_list:
-        hdu = hdu_list[source.events.hdu]
-        gti = _read_gti(source, hdu_list, hdu.header)
-        is_good = None
-        if gti is not None and "TIME" in hdu.columns.names:
-            is_good = find_good_time(
-                read_column(hdu.data, "TIME", "s", hdu.header.get("TIMEUNIT", "s")),
-                *gti,
-            )
-        events = GoodEvents.create(hdu.data, is_good)
-        header = hdu.header
-        if source.aeff is not None and source.aeff.path == source.events.path:
-            aeff_header = hdu_list[source.aeff.hdu].header
-    if source.aeff is not None and source.aeff.path != source.events.path:
-        aeff_header = fits.getheader(*source.aeff)
-    energy_range = parse_safe_range(aeff_header)
-    return events, get_header_pointing(header), energy_range, (header, gti)
-
-
-def _read_gti(source, hdu_list, header):
-    """Good time intervals, in s from the reference time of the events, or None."""
-    if source.gti is None:
-        return None
-    if source.gti.path == source.events.path:
-        return read_gti(hdu_list[source.gti.hdu], header)
-    with _open_fits(source.gti.path) as others:
-        return read_gti(others[source.gti.hdu], header)
-
-
-def _read_header(source):
-    with _open_fits(source.events.path) as hdu_list:
-        header = hdu_list[source.events.hdu].header
-        return _get_conditions(header, _read_gti(source, hdu_list, header))
-
-
-def _get_conditions(header, gti):
-    """Get what an observation table needs of a file."""
-    keys = {*OBS_TABLE_COLUMNS, *META_KEYS} & set(header)
-    conditions = {key: header[key] for key in keys}
-    if gti is not None and gti[0].size:
-        conditions |= derive_times(*gti, get_header_deadc(header))
-    empty = (type(None), fits.card.Undefined)
-    return {key: _ for key, _ in conditions.items() if not isinstance(_, empty)}
-
-
-def _read_observation(observation):
-    """As `_read_file`, of an observation in memory or with a filter: all conditions."""
-    # the pool does not keep what is read
-    observation = copy.copy(observation)
-    load_events_file(observation)
-    gti = None if get_hdu(observation, "gti") is None else observation.gti
-    table = observation.events.table
-    events = select_good_events(observation.events, gti)
-    pointing = get_fixed_pointing(observation)
-    pointing = float(pointing.ra.deg), float(pointing.dec.deg)
-    header = {**table.meta, "RA_PNT": pointing[0], "DEC_PNT": pointing[1]}
-    if gti is not None:
-        header |= derive_header(header, gti, get_livetime_fraction(observation))
-    return events, pointing, get_safe_range(observation), header

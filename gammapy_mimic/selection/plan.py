@@ -9,7 +9,7 @@ from astropy.table import Table
 from gammapy.utils.scripts import make_path
 from scipy.optimize import linear_sum_assignment
 
-from ..data.observation import to_obs_ids
+from ..data.obs_ids import NO_PARTNER, to_obs_ids
 from ..utils.files import replace_file
 from ..utils.random import random_generator
 from .criteria import Conditions, MatchCriteria, describe_rejections
@@ -18,7 +18,6 @@ __all__ = ["MimicPlan", "assign_partners"]
 
 log = logging.getLogger(__name__)
 
-NO_PARTNER = -1
 
 OBS_ID_MINIMUM = {"OBS_ID": 0, "OFF_OBS_ID": NO_PARTNER}
 

@@ -1,8 +1,5 @@
 """Rank OFF observations by how alike their background is to that of a target."""
 
-import hashlib
-import json
-
 import astropy.units as u
 import numpy as np
 from astropy.table import Table
@@ -17,7 +14,6 @@ __all__ = [
     "find_common_bins",
     "find_rings",
     "find_status",
-    "make_checksum",
     "predict_counts",
     "rank_observations",
     "select_safe_range",
@@ -376,23 +372,6 @@ def find_status(kl_corr, p_value, kl_max, is_noisy=True):
     is_large = kl_corr > kl_max
     status[is_large & (p_value < P_VALUE_MIN) if is_noisy else is_large] = "large_kl"
     return status
-
-
-def make_checksum(*parts):
-    """Make a text that changes when one of the inputs of a ranking does.
-
-    Parameters
-    ----------
-    *parts : object
-        What can be written as text.
-
-    Returns
-    -------
-    checksum : str
-        Hexadecimal digits.
-    """
-    text = json.dumps([str(_) for _ in parts])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _get(conditions, name):

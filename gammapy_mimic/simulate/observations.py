@@ -17,7 +17,7 @@ from gammapy.data import (
 )
 
 from ..data.datastore import write_datastore
-from ..data.observation import scale_rate
+from ..data.irfs import scale_rate
 from ..utils.random import random_generator
 from ..version import __version__
 from .events import draw_events

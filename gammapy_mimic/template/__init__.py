@@ -12,7 +12,8 @@ import functools
 
 from gammapy.data import Observation
 
-from ..data.observation import get_fov_alignment, get_obs_id, scale_rate, to_obs_ids
+from ..data.irfs import get_fov_alignment, scale_rate
+from ..data.obs_ids import get_obs_id, to_obs_ids
 from .bins import TemplateBins
 from .counts import TemplateCounts
 from .groups import describe_group, make_group_labels, select_livetime, shorten
@@ -21,7 +22,6 @@ from .rates import check_smooth, smooth_rate
 __all__ = [
     "TemplateBins",
     "TemplateCounts",
-    "convert_dead_time",
     "describe_group",
     "make_group_labels",
     "make_template",
@@ -120,29 +120,6 @@ def make_template(
     parts = (TemplateCounts.from_observation(_, bins, alignment) for _ in observations)
     counts = functools.reduce(TemplateCounts.__add__, parts)
     return counts.to_irf(smooth, smooth_options, livetime_fraction)
-
-
-def convert_dead_time(bkg, livetime_fraction):
-    """Convert a template to another dead time.
-
-    Parameters
-    ----------
-    bkg : `~gammapy.irf.BackgroundIRF`
-        Template. Not changed. One that does not tell its dead time (DEADC in ``meta``)
-        is returned as it is.
-    livetime_fraction : float
-        Livetime over observation time of what the template is for.
-
-    Returns
-    -------
-    bkg : `~gammapy.irf.BackgroundIRF`
-        Template.
-    """
-    meta = bkg.meta or {}
-    if "DEADC" not in meta:
-        return bkg
-    factor = livetime_fraction / meta["DEADC"]
-    return scale_rate(bkg, factor, DEADC=float(livetime_fraction))
 
 
 def make_templates(observations, obs_table, groups, **kwargs):

@@ -8,13 +8,8 @@ import numpy as np
 from gammapy.irf import Background2D, Background3D
 from gammapy.maps import MapAxes, MapAxis
 
-from ..exclusion.sky_regions import (
-    check_regions,
-    get_offset,
-    make_exclusion,
-    to_vectors,
-)
-from ..selection.binning import make_ring
+from ..exclusion.sky_regions import check_regions, make_exclusion
+from ..utils.coordinates import get_offset, make_ring, to_vectors
 
 __all__ = ["TemplateBins", "get_center"]
 

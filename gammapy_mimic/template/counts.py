@@ -9,16 +9,16 @@ from astropy.coordinates import AltAz
 from gammapy.irf import Background2D, Background3D
 
 from ..data.events import get_seconds
+from ..data.irfs import get_safe_range
+from ..data.obs_ids import get_obs_id
 from ..data.observation import (
     get_fixed_pointing,
     get_good_events,
     get_gti,
-    get_obs_id,
-    get_safe_range,
     load_events_file,
 )
-from ..exclusion.sky_regions import find_excluded, local_axes, to_vectors
-from ..utils.coordinates import altaz_to_radec
+from ..exclusion.sky_regions import find_excluded
+from ..utils.coordinates import altaz_to_radec, local_axes, to_vectors
 from ..version import __version__
 from .bins import get_center
 from .groups import shorten

@@ -6,7 +6,7 @@ import astropy.units as u
 import numpy as np
 
 from ..data.events import read_column
-from ..data.observation import OBS_TABLE_COLUMNS
+from ..data.headers import OBS_TABLE_COLUMNS
 
 __all__ = ["describe_group", "make_group_labels", "select_livetime", "shorten"]
 

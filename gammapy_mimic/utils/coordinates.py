@@ -6,16 +6,32 @@ the ALTAZ alignment each event keeps its camera position (Gammapy's
 `~gammapy.utils.coordinates.FoVAltAzFrame`) at the time to which it is moved.
 """
 
+import functools
+
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.coordinates.erfa_astrom import ErfaAstromInterpolator, erfa_astrom
 
-__all__ = ["altaz_to_radec", "move_altaz", "move_radec", "rotate_fov"]
+__all__ = [
+    "altaz_to_radec",
+    "get_offset",
+    "get_separation",
+    "local_axes",
+    "make_ring",
+    "move_altaz",
+    "move_radec",
+    "rotate_fov",
+    "to_vectors",
+]
 
 # Earth rotation is exact in the interpolation; what is interpolated (precession,
 # aberration, polar motion) changes the direction by less than 1e-9 deg in this time.
 INTERPOLATION_STEP = 300 * u.s
+
+RING_POINTS = 40_000  # fractions are true to 1e-4 rms, less than 1e-3 at most
+
+GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 
 
 def _to_xyz(lon, lat):
@@ -151,3 +167,48 @@ def altaz_to_radec(fov_lon, fov_lat, pointing, frame):
         az, alt = rotate_fov(-fov_lon, fov_lat, (0, 0), origin)
         events = SkyCoord(az, alt, unit="deg", frame=frame).icrs
     return events.ra.deg, events.dec.deg
+
+
+def to_vectors(lon, lat):
+    """Make unit vectors of shape (3, n), for positions in deg of shape (n,)."""
+    lon, lat = np.radians(lon), np.radians(lat)
+    cos_lat = np.cos(lat)
+    return np.array([cos_lat * np.cos(lon), cos_lat * np.sin(lon), np.sin(lat)])
+
+
+def local_axes(lon, lat):
+    """Make the unit vectors to the east and north of a position, in deg, and to it.
+
+    The product of this matrix, of shape (3, 3), with vectors of the sky gives their
+    coordinates in the frame of the position.
+    """
+    return np.array(
+        [to_vectors(lon + 90, 0), to_vectors(lon + 180, 90 - lat), to_vectors(lon, lat)]
+    )
+
+
+def get_offset(vectors):
+    """Angle to the third axis, in deg. Shape (n,) for vectors of shape (3, n)."""
+    return np.degrees(np.arctan2(np.hypot(vectors[0], vectors[1]), vectors[2]))
+
+
+def get_separation(first, second):
+    """Separation of unit vectors of shape (..., 3), in rad."""
+    return 2 * np.arcsin(np.clip(np.linalg.norm(first - second, axis=-1) / 2, 0, 1))
+
+
+@functools.lru_cache(maxsize=64)
+def make_ring(offset_min, offset_max):
+    """Make unit vectors that fill a ring around the third axis. Shape (3, n).
+
+    Each stands for the same solid angle. They follow a spiral that turns by the golden
+    angle from one to the next. Offsets are in deg. The array is read-only.
+    """
+    cos_min, cos_max = np.cos(np.radians([offset_min, offset_max]))
+    step = np.arange(RING_POINTS) + 0.5
+    z = cos_min + (cos_max - cos_min) * step / RING_POINTS
+    sin, angle = np.sqrt(1 - z**2), step * GOLDEN_ANGLE
+    vectors = np.array([sin * np.cos(angle), sin * np.sin(angle), z])
+    # whoever asks for the ring gets the same array
+    vectors.setflags(write=False)
+    return vectors

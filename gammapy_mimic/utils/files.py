@@ -8,6 +8,7 @@ followed.
 
 import contextlib
 import glob
+import hashlib
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from gammapy.utils.scripts import make_path
 __all__ = [
     "add_files",
     "check_own",
+    "make_checksum",
     "remove_leftovers",
     "remove_own",
     "replace_file",
@@ -246,3 +248,20 @@ def _read_list(folder):
         return {_ for _ in entries if isinstance(_, str)}
     except (OSError, TypeError, ValueError, RecursionError):
         return set()
+
+
+def make_checksum(*parts):
+    """Make a text that changes when one of the inputs of a ranking does.
+
+    Parameters
+    ----------
+    *parts : object
+        What can be written as text.
+
+    Returns
+    -------
+    checksum : str
+        Hexadecimal digits.
+    """
+    text = json.dumps([str(_) for _ in parts])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
