@@ -17,10 +17,10 @@ from gammapy.data import DataStore, Observations
 from gammapy.datasets import Datasets
 
 from gammapy_mimic import KLBackgroundSelector
+from gammapy_mimic.data import query_obs_table
 from gammapy_mimic.data.observation import replace_background
-from gammapy_mimic.data.query import query_obs_table
 from gammapy_mimic.estimators import measure_significance, stack_significance
-from gammapy_mimic.makers.reduction import reduce_fov_background
+from gammapy_mimic.makers import reduce_fov_background
 from gammapy_mimic.utils.random import random_generator
 
 N_PARTNERS = 10

@@ -24,10 +24,9 @@ from gammapy.makers import (
 from gammapy.maps import MapAxis, WcsGeom
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.data.datastore import write_datastore
-from gammapy_mimic.data.query import query_obs_table
-from gammapy_mimic.makers.reduction import get_center
-from gammapy_mimic.selection.plan import MimicPlan
+from gammapy_mimic.data import query_obs_table, write_datastore
+from gammapy_mimic.makers import get_center
+from gammapy_mimic.selection import MimicPlan
 from gammapy_mimic.simulate import simulate_datastore
 from gammapy_mimic.utils.coordinates import rotate_fov
 

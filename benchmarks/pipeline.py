@@ -20,13 +20,10 @@ from astropy.coordinates import SkyCoord
 from gammapy.data import DataStore
 
 from gammapy_mimic import KLBackgroundSelector
-from gammapy_mimic.analysis.config import MimicAnalysisConfig
-from gammapy_mimic.analysis.core import MimicAnalysis
-from gammapy_mimic.data.datastore import select_datastore
+from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
+from gammapy_mimic.data import query_obs_table, select_datastore
 from gammapy_mimic.data.observation import load_events_file
-from gammapy_mimic.data.query import query_obs_table
-from gammapy_mimic.makers import MimicMaker
-from gammapy_mimic.makers.mimic_sets import write_mimic_sets
+from gammapy_mimic.makers import MimicMaker, write_mimic_sets
 from gammapy_mimic.simulate import simulate_datastore
 
 N_REPEAT = 5

@@ -15,7 +15,7 @@ from gammapy.utils.coordinates import FoVICRSFrame
 from regions import CircleSkyRegion
 
 from gammapy_mimic import ScrambleMaker
-from gammapy_mimic.exclusion.core import ExclusionRegions
+from gammapy_mimic.exclusion import ExclusionRegions
 from gammapy_mimic.simulate import make_irfs, simulate_observation
 
 N_REPEAT = 15

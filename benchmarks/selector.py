@@ -18,10 +18,8 @@ from gammapy.data import DataStore
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector
-from gammapy_mimic.data.query import query_obs_table
-from gammapy_mimic.selection.criteria import MatchCriteria
-from gammapy_mimic.selection.index import OffIndex
-from gammapy_mimic.selection.plan import MimicPlan
+from gammapy_mimic.data import query_obs_table
+from gammapy_mimic.selection import MatchCriteria, MimicPlan, OffIndex
 from gammapy_mimic.selection.ranking import rank_observations
 from gammapy_mimic.simulate import simulate_observations
 from gammapy_mimic.template import make_template

@@ -22,8 +22,7 @@ from gammapy.modeling.models import (
 )
 from gammapy.utils.scripts import make_path
 
-from gammapy_mimic.analysis.config import MimicAnalysisConfig
-from gammapy_mimic.analysis.core import MimicAnalysis
+from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
 from gammapy_mimic.estimators import (
     make_significance_table,
     measure_significance,

@@ -34,7 +34,7 @@ from gammapy.utils.scripts import make_path
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
-from gammapy_mimic.data.query import query_obs_table
+from gammapy_mimic.data import query_obs_table
 from gammapy_mimic.estimators import measure_significance, stack_significance
 from gammapy_mimic.simulate import simulate_observations
 from gammapy_mimic.visualization import (

@@ -13,11 +13,10 @@ from gammapy.maps import WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion
 
-from gammapy_mimic.analysis.config import MimicAnalysisConfig
-from gammapy_mimic.analysis.core import MimicAnalysis
+from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
 from gammapy_mimic.data.meta_tables import find_losses
 from gammapy_mimic.estimators import MimicSystematicsEstimator
-from gammapy_mimic.selection.plan import MimicPlan
+from gammapy_mimic.selection import MimicPlan
 
 from .helpers import need_runs
 

@@ -9,9 +9,9 @@ from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
 from numpy.testing import assert_allclose
 
+from gammapy_mimic.exclusion import ExclusionRegions
 from gammapy_mimic.exclusion.catalog_sizes import find_size
 from gammapy_mimic.exclusion.catalogs import read_catalog
-from gammapy_mimic.exclusion.core import ExclusionRegions
 
 from .helpers import find_data
 

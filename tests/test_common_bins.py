@@ -11,9 +11,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
 
 from gammapy_mimic import KLBackgroundSelector
+from gammapy_mimic.selection import MatchCriteria, OffIndex
 from gammapy_mimic.selection.binning import FoVBinning
-from gammapy_mimic.selection.criteria import MatchCriteria
-from gammapy_mimic.selection.index import OffIndex
 from gammapy_mimic.selection.ranking import (
     find_common_bins,
     find_rings,

@@ -21,12 +21,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic.data.meta_tables import find_losses, warn_of_losses
 from gammapy_mimic.data.prediction import find_predicted
-from gammapy_mimic.makers.coverage import (
+from gammapy_mimic.makers import (
     CoverageMaker,
     CoveredSafeMaskMaker,
-    add_coverage,
+    ImageMaker,
+    reduce_observations,
 )
-from gammapy_mimic.makers.reduction import ImageMaker, reduce_observations
+from gammapy_mimic.makers.coverage import add_coverage
 
 from .helpers import make_reference
 

@@ -6,7 +6,8 @@ from gammapy.data import ObservationTable
 from numpy.testing import assert_allclose
 from regions import CircleSkyRegion
 
-from gammapy_mimic.selection.criteria import Conditions, MatchCriteria
+from gammapy_mimic.selection import MatchCriteria
+from gammapy_mimic.selection.criteria import Conditions
 
 from .helpers import select_runs
 

@@ -11,8 +11,7 @@ from gammapy.makers import (
 )
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.analysis.config import MimicAnalysisConfig
-from gammapy_mimic.analysis.core import MimicAnalysis
+from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
 from gammapy_mimic.analysis.datasets import (
     add_partners,
     read_datasets,

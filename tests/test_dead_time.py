@@ -11,7 +11,7 @@ from gammapy.maps import MapAxis, WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
-from gammapy_mimic.data.datastore import write_background, write_datastore
+from gammapy_mimic.data import write_background, write_datastore
 from gammapy_mimic.data.irfs import convert_dead_time
 from gammapy_mimic.data.observation import get_hdu, get_livetime_fraction
 from gammapy_mimic.simulate import make_irfs, simulate_observation

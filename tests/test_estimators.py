@@ -17,8 +17,8 @@ from gammapy_mimic.estimators import (
     measure_significance,
     stack_significance,
 )
-from gammapy_mimic.makers.reduction import get_center, reduce_fov_background
-from gammapy_mimic.selection.plan import MimicPlan
+from gammapy_mimic.makers import get_center, reduce_fov_background
+from gammapy_mimic.selection import MimicPlan
 from gammapy_mimic.simulate import make_irfs, simulate_observations
 from gammapy_mimic.visualization import (
     plot_significance,

@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion
 
 from gammapy_mimic import MimicMaker, ScrambleMaker
-from gammapy_mimic.data.datastore import find_broken_files, write_datastore
+from gammapy_mimic.data import find_broken_files, write_datastore
 from gammapy_mimic.data.events import (
     find_good_time,
     is_in_gti,
@@ -23,7 +23,7 @@ from gammapy_mimic.data.events import (
     select_good_events,
 )
 from gammapy_mimic.scramble.check import ScrambleCheck
-from gammapy_mimic.selection.index import OffIndex
+from gammapy_mimic.selection import OffIndex
 from gammapy_mimic.simulate import make_irfs, simulate_datastore
 from gammapy_mimic.template import TemplateBins, TemplateCounts
 

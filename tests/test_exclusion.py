@@ -27,8 +27,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion, EllipseSkyRegion, PolygonSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, ScrambleMaker
-from gammapy_mimic.exclusion.core import ExclusionRegions
-from gammapy_mimic.exclusion.sky_regions import check_regions
+from gammapy_mimic.exclusion import ExclusionRegions, check_regions
 from gammapy_mimic.visualization import plot_exclusion_regions
 
 from .helpers import find_data

@@ -32,8 +32,7 @@ from gammapy.workflow.steps import WorkflowStepBase
 from numpy.testing import assert_array_equal
 
 import gammapy_mimic
-from gammapy_mimic.analysis.config import MimicAnalysisConfig
-from gammapy_mimic.analysis.core import MimicAnalysis
+from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
 from gammapy_mimic.analysis.workflow import _MimicWorkflowStep
 from gammapy_mimic.data.meta_tables import stack_dataset
 from gammapy_mimic.data.observation import (

@@ -31,6 +31,7 @@ from regions import (
 from scipy.integrate import quad
 
 from gammapy_mimic.exclusion.sky_regions import find_inside
+from gammapy_mimic.selection import OffIndex
 from gammapy_mimic.selection import binning as binning_module
 from gammapy_mimic.selection import index as index_module
 from gammapy_mimic.selection.binning import (
@@ -40,7 +41,6 @@ from gammapy_mimic.selection.binning import (
     count_in_bins,
 )
 from gammapy_mimic.selection.divergence import compare_counts
-from gammapy_mimic.selection.index import OffIndex
 from gammapy_mimic.utils.coordinates import (
     get_offset,
     local_axes,

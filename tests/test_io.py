@@ -18,13 +18,13 @@ from gammapy.maps import MapAxis
 from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.data.datastore import (
-    _to_gadf_alignment,
+from gammapy_mimic.data import (
     find_broken_files,
     open_datastore,
     write_datastore,
     write_observation,
 )
+from gammapy_mimic.data.datastore import _to_gadf_alignment
 from gammapy_mimic.data.observation import get_hdu
 
 from .helpers import make_reference, replace, replace_events, to_old_hess
@@ -309,7 +309,7 @@ def truncate(path, fraction=0.7):
 WRITE_FOR_EVER = """
 import sys, itertools
 from gammapy.data import DataStore
-from gammapy_mimic.data.datastore import write_datastore
+from gammapy_mimic.data import write_datastore
 
 def observations(store):
     for obs_id in itertools.count(1):

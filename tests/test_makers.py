@@ -34,11 +34,10 @@ from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker, ScrambleMaker
 from gammapy_mimic.analysis.config import MimicConfig
-from gammapy_mimic.makers.mimic_sets import write_mimic_sets
+from gammapy_mimic.makers import write_mimic_sets
 from gammapy_mimic.scripts.convert import convert
 from gammapy_mimic.scripts.options import scramble_options
-from gammapy_mimic.selection.index import OffIndex
-from gammapy_mimic.selection.plan import MimicPlan
+from gammapy_mimic.selection import MimicPlan, OffIndex
 from gammapy_mimic.utils.coordinates import make_ring
 
 from .helpers import make_reference, need_runs

@@ -12,9 +12,9 @@ from numpy.testing import assert_allclose
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker, ScrambleMaker
-from gammapy_mimic.data.datastore import write_datastore
+from gammapy_mimic.data import write_datastore
 from gammapy_mimic.data.headers import derive_header
-from gammapy_mimic.selection.index import OffIndex
+from gammapy_mimic.selection import OffIndex
 from gammapy_mimic.simulate import make_irfs, simulate_datastore, simulate_observations
 
 from .helpers import cut_gti, replace_events

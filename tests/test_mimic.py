@@ -38,7 +38,7 @@ from regions import CircleSkyRegion
 
 from gammapy_mimic import MimicMaker, ScrambleMaker
 from gammapy_mimic.data.observation import IRF_NAMES, get_hdu
-from gammapy_mimic.selection.plan import MimicPlan
+from gammapy_mimic.selection import MimicPlan
 
 from .helpers import (
     make_reference,
@@ -702,7 +702,7 @@ def test_ray_gives_the_same(stores, tmp_path):
     pytest.importorskip("ray")
     code = (
         "import sys; from gammapy.data import DataStore;"
-        "from gammapy_mimic.selection.index import OffIndex;"
+        "from gammapy_mimic.selection import OffIndex;"
         "store = DataStore.from_dir(sys.argv[1]);"
         "indices = [OffIndex.create(store, n_jobs=2, parallel_backend=_)"
         " for _ in ('multiprocessing', 'ray')];"

@@ -15,11 +15,9 @@ from regions import CircleSkyRegion
 from gammapy_mimic import KLBackgroundSelector, MimicMaker, ScrambleMaker
 from gammapy_mimic.analysis.config import OffConfig
 from gammapy_mimic.analysis.datasets import add_partners
-from gammapy_mimic.data.datastore import write_datastore
+from gammapy_mimic.data import write_datastore
 from gammapy_mimic.data.obs_ids import to_obs_id, to_obs_ids
-from gammapy_mimic.selection.criteria import MatchCriteria
-from gammapy_mimic.selection.index import OffIndex
-from gammapy_mimic.selection.plan import MimicPlan
+from gammapy_mimic.selection import MatchCriteria, MimicPlan, OffIndex
 from gammapy_mimic.simulate import make_irfs, simulate_observations
 from gammapy_mimic.template import make_template
 

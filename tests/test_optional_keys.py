@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker, ScrambleMaker
-from gammapy_mimic.data.datastore import write_datastore, write_observation
+from gammapy_mimic.data import write_datastore, write_observation
 from gammapy_mimic.scripts.main import cli
 from gammapy_mimic.simulate import make_irfs, simulate_datastore
 from gammapy_mimic.template import make_template

@@ -23,11 +23,10 @@ from gammapy.utils import parallel
 from numpy.testing import assert_allclose
 from regions import Regions
 
-from gammapy_mimic.analysis.config import MimicAnalysisConfig
-from gammapy_mimic.analysis.core import MimicAnalysis
+from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
 from gammapy_mimic.analysis.pipeline import run_pipeline
 from gammapy_mimic.scripts.main import main
-from gammapy_mimic.selection.plan import MimicPlan
+from gammapy_mimic.selection import MimicPlan
 from gammapy_mimic.utils.files import FILES_LIST
 
 CONFIG = """

@@ -21,11 +21,10 @@ from gammapy.maps import WcsGeom
 
 from gammapy_mimic.analysis.datasets import write_datasets
 from gammapy_mimic.analysis.records import StepRecords
-from gammapy_mimic.data.datastore import write_datastore
-from gammapy_mimic.exclusion.core import ExclusionRegions
+from gammapy_mimic.data import write_datastore
+from gammapy_mimic.exclusion import ExclusionRegions
 from gammapy_mimic.makers import KLBackgroundSelector
-from gammapy_mimic.selection.index import OffIndex
-from gammapy_mimic.selection.plan import MimicPlan
+from gammapy_mimic.selection import MimicPlan, OffIndex
 from gammapy_mimic.utils import files
 from gammapy_mimic.utils.files import remove_leftovers, replace_file, replace_folder
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gammapy_mimic
-from gammapy_mimic.data.query import query_obs_table
+from gammapy_mimic.data import query_obs_table
 
 from .helpers import make_obs_table
 

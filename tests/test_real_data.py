@@ -12,11 +12,11 @@ from gammapy.maps import MapAxis, WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.data.datastore import find_broken_files, write_datastore
+from gammapy_mimic.data import find_broken_files, write_datastore
 from gammapy_mimic.data.events import is_in_gti
 from gammapy_mimic.estimators import measure_significance
-from gammapy_mimic.makers.reduction import reduce_fov_background
-from gammapy_mimic.selection.plan import MimicPlan
+from gammapy_mimic.makers import reduce_fov_background
+from gammapy_mimic.selection import MimicPlan
 
 from .helpers import need_runs, select_runs
 from .test_readme_table import get_airmass_widths

@@ -19,13 +19,13 @@ from regions import CircleSkyRegion
 from scipy.stats import norm
 
 from gammapy_mimic.estimators import MimicSystematics, MimicSystematicsEstimator
-from gammapy_mimic.exclusion.core import ExclusionRegions
+from gammapy_mimic.exclusion import ExclusionRegions
 from gammapy_mimic.report import make_answer, make_report
 from gammapy_mimic.report.answer import get_position
 from gammapy_mimic.report.page import LEFT_OUT, find_on_map, get_mimic_section
 from gammapy_mimic.report.tables import make_table
 from gammapy_mimic.scripts.main import main
-from gammapy_mimic.selection.plan import MimicPlan
+from gammapy_mimic.selection import MimicPlan
 from gammapy_mimic.simulate import make_irfs
 from gammapy_mimic.visualization import (
     plot_bias_map,

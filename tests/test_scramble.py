@@ -34,7 +34,7 @@ from scipy.stats import chi2, kstest
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
 from gammapy_mimic.data.observation import get_hdu
 from gammapy_mimic.exclusion.sky_regions import find_excluded, make_exclusion
-from gammapy_mimic.makers.scramble import ScrambleMaker
+from gammapy_mimic.makers import ScrambleMaker
 from gammapy_mimic.scramble import (
     draw_annulus,
     draw_fill,

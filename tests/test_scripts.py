@@ -10,16 +10,12 @@ from astropy.table import Table
 from astropy.time import Time
 from gammapy.data import DataStore, Observation
 
-from gammapy_mimic.data.datastore import (
-    DatastoreWriter,
-    write_datastore,
-    write_observation,
-)
+from gammapy_mimic.data import write_datastore, write_observation
+from gammapy_mimic.data.datastore import DatastoreWriter
 from gammapy_mimic.estimators import MimicSystematics
 from gammapy_mimic.scripts.main import COMMANDS, main
 from gammapy_mimic.scripts.options import KeyValue
-from gammapy_mimic.selection.index import OffIndex
-from gammapy_mimic.selection.plan import MimicPlan
+from gammapy_mimic.selection import MimicPlan, OffIndex
 
 from .test_io import truncate
 

@@ -22,10 +22,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
-from gammapy_mimic.data.datastore import write_background, write_datastore
+from gammapy_mimic.data import write_background, write_datastore
 from gammapy_mimic.data.observation import get_hdu, replace_background
-from gammapy_mimic.selection.index import OffIndex
-from gammapy_mimic.selection.plan import MimicPlan
+from gammapy_mimic.selection import MimicPlan, OffIndex
 from gammapy_mimic.selection.ranking import (
     KL_MAX,
     find_status,

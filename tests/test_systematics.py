@@ -33,7 +33,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.data.datastore import write_datastore
+from gammapy_mimic.data import write_datastore
 from gammapy_mimic.estimators import (
     MimicSystematics,
     MimicSystematicsEstimator,
@@ -45,7 +45,7 @@ from gammapy_mimic.estimators.measurement import (
     measure_offset,
     snap_energy_edges,
 )
-from gammapy_mimic.makers.reduction import get_center
+from gammapy_mimic.makers import get_center
 from gammapy_mimic.simulate import make_irfs, simulate_observations
 
 CENTER = SkyCoord(83.6, -22, unit="deg")

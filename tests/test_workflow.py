@@ -8,9 +8,8 @@ from gammapy.datasets import MapDataset
 from gammapy.workflow import WORKFLOW_STEP_REGISTRY, Workflow
 from numpy.testing import assert_array_equal
 
-from gammapy_mimic.analysis import workflow
-from gammapy_mimic.analysis.config import MimicAnalysisConfig, MimicWorkflowConfig
-from gammapy_mimic.analysis.core import MimicAnalysis
+from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig, workflow
+from gammapy_mimic.analysis.config import MimicWorkflowConfig
 
 from .test_pipeline import make_config
 

@@ -127,7 +127,7 @@ class OffConfig(GammapyBaseConfig):
         Expression in the columns of the observation index, such as
         ``TARGET_NAME == 'Off data'``. Default are all that are not targets.
     index : path, optional
-        File of the `~gammapy_mimic.selection.index.OffIndex`, made if it does not exist.
+        File of the `~gammapy_mimic.selection.OffIndex`, made if it does not exist.
     """
 
     datastore: PathType | None = None
@@ -146,7 +146,7 @@ class OffSelectionConfig(GammapyBaseConfig):
     kl_max : float
         Largest KL_CORR of a good pair.
     criteria : dict
-        Parameters of `~gammapy_mimic.selection.criteria.MatchCriteria`.
+        Parameters of `~gammapy_mimic.selection.MatchCriteria`.
     randomise : bool
         Whether to draw among the best ten, or to take the best.
     """
@@ -169,7 +169,7 @@ class ExclusionConfig(GammapyBaseConfig):
     Attributes
     ----------
     catalogs : list of str
-        Catalogues, see `~gammapy_mimic.exclusion.core.ExclusionRegions.from_catalogs`.
+        Catalogues, see `~gammapy_mimic.exclusion.ExclusionRegions.from_catalogs`.
     regions : path, optional
         File with regions, in the ds9 format.
     radius : angle

@@ -53,12 +53,12 @@ class MimicAnalysis(Analysis):
 
     Parameters
     ----------
-    config : `~gammapy_mimic.analysis.config.MimicAnalysisConfig` or dict
+    config : `~gammapy_mimic.analysis.MimicAnalysisConfig` or dict
         Configuration.
 
     Attributes
     ----------
-    plan : `~gammapy_mimic.selection.plan.MimicPlan`
+    plan : `~gammapy_mimic.selection.MimicPlan`
         Which OFF observation stands in for which target.
     mimic_observations : dict of `~gammapy.data.Observations`
         Mimic observations by mimic set.
@@ -87,7 +87,7 @@ class MimicAnalysis(Analysis):
 
     @property
     def config(self):
-        """Configuration (`~gammapy_mimic.analysis.config.MimicAnalysisConfig`)."""
+        """Configuration (`~gammapy_mimic.analysis.MimicAnalysisConfig`)."""
         return self._config
 
     @config.setter
@@ -115,7 +115,7 @@ class MimicAnalysis(Analysis):
 
     @property
     def exclusion_regions(self):
-        """Sources in any field (`~gammapy_mimic.exclusion.core.ExclusionRegions`)."""
+        """Sources in any field (`~gammapy_mimic.exclusion.ExclusionRegions`)."""
         return self.factory.exclusion_regions
 
     @property

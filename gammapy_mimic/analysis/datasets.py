@@ -24,8 +24,8 @@ def add_partners(datasets, plan, mimic_set):
     ----------
     datasets : `~gammapy.datasets.Datasets`
         Datasets of mimic observations, stacked or not. Changed in place.
-    plan : `~gammapy_mimic.selection.plan.MimicPlan`, `~astropy.table.Table` or dict
-        Plan, as for `~gammapy_mimic.selection.plan.MimicPlan.create`.
+    plan : `~gammapy_mimic.selection.MimicPlan`, `~astropy.table.Table` or dict
+        Plan, as for `~gammapy_mimic.selection.MimicPlan.create`.
     mimic_set : int
         Mimic set.
 

@@ -46,7 +46,7 @@ class MakerFactory:
 
     Parameters
     ----------
-    config : `~gammapy_mimic.analysis.config.MimicAnalysisConfig`
+    config : `~gammapy_mimic.analysis.MimicAnalysisConfig`
         Configuration with a section ``mimic``.
     observations : `~gammapy.data.Observations`
         Target observations.
@@ -110,7 +110,7 @@ class MakerFactory:
 
     @property
     def exclusion_regions(self):
-        """Sources in any field (`~gammapy_mimic.exclusion.core.ExclusionRegions`)."""
+        """Sources in any field (`~gammapy_mimic.exclusion.ExclusionRegions`)."""
         config, mimic = self.config, self.config.mimic
         sections = config.observations, mimic.off, mimic.exclusion, mimic.selection
         return self._keep(self._find_exclusion_regions, *sections)
@@ -171,7 +171,7 @@ class MakerFactory:
 
         Returns
         -------
-        plan : `~gammapy_mimic.selection.plan.MimicPlan`
+        plan : `~gammapy_mimic.selection.MimicPlan`
             Plan.
         """
         config = self.config.mimic
@@ -201,7 +201,7 @@ class MakerFactory:
 
         Parameters
         ----------
-        plan : `~gammapy_mimic.selection.plan.MimicPlan`
+        plan : `~gammapy_mimic.selection.MimicPlan`
             Plan.
         mimic_set : int
             Mimic set.
@@ -219,7 +219,7 @@ class MakerFactory:
 
         Parameters
         ----------
-        plan : `~gammapy_mimic.selection.plan.MimicPlan`
+        plan : `~gammapy_mimic.selection.MimicPlan`
             Plan.
         mimic_set : int
             Mimic set.

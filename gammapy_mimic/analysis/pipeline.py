@@ -54,7 +54,7 @@ def run_pipeline(analysis, force=False, report=log.info):
 
     Parameters
     ----------
-    analysis : `~gammapy_mimic.analysis.core.MimicAnalysis`
+    analysis : `~gammapy_mimic.analysis.MimicAnalysis`
         Analysis.
     force : bool, optional
         Whether to do finished steps again. Default is False.
@@ -106,7 +106,7 @@ def read_results(path, plan):
     ----------
     path : `~pathlib.Path`
         Folder.
-    plan : `~gammapy_mimic.selection.plan.MimicPlan` or None
+    plan : `~gammapy_mimic.selection.MimicPlan` or None
         Plan, None for a run without mimics.
 
     Returns

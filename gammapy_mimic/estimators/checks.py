@@ -125,7 +125,7 @@ def get_off_obs_ids(sets, plan=None):
     ----------
     sets : dict of `~gammapy.datasets.Datasets`
         Datasets by mimic set.
-    plan : `~gammapy_mimic.selection.plan.MimicPlan`, optional
+    plan : `~gammapy_mimic.selection.MimicPlan`, optional
         Plan, with the same names of mimic sets. Default is none: the meta tables tell.
 
     Returns

@@ -135,10 +135,10 @@ class MimicSystematicsEstimator:
             bias map and the spread of the normalisation need.
         datasets : `~gammapy.datasets.Datasets`, optional
             Datasets of the target, of the same geometry. Default is none.
-        plan : `~gammapy_mimic.selection.plan.MimicPlan`, `~astropy.table.Table` or dict, optional
+        plan : `~gammapy_mimic.selection.MimicPlan`, `~astropy.table.Table` or dict, optional
             Plan of the mimics, which tells their OFF observations. Default is none:
             then the meta tables tell, as those of `~gammapy_mimic.MimicMaker` in a
-            chain and of `~gammapy_mimic.analysis.core.MimicAnalysis` do, and there is a
+            chain and of `~gammapy_mimic.analysis.MimicAnalysis` do, and there is a
             warning if they do not.
 
         Returns

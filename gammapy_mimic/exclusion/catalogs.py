@@ -122,7 +122,7 @@ def read_catalog(catalog, point_radius, extension_factor):
     ----------
     catalog : str, `~pathlib.Path` or `~astropy.table.Table`
         Tag of a catalogue of Gammapy, or a table or its file, see
-        `~gammapy_mimic.exclusion.core.ExclusionRegions.from_catalogs`.
+        `~gammapy_mimic.exclusion.ExclusionRegions.from_catalogs`.
     point_radius : float
         Radius around a point source, in deg.
     extension_factor : float

@@ -93,7 +93,7 @@ class MimicMaker(ObservationMaker):
     ----------
     off_observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
         OFF observations.
-    plan : `~gammapy_mimic.selection.plan.MimicPlan`, `~astropy.table.Table` or dict
+    plan : `~gammapy_mimic.selection.MimicPlan`, `~astropy.table.Table` or dict
         Plan, or its table, or ``{obs_id: off_obs_id}``, or a file with it.
     mimic_set : int, optional
         Set of the plan. Default is 1.

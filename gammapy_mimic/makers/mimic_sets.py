@@ -30,7 +30,7 @@ def write_mimic_sets(
     finish=None,
     **kwargs,
 ):
-    """Write mimic sets as datastores, see `gammapy_mimic.data.datastore.write_datastore`.
+    """Write mimic sets as datastores, see `gammapy_mimic.data.write_datastore`.
 
     The files of an OFF observation are read once for all sets, and no more than one OFF
     observation is in memory, for each process. The stores are put in place when all of
@@ -42,7 +42,7 @@ def write_mimic_sets(
         Target observations. Those without partner are left out.
     off_observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
         OFF observations.
-    plan : `~gammapy_mimic.selection.plan.MimicPlan`
+    plan : `~gammapy_mimic.selection.MimicPlan`
         Plan.
     outdir : str or `~pathlib.Path`
         Folder for the datastores ``mimic_1``, ``mimic_2`` and so on.

@@ -100,11 +100,11 @@ class KLBackgroundSelector(ObservationMaker):
     ----------
     off_observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
         OFF observations.
-    criteria : `~gammapy_mimic.selection.criteria.MatchCriteria` or dict, optional
+    criteria : `~gammapy_mimic.selection.MatchCriteria` or dict, optional
         What an OFF observation must have in common with the target.
     energy_axis, offset_axis : `~gammapy.maps.MapAxis`, optional
         Bins in which observations are compared. Default are those of
-        `~gammapy_mimic.selection.index.OffIndex`, or of ``index``.
+        `~gammapy_mimic.selection.OffIndex`, or of ``index``.
     distribution : {"counts", "irf"}, optional
         Compare events, or the counts that the background IRFs predict. These have no
         noise, and no p-value. Default is "counts".
@@ -120,7 +120,7 @@ class KLBackgroundSelector(ObservationMaker):
         Dimension of the template. Default is "2d".
     smooth : {None, "gauss", "poly", "spline"}, optional
         Smoothing of the template. Default is None.
-    index : `~gammapy_mimic.selection.index.OffIndex`, optional
+    index : `~gammapy_mimic.selection.OffIndex`, optional
         Index of the OFF observations, if there is one. Default is to make it when it
         is needed, which reads all of them, and again when ``off_observations``, an axis
         or ``exclusion_regions`` is set.
@@ -210,7 +210,7 @@ class KLBackgroundSelector(ObservationMaker):
 
     @property
     def index(self):
-        """Index of the OFF observations (`~gammapy_mimic.selection.index.OffIndex`)."""
+        """Index of the OFF observations (`~gammapy_mimic.selection.OffIndex`)."""
         if self._index is None:
             self._keep_index(self._make_index(self.off_observations))
         return self._index
@@ -230,7 +230,7 @@ class KLBackgroundSelector(ObservationMaker):
 
         Returns
         -------
-        index : `~gammapy_mimic.selection.index.OffIndex`
+        index : `~gammapy_mimic.selection.OffIndex`
             Index of the OFF observations.
 
         Raises
@@ -351,7 +351,7 @@ class KLBackgroundSelector(ObservationMaker):
 
         Returns
         -------
-        plan : `~gammapy_mimic.selection.plan.MimicPlan`
+        plan : `~gammapy_mimic.selection.MimicPlan`
             Plan. Targets without partner have the status "no_mimic".
 
         Raises

@@ -84,7 +84,7 @@ def make_answer(result, plan=None):
     ----------
     result : `~gammapy_mimic.estimators.MimicSystematics`
         Result.
-    plan : `~gammapy_mimic.selection.plan.MimicPlan`, optional
+    plan : `~gammapy_mimic.selection.MimicPlan`, optional
         Plan. Default is not known.
 
     Returns

@@ -284,7 +284,7 @@ def plot_plan(plan):
 
     Parameters
     ----------
-    plan : `~gammapy_mimic.selection.plan.MimicPlan`
+    plan : `~gammapy_mimic.selection.MimicPlan`
         Plan.
 
     Returns

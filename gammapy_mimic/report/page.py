@@ -48,10 +48,10 @@ def make_report(
         Result.
     path : str or `~pathlib.Path`
         File.
-    plan : `~gammapy_mimic.selection.plan.MimicPlan`, optional
-        Plan. Also a table or file, as for `~gammapy_mimic.selection.plan.MimicPlan.create`.
+    plan : `~gammapy_mimic.selection.MimicPlan`, optional
+        Plan. Also a table or file, as for `~gammapy_mimic.selection.MimicPlan.create`.
         Default is not known.
-    config : `~gammapy_mimic.analysis.config.MimicAnalysisConfig` or str, optional
+    config : `~gammapy_mimic.analysis.MimicAnalysisConfig` or str, optional
         Configuration, or its YAML text. Default is not known.
     title : str, optional
         Title. Default has the names of the targets, if they are known.
@@ -200,7 +200,7 @@ def find_on_map(result, regions):
     ----------
     result : `~gammapy_mimic.estimators.MimicSystematics`
         Result.
-    regions : `~gammapy_mimic.exclusion.core.ExclusionRegions`
+    regions : `~gammapy_mimic.exclusion.ExclusionRegions`
         Regions.
 
     Returns

@@ -31,7 +31,7 @@ def get_region_radius(region):
     Parameters
     ----------
     region : `~regions.SkyRegion`
-        Region, see `~gammapy_mimic.exclusion.sky_regions.check_regions`.
+        Region, see `~gammapy_mimic.exclusion.check_regions`.
 
     Returns
     -------

@@ -145,7 +145,7 @@ def make_mimic_sets(
         Target observations.
     off_store : `~gammapy.data.DataStore`
         OFF observations.
-    plan : `~gammapy_mimic.selection.plan.MimicPlan`
+    plan : `~gammapy_mimic.selection.MimicPlan`
         Plan.
     outdir : `~pathlib.Path`
         Folder for ``plan.ecsv``, ``questionable.ecsv`` and ``mimic_1``, ``mimic_2``...
@@ -229,7 +229,7 @@ def reduce_mimic_sets(
 
     Parameters
     ----------
-    plan : `~gammapy_mimic.selection.plan.MimicPlan`
+    plan : `~gammapy_mimic.selection.MimicPlan`
         Plan.
     outdir : `~pathlib.Path`
         Folder with the sets. Gets ``significance_1.png``..., ``significance.png`` and

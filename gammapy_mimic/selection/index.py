@@ -115,7 +115,7 @@ class OffIndex:
 
         The result does not depend on the order of the observations, the number of jobs
         or the backend. Of a file only the events and the header of the effective area
-        are read, in one go; `~gammapy_mimic.data.datastore.find_broken_files` finds damage in the
+        are read, in one go; `~gammapy_mimic.data.find_broken_files` finds damage in the
         rest of it.
 
         Parameters

@@ -367,7 +367,7 @@ def rank_by_airmass(targets, off, criteria):
     ----------
     targets, off : `~gammapy_mimic.selection.criteria.Conditions`
         Conditions of targets and of OFF observations.
-    criteria : `~gammapy_mimic.selection.criteria.MatchCriteria`
+    criteria : `~gammapy_mimic.selection.MatchCriteria`
         Criteria.
 
     Returns

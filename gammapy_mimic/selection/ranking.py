@@ -162,9 +162,9 @@ def compare_observations(target, off, bins, covers):
 
     Parameters
     ----------
-    target : `~gammapy_mimic.selection.index.OffIndex`
+    target : `~gammapy_mimic.selection.OffIndex`
         Index with the target as its only row.
-    off : `~gammapy_mimic.selection.index.OffIndex`
+    off : `~gammapy_mimic.selection.OffIndex`
         Index of the OFF observations, with the same bins.
     bins, covers : `~numpy.ndarray` of bool
         Common bins, and the candidates that cover them, see `find_common_bins`.
@@ -254,11 +254,11 @@ def rank_observations(target, off, criteria, kl_max=KL_MAX, predicted=None, skip
 
     Parameters
     ----------
-    target : `~gammapy_mimic.selection.index.OffIndex`
+    target : `~gammapy_mimic.selection.OffIndex`
         Index with the target as its only row.
-    off : `~gammapy_mimic.selection.index.OffIndex`
+    off : `~gammapy_mimic.selection.OffIndex`
         Index of the OFF observations, with the same bins.
-    criteria : `~gammapy_mimic.selection.criteria.MatchCriteria`
+    criteria : `~gammapy_mimic.selection.MatchCriteria`
         Conditions to share.
     kl_max : float, optional
         Largest KL_CORR of a good pair. Default is `KL_MAX`.

@@ -25,7 +25,7 @@ def plot_exclusion_regions(regions, counts, ax=None, smooth="0.05 deg"):
 
     Parameters
     ----------
-    regions : `~gammapy_mimic.exclusion.core.ExclusionRegions` or list of \
+    regions : `~gammapy_mimic.exclusion.ExclusionRegions` or list of \
             `~regions.SkyRegion`
         Regions. Names are written where they fit and hide no other, if the centre of
         the region is in the picture.
