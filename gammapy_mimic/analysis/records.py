@@ -1,7 +1,8 @@
 """Records of the steps that are finished in a folder, and of what they made there.
 
 Only what a record says is replaced or removed, if it is inside the folder, under the
-name that the step gives it, and if nothing was put into it (`gammapy_mimic.utils.files`).
+name that the step gives it, and if nothing was put into it
+(`gammapy_mimic.utils.files`).
 """
 
 import contextlib

@@ -51,12 +51,15 @@ NO_FILE = (-1, -1, -1)
 
 
 def to_str(values):
+    """Text of an array of strings, also of bytes that are no UTF-8."""
     if values.dtype.kind == "S":
         return np.char.decode(values, "utf-8", "backslashreplace")
     return values.astype(str)
 
 
 class Location(NamedTuple):
+    """Where an HDU is."""
+
     path: str
     hdu: str
 
@@ -159,6 +162,7 @@ def get_stamp(source):
 
 @contextlib.contextmanager
 def open_fits(path):
+    """Open a FITS file, an error if it is cut."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="File may have been truncated")
         with fits.open(path, memmap=False) as hdu_list:
@@ -198,6 +202,7 @@ def _read_gti(source, hdu_list, header):
 
 
 def read_header(source):
+    """Read the conditions of an observation, without its events."""
     with open_fits(source.events.path) as hdu_list:
         header = hdu_list[source.events.hdu].header
         return get_conditions(header, _read_gti(source, hdu_list, header))

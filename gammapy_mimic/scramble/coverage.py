@@ -37,7 +37,7 @@ class Coverage(NamedTuple):
     """Index of the first point of each bin, in which they are sorted. Shape of edges.
     """
     exclusions: tuple
-    """Regions (`~gammapy_mimic.exclusion.sky_regions.Exclusion`) in the frame of the FoV."""
+    """Regions (`~gammapy_mimic.exclusion.sky_regions.Exclusion`) in the FoV's frame."""
 
     def find_bin(self, offset):
         """Find the bins of offsets, in deg; those beyond the last are in the last."""

@@ -9,7 +9,7 @@ from gammapy.maps import MapAxis
 from ..exclusion.sky_regions import check_regions, find_excluded, make_exclusion
 from ..utils.coordinates import get_offset, local_axes, make_ring, to_vectors
 
-__all__ = ["ENERGY_AXIS", "FoVBinning", "OFFSET_AXIS", "count_in_bins"]
+__all__ = ["ENERGY_AXIS", "OFFSET_AXIS", "FoVBinning", "count_in_bins"]
 
 ENERGY_AXIS = MapAxis.from_energy_bounds("0.5 TeV", "50 TeV", nbin=8)
 """Default energy axis: four bins a decade, from where most IACTs are sensitive."""

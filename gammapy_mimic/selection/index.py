@@ -264,7 +264,7 @@ class OffIndex:
 
     @functools.cached_property
     def conditions(self):
-        """Conditions of the observations (`~gammapy_mimic.selection.criteria.Conditions`)."""
+        """Conditions of the observations (`Conditions`)."""
         return Conditions.from_obs_table(self.table)
 
     @property

@@ -3,7 +3,6 @@
 import logging
 from collections import Counter
 
-import matplotlib.pyplot as plt
 import numpy as np
 from astropy.table import Table
 from gammapy.utils.scripts import make_path
@@ -324,26 +323,10 @@ class MimicPlan:
         ax : `~matplotlib.axes.Axes`
             Axes.
         """
-        ax = plt.gca() if ax is None else ax
-        obs_ids = np.unique(self.table["OBS_ID"])
-        delta = np.full((len(obs_ids), len(self.sets)), np.nan)
-        for row in self.table:
-            idx = np.searchsorted(obs_ids, row["OBS_ID"])
-            column = self.sets.index(row["MIMIC_SET"])
-            delta[idx, column] = row["DELTA_ZENITH"]
-            has_partner = row["OFF_OBS_ID"] != NO_PARTNER
-            label = str(row["OFF_OBS_ID"]) if has_partner else "none"
-            ax.text(column, idx, label, ha="center", va="center", fontsize="small")
-        limit = max(np.max(np.abs(delta), initial=0, where=np.isfinite(delta)), 1)
-        limits = {"vmin": -limit, "vmax": limit}
-        # pale, so that the text can be read
-        image = ax.imshow(delta, cmap="RdBu", alpha=0.6, aspect="auto", **limits)
-        ax.figure.colorbar(image, ax=ax, label="Zenith angle, OFF - target [deg]")
-        ax.set_xticks(range(len(self.sets)), self.sets)
-        ax.set_yticks(range(len(obs_ids)), obs_ids)
-        ax.set_xlabel("Mimic set")
-        ax.set_ylabel("Target OBS_ID")
-        return ax
+        # pyplot is loaded only when a plot is asked for
+        from ..visualization import plot_plan
+
+        return plot_plan(self, ax=ax)
 
     def _report(self):
         pairs = Counter(

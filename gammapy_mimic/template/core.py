@@ -91,8 +91,8 @@ def make_template(
         Options of the smoothing.
     livetime_fraction : float, optional
         Livetime over observation time of what the template is for, see
-        `~gammapy_mimic.data.observation.get_livetime_fraction`. Default is the mean of the
-        observations that it is made of.
+        `~gammapy_mimic.data.observation.get_livetime_fraction`. Default is the mean of
+        the observations that it is made of.
 
     Returns
     -------
