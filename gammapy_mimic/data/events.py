@@ -30,6 +30,9 @@ EVENT_UNITS = {"RA": "deg", "DEC": "deg", "ENERGY": "TeV"}
 EDGE_TOLERANCE = 1e-6
 """In s, by which times at the edge of a GTI may be rounded in a file."""
 
+SKY_COLUMNS = ("GLON", "GLAT", "ALT", "AZ")
+"""Columns that follow from RA, DEC and TIME, and do not hold for moved events."""
+
 TIME_KEYS = ("MJDREFI", "MJDREFF", "TIMESYS")
 
 

@@ -13,12 +13,16 @@ from .observation import get_hdu
 
 __all__ = [
     "convert_dead_time",
+    "find_safe_bins",
     "get_background_stamp",
     "get_fov_alignment",
     "get_safe_range",
     "parse_safe_range",
     "scale_rate",
 ]
+
+ENERGY_TOLERANCE = 1e-5
+"""By which edges of bins and safe ranges may differ: files may hold them as float32."""
 
 
 def get_fov_alignment(observation):
@@ -124,6 +128,29 @@ def get_safe_range(observation):
     if isinstance(aeff, HDULocation):
         return parse_safe_range(fits.getheader(aeff.path(), aeff.hdu_name))
     return parse_safe_range(getattr(aeff, "meta", None) or {})
+
+
+def find_safe_bins(edges, energy_min, energy_max):
+    """Find the energy bins inside the safe ranges of observations.
+
+    Parameters
+    ----------
+    edges : `~numpy.ndarray`
+        Edges of the energy bins. Shape (n_energy + 1,).
+    energy_min, energy_max : float or `~numpy.ndarray`
+        Safe range of each observation, in the unit of the edges. Shape (n_obs,), or
+        that of one observation.
+
+    Returns
+    -------
+    is_safe : `~numpy.ndarray` of bool
+        Whether a bin is inside. Shape (n_obs, n_energy), or (n_energy,).
+    """
+    low, high = (
+        np.asarray(_, dtype=float)[..., np.newaxis] for _ in (energy_min, energy_max)
+    )
+    above = edges[:-1] >= low * (1 - ENERGY_TOLERANCE)
+    return above & (edges[1:] <= high * (1 + ENERGY_TOLERANCE))
 
 
 def parse_safe_range(header):

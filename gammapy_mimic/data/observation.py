@@ -37,6 +37,7 @@ __all__ = [
     "get_gti",
     "get_hdu",
     "get_livetime_fraction",
+    "get_location",
     "get_off_observation",
     "load_events_file",
     "replace_parts",
@@ -296,6 +297,33 @@ def replace_parts(observation, optional, **parts):
         obs_filter=observation.obs_filter.copy(),
         **{name: get_hdu(observation, name) for name in names} | parts,
     )
+
+
+def get_location(observation):
+    """Get where an observation was taken, which the ALTAZ alignment needs.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+
+    Returns
+    -------
+    location : `~astropy.coordinates.EarthLocation`
+        Location.
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    """
+    location = observation.observatory_earth_location
+    if location is None:
+        raise ValueError(
+            f"OBS_ID {observation.obs_id} has no observatory location, which the ALTAZ "
+            "alignment needs. Set GEOLON, GEOLAT and ALTITUDE in its header."
+        )
+    return location
 
 
 def get_fixed_pointing(observation):

@@ -18,15 +18,13 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from ..data.events import read_column
-from ..utils.coordinates import get_separation, to_vectors
+from ..utils.coordinates import get_separation, to_lon_lat, to_vectors
 from .catalog_sizes import find_size, is_no_size
 
 __all__ = [
     "CATALOGS",
     "Circles",
     "MissingCatalogError",
-    "find_touching",
-    "find_touching_any",
     "join_circles",
     "join_origins",
     "merge_circles",
@@ -497,8 +495,7 @@ def _find_duplicates(circles):
     vectors = to_vectors(circles.lon, circles.lat).T
     chord_max = 2 * np.sin(np.radians(circles.radius.max(initial=0)) / 2)
     first, second = cKDTree(vectors).query_pairs(chord_max, output_type="ndarray").T
-    chord = np.linalg.norm(vectors[first] - vectors[second], axis=1)
-    separation = 2 * np.degrees(np.arcsin(chord / 2))
+    separation = np.degrees(get_separation(vectors[first], vectors[second]))
     smaller = np.minimum(circles.radius[first], circles.radius[second])
     names = circles.names[first]
     same_name = (names == circles.names[second]) & (names != "")
@@ -526,8 +523,7 @@ def _merge(circles):
     center = _move(vectors[first], vectors[second], step)
     radius = np.degrees(np.max(get_separation(center, vectors) + radius))
     return Circles(
-        np.degrees(np.arctan2(center[1:2], center[:1])) % 360,
-        np.degrees(np.arctan2(center[2:], np.hypot(*center[:2])))[:1],
+        *to_lon_lat(center[:, np.newaxis]),
         np.array([radius]),
         np.array([_join_names(circles)], dtype=object),
         np.array([join_origins(*circles.origins)], dtype=object),
@@ -553,36 +549,3 @@ def _move(start, end, angle):
     norm = np.linalg.norm(direction)
     direction = direction / norm if norm > 0 else direction
     return np.cos(angle) * start + np.sin(angle) * direction
-
-
-def find_touching(pointings, fov_radius, centers, radii):
-    """Find which circles touch which fields of view.
-
-    Parameters
-    ----------
-    pointings : `~numpy.ndarray`
-        Unit vectors. Shape (3, n_pointings).
-    fov_radius : float
-        Radius of the fields of view, in deg.
-    centers : `~numpy.ndarray`
-        Unit vectors. Shape (3, n).
-    radii : `~numpy.ndarray`
-        Radii of the circles, in deg. Shape (n,).
-
-    Returns
-    -------
-    touching : `~numpy.ndarray`
-        Boolean array of shape (n_pointings, n).
-    """
-    reach = np.radians(np.minimum(fov_radius + radii, 180))
-    return pointings.T @ centers >= np.cos(reach)
-
-
-def find_touching_any(pointings, fov_radius, centers, radii):
-    """Find the circles that touch any of the fields of view, as `find_touching`.
-
-    Needs little memory, whatever the numbers of pointings and circles. Shape (n,).
-    """
-    reach = np.radians(np.minimum(fov_radius + radii, 180))
-    chord, _ = cKDTree(pointings.T).query(centers.T)
-    return chord <= 2 * np.sin(reach / 2)

@@ -16,13 +16,18 @@ from gammapy.maps import Map, WcsGeom
 from gammapy.utils.scripts import make_path
 from regions import CircleSkyRegion, Regions, SkyRegion
 
-from ..utils.coordinates import get_separation, to_vectors
+from ..utils.coordinates import (
+    find_touching,
+    find_touching_any,
+    get_separation,
+    get_vectors,
+    to_lon_lat,
+    to_vectors,
+)
 from ..utils.files import replace_file
 from .catalogs import (
     CATALOGS,
     MissingCatalogError,
-    find_touching,
-    find_touching_any,
     join_circles,
     join_origins,
     merge_circles,
@@ -273,11 +278,11 @@ class ExclusionRegions(Sequence):
             Columns are name, ra, dec, radius (deg), shape and origin. The radius of a
             region that is not a circle is that of a circle that holds it.
         """
-        (x, y, z), radius = self._get_caps()
+        centers, radius = self._get_caps()
+        lon, lat = to_lon_lat(centers)
         table = Table()
         table["name"] = np.array(self.names, dtype=str)
-        table["ra"] = Angle(np.arctan2(y, x), "rad").wrap_at("360d").to("deg")
-        table["dec"] = Angle(np.arctan2(z, np.hypot(x, y)), "rad").to("deg")
+        table["ra"], table["dec"] = Angle(lon, "deg"), Angle(lat, "deg")
         table["radius"] = Angle(radius, "deg")
         shapes = [type(_).__name__.removesuffix("SkyRegion").lower() for _ in self]
         table["shape"] = np.array(shapes, dtype=str)
@@ -307,8 +312,7 @@ class ExclusionRegions(Sequence):
         if not isinstance(geom, WcsGeom):
             raise TypeError(f"geom must be a WcsGeom, got {type(geom).__name__}")
         image = geom.to_image()
-        position = image.get_coord().skycoord.icrs
-        vectors = to_vectors(position.ra.deg.ravel(), position.dec.deg.ravel())
+        vectors = get_vectors(image.get_coord().skycoord)
         keep = ~find_excluded(vectors, [make_exclusion(_) for _ in self])
         keep = keep.reshape(image.data_shape)
         return Map.from_geom(geom, data=np.broadcast_to(keep, geom.data_shape).copy())
@@ -392,8 +396,7 @@ def _to_regions(circles):
 def _get_cap(region):
     """Centre (a unit vector) and radius, in deg, of a circle that holds a region."""
     if isinstance(region, CircleSkyRegion):
-        center = region.center.icrs
-        return to_vectors(center.ra.deg, center.dec.deg), region.radius.to_value("deg")
+        return get_vectors(region.center)[:, 0], region.radius.to_value("deg")
     exclusion = make_exclusion(region)
     return exclusion.axes[2], np.degrees(exclusion.radius)
 
@@ -447,10 +450,7 @@ def _to_vectors(name, position):
     """Convert positions to unit vectors (ICRS) of shape (3, n)."""
     if not isinstance(position, SkyCoord):
         raise TypeError(f"{name} must be a SkyCoord, got {position!r}")
-    position = position.icrs.reshape(-1)
-    # columns of observation tables have single precision
-    lon, lat = position.ra.deg.astype(float), position.dec.deg.astype(float)
-    vectors = to_vectors(lon, lat)
+    vectors = get_vectors(position)
     if not vectors.size:
         raise ValueError(f"{name} is empty. Give one position or more.")
     if not np.isfinite(vectors).all():

@@ -27,10 +27,11 @@ from regions import (
     SkyRegion,
 )
 
-from ..utils.coordinates import local_axes, to_vectors
+from ..utils.coordinates import find_touching, get_vectors, local_axes, to_lon_lat
 
 __all__ = [
     "Exclusion",
+    "Exclusions",
     "check_regions",
     "find_excluded",
     "find_inside",
@@ -65,6 +66,46 @@ class Exclusion(NamedTuple):
     """Region in the plane, with pixels of `PIXEL_SIZE`."""
     is_polygon: bool
     """Whether the plane shows great circles as lines, else true separations."""
+
+    def turn(self, frame):
+        """Turn into another frame, by a matrix of shape (3, 3)."""
+        return self._replace(axes=self.axes @ frame.T)
+
+
+class Exclusions:
+    """Regions, from which those are found that reach into a field of view.
+
+    They are drawn here, and not for each observation or in each process.
+
+    Parameters
+    ----------
+    regions : list of `~regions.SkyRegion`
+        Regions, see `check_regions`.
+    """
+
+    def __init__(self, regions):
+        self.exclusions = [make_exclusion(_) for _ in regions]
+        self.centers = np.reshape([_.axes[2] for _ in self.exclusions], (-1, 3)).T
+        self.radii = np.degrees([_.radius for _ in self.exclusions])
+
+    def find_near(self, pointing, radius):
+        """Find the regions that may reach into a field of view.
+
+        Parameters
+        ----------
+        pointing : `~numpy.ndarray`
+            Unit vector. Shape (3,).
+        radius : float
+            Radius of the field of view, in deg.
+
+        Returns
+        -------
+        idx : `~numpy.ndarray`
+            Indices of the regions.
+        """
+        pointing = pointing[:, np.newaxis]
+        touching = find_touching(pointing, radius, self.centers, self.radii)
+        return np.flatnonzero(touching)
 
 
 def find_inside(vectors, exclusion):
@@ -225,8 +266,7 @@ def _get_center(region):
     if not isinstance(region, PolygonSkyRegion):
         return region.center.icrs.ra.deg, region.center.icrs.dec.deg
     vertices = region.vertices.icrs
-    x, y, z = to_vectors(vertices.ra.deg, vertices.dec.deg).mean(axis=1)
-    center = np.degrees([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))])
+    center = to_lon_lat(get_vectors(vertices).mean(axis=1))
     radius = vertices.separation(SkyCoord(*center, unit="deg")).deg.max()
     if radius > POLYGON_RADIUS_MAX:
         raise ValueError(

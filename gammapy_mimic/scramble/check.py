@@ -8,8 +8,16 @@ from astropy.coordinates import Angle
 
 from ..data.observation import get_fixed_pointing, get_good_events, get_hdu
 from ..exclusion.sky_regions import find_excluded, make_exclusion
-from ..utils.coordinates import get_offset, local_axes, to_vectors
-from . import get_azimuth, get_fov_radius, measure_coverage, merge_intervals
+from ..utils.coordinates import (
+    from_fov_lon_lat,
+    get_axes,
+    get_azimuth,
+    get_offset,
+    to_fov_lon_lat,
+    to_vectors,
+)
+from . import get_fov_radius, measure_coverage, merge_intervals
+from .estimate import find_covered_intervals
 
 __all__ = ["CheckedEvents", "Distribution", "FoVImage", "ScrambleCheck"]
 
@@ -57,7 +65,7 @@ class CheckedEvents(NamedTuple):
             get_offset(vectors),
             np.degrees(get_azimuth(vectors)) % 360,
             events.energy,
-            *_to_lon_lat(vectors),
+            *to_fov_lon_lat(vectors),
         )
 
     def select(self, selected):
@@ -206,27 +214,14 @@ class ScrambleCheck:
 
 
 def _get_frame(observation):
-    pointing = get_fixed_pointing(observation).icrs
-    return local_axes(pointing.ra.deg, pointing.dec.deg)
-
-
-def _to_lon_lat(vectors):
-    """Longitude and latitude of Gammapy's ``FoVICRSFrame``, in deg."""
-    east, north, center = vectors
-    lon, lat = -np.arctan2(east, center), np.arctan2(north, np.hypot(east, center))
-    return np.degrees(lon), np.degrees(lat)
-
-
-def _from_lon_lat(lon, lat):
-    center, east, north = to_vectors(-lon, lat)
-    return np.array([east, north, center])
+    return get_axes(get_fixed_pointing(observation))
 
 
 def _find_exclusions(maker, observation):
     """Regions in the field of view, in its frame."""
     frame = _get_frame(observation)
     exclusions = [make_exclusion(_) for _ in maker.find_regions(observation)]
-    return [_._replace(axes=_.axes @ frame.T) for _ in exclusions]
+    return [_.turn(frame) for _ in exclusions]
 
 
 def _find_intervals(maker, observation, coverage):
@@ -234,9 +229,7 @@ def _find_intervals(maker, observation, coverage):
     if maker.method == "azimuth":
         return np.array([[0, coverage.edges[-1]]])
     if maker.method == "fill":
-        covered = np.diff(np.concatenate([[0], coverage.fraction > 0, [0]]))
-        low, high = coverage.edges[covered > 0], coverage.edges[covered < 0]
-        return np.transpose([low, high])
+        return find_covered_intervals(coverage)
     annuli = [(mean.deg, width.deg) for mean, width in maker.find_annuli(observation)]
     return merge_intervals([(max(mean - _, 0), mean + _) for mean, _ in annuli])
 
@@ -267,7 +260,7 @@ def _make_image(events, edges, exclusions):
     )
     axis = np.linspace(edges[0], edges[-1], MASK_PIXELS)
     lat, lon = (_.ravel() for _ in np.meshgrid(axis, axis, indexing="ij"))
-    mask = find_excluded(_from_lon_lat(lon, lat), exclusions)
+    mask = find_excluded(from_fov_lon_lat(lon, lat), exclusions)
     return FoVImage(edges, before, after, axis, mask.reshape(len(axis), len(axis)))
 
 

@@ -6,7 +6,11 @@ import astropy.units as u
 import numpy as np
 from gammapy.maps import MapAxis
 
-from ..exclusion.sky_regions import check_regions, find_excluded, make_exclusion
+from ..exclusion.sky_regions import (
+    Exclusions,
+    check_regions,
+    find_excluded,
+)
 from ..utils.coordinates import get_offset, local_axes, make_ring, to_vectors
 
 __all__ = ["ENERGY_AXIS", "OFFSET_AXIS", "FoVBinning", "count_in_bins"]
@@ -55,10 +59,7 @@ class FoVBinning:
         self.energy_edges = energy_edges
         self.offset_edges = offset_edges
         self.exclusion_regions = check_regions(exclusion_regions)
-        # made here, so that it is sent to other processes and not made in each
-        self._exclusions = [make_exclusion(_) for _ in self.exclusion_regions]
-        self._centers = np.reshape([_.axes[2] for _ in self._exclusions], (-1, 3))
-        self._radii = np.array([_.radius for _ in self._exclusions])
+        self._exclusions = Exclusions(self.exclusion_regions)
 
     @classmethod
     def create(cls, energy_axis=None, offset_axis=None, exclusion_regions=()):
@@ -127,7 +128,8 @@ class FoVBinning:
             (n_offset,).
         """
         frame = local_axes(*pointing)
-        exclusions = self._get_near_exclusions(frame)
+        near = self._exclusions.find_near(frame[2], self.offset_edges[-1])
+        exclusions = [self._exclusions.exclusions[_].turn(frame) for _ in near]
         vectors = frame @ to_vectors(ra, dec)
         offset = get_offset(vectors)
         if exclusions:
@@ -136,13 +138,6 @@ class FoVBinning:
             energy, offset = energy[keep], offset[keep]
         counts = count_in_bins(energy, offset, self.energy_edges, self.offset_edges)
         return counts, self._get_fraction(exclusions)
-
-    def _get_near_exclusions(self, frame):
-        """Regions that reach into the field of view, in its frame."""
-        separation = np.arccos((self._centers @ frame[2]).clip(-1, 1))
-        near = separation < self._radii + np.radians(self.offset_edges[-1])
-        exclusions = [self._exclusions[idx] for idx in np.nonzero(near)[0]]
-        return [_._replace(axes=_.axes @ frame.T) for _ in exclusions]
 
     def _get_fraction(self, exclusions):
         fraction = np.ones(self.shape[1])

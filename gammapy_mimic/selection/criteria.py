@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 NO_NAMES = ("", "-", "--", "n/a", "nan", "none", "null", "unknown")
 """Names that stand for none, in lower case."""
 
-FOV_RADIUS_MAX = 10 * u.deg
+FOV_RADIUS_MAX = 10 * u.deg  # of any IACT
 """Radius of the field of view of any IACT: an object that is farther off is none."""
 
 

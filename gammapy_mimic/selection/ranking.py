@@ -4,6 +4,8 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
+from ..data.irfs import find_safe_bins
+from ..utils.coordinates import from_polar, get_ring_area, to_fov_lon_lat
 from .divergence import CountsComparison, compare_counts, kl_divergence
 
 __all__ = [
@@ -16,7 +18,6 @@ __all__ = [
     "find_status",
     "predict_counts",
     "rank_observations",
-    "select_safe_range",
 ]
 
 KL_MAX = 0.02
@@ -29,36 +30,12 @@ compared, 7% are above 0.02."""
 P_VALUE_MIN = 0.05
 """P-value below which the difference of a pair is not put down to chance."""
 
-ENERGY_TOLERANCE = 1e-5
-
 MIN_COVERING = (4, 5)
 """Part of the candidates that must cover the common bins, as a fraction."""
 
 FIELD_COUNTS = 10
 """Expected counts in a ring from which none is taken as the end of a field of view.
 Chance gives none with a probability of 5e-5."""
-
-
-def select_safe_range(edges, energy_min, energy_max):
-    """Select the energy bins inside the safe ranges of observations.
-
-    Parameters
-    ----------
-    edges : `~numpy.ndarray`
-        Edges of the energy bins. Shape (n_energy + 1,).
-    energy_min, energy_max : `~numpy.ndarray`
-        Safe range of each observation, in the unit of the edges. Shape (n_obs,).
-
-    Returns
-    -------
-    selected : `~numpy.ndarray` of bool
-        Whether a bin is inside. Shape (n_obs, n_energy).
-    """
-    energy_min, energy_max = (
-        np.asarray(_, dtype=float)[:, np.newaxis] for _ in (energy_min, energy_max)
-    )
-    above = edges[:-1] >= energy_min * (1 - ENERGY_TOLERANCE)
-    return above & (edges[1:] <= energy_max * (1 + ENERGY_TOLERANCE))
 
 
 def find_rings(counts, fraction):
@@ -233,19 +210,20 @@ def predict_counts(bkg, energy_axis, offset_axis, n_offsets=5, n_angles=36):
         Counts in a second. Shape (n_energy, n_offset).
     """
     fine_axis = offset_axis.upsample(n_offsets)
-    offset = fine_axis.center[:, np.newaxis]
+    edges, offset = (
+        _.to_value("deg") for _ in (fine_axis.edges, fine_axis.center[:, np.newaxis])
+    )
     if bkg.has_offset_axis:
-        position = {"offset": offset}
+        position = {"offset": offset * u.deg}
     else:
-        angle = np.linspace(0, 2 * np.pi, n_angles, endpoint=False) * u.rad
-        lon = np.arctan2(np.sin(offset) * np.cos(angle), np.cos(offset))
-        lat = np.arcsin(np.sin(offset) * np.sin(angle))
-        position = {"fov_lon": lon, "fov_lat": lat}
+        azimuth = np.linspace(0, 2 * np.pi, n_angles, endpoint=False)
+        lon, lat = to_fov_lon_lat(from_polar(offset, azimuth))
+        position = {"fov_lon": lon * u.deg, "fov_lat": lat * u.deg}
     energy = energy_axis.edges[:, np.newaxis, np.newaxis]
     rate = bkg.integrate_log_log(energy=energy, axis_name="energy", **position)
     rate = np.nan_to_num(rate.to_value("s-1 sr-1")).mean(axis=2)
-    solid_angle = 2 * np.pi * -np.diff(np.cos(fine_axis.edges))
-    counts = (rate * solid_angle.value).reshape(energy_axis.nbin, -1, n_offsets)
+    counts = rate * get_ring_area(edges[:-1], edges[1:])
+    counts = counts.reshape(energy_axis.nbin, -1, n_offsets)
     return counts.sum(axis=2)
 
 
@@ -331,7 +309,7 @@ def _find_bins(target, off, accepted, predicted):
     ranges = [
         [_.table[name] for name in ("ENERGY_MIN", "ENERGY_MAX")] for _ in (target, off)
     ]
-    energies, off_energies = (select_safe_range(edges, *_) for _ in ranges)
+    energies, off_energies = (find_safe_bins(edges, *_) for _ in ranges)
     if predicted is None:
         weights = target.counts[0]
         counts = np.concatenate([target.counts, off.counts]).sum(axis=1)

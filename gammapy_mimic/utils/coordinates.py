@@ -1,9 +1,16 @@
-"""Move events from one field of view to another.
+"""Geometry of the sphere: vectors, fields of view, and rotations between them.
 
 Moving a field of view is a rigid rotation of the sphere. With the RADEC alignment
 one rotation carries the pointing and its local north to those of the target. With
 the ALTAZ alignment each event keeps its camera position (Gammapy's
 `~gammapy.utils.coordinates.FoVAltAzFrame`) at the time to which it is moved.
+
+Positions on the sky are longitude and latitude, in deg, or unit vectors with the
+components along the first axis. In a field of view (FoV) the components of a vector are
+those to the east, to the north and to the centre. There, a position also has an offset
+from the centre, in deg, and an azimuth from north to east, in rad; or the longitude and
+latitude of Gammapy's `~gammapy.utils.coordinates.FoVICRSFrame`, of which the longitude
+grows to the west.
 """
 
 import functools
@@ -12,16 +19,27 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.coordinates.erfa_astrom import ErfaAstromInterpolator, erfa_astrom
+from scipy.spatial import cKDTree
 
 __all__ = [
     "altaz_to_radec",
+    "find_touching",
+    "find_touching_any",
+    "from_fov_lon_lat",
+    "from_polar",
+    "get_axes",
+    "get_azimuth",
     "get_offset",
+    "get_ring_area",
     "get_separation",
+    "get_vectors",
     "local_axes",
     "make_ring",
     "move_altaz",
     "move_radec",
     "rotate_fov",
+    "to_fov_lon_lat",
+    "to_lon_lat",
     "to_vectors",
 ]
 
@@ -34,9 +52,126 @@ RING_POINTS = 40_000  # fractions are true to 1e-4 rms, less than 1e-3 at most
 GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
 
 
-def _to_xyz(lon, lat):
+def to_vectors(lon, lat):
+    """Make unit vectors of shape (3, n), for positions in deg of shape (n,)."""
+    lon, lat = np.radians(lon), np.radians(lat)
     cos_lat = np.cos(lat)
-    return cos_lat * np.cos(lon), cos_lat * np.sin(lon), np.sin(lat)
+    return np.array([cos_lat * np.cos(lon), cos_lat * np.sin(lon), np.sin(lat)])
+
+
+def to_lon_lat(vectors):
+    """Longitude, from 0 to 360, and latitude of vectors of shape (3, n), in deg."""
+    x, y, z = vectors
+    lon, lat = np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
+    return np.degrees(lon) % 360, np.degrees(lat)
+
+
+def get_vectors(position):
+    """Make unit vectors (ICRS) of a `~astropy.coordinates.SkyCoord`. Shape (3, n)."""
+    position = position.icrs.reshape(-1)
+    # columns of observation tables have single precision
+    return to_vectors(*(_.deg.astype(float) for _ in (position.ra, position.dec)))
+
+
+def local_axes(lon, lat):
+    """Make the unit vectors to the east and north of a position, in deg, and to it.
+
+    The product of this matrix, of shape (3, 3), with vectors of the sky gives their
+    coordinates in the frame of the position.
+    """
+    return np.array(
+        [to_vectors(lon + 90, 0), to_vectors(lon + 180, 90 - lat), to_vectors(lon, lat)]
+    )
+
+
+def get_axes(pointing):
+    """Make the `local_axes` of a `~astropy.coordinates.SkyCoord` (ICRS), a scalar."""
+    return local_axes(pointing.icrs.ra.deg, pointing.icrs.dec.deg)
+
+
+def get_separation(first, second):
+    """Separation of unit vectors of shape (..., 3), in rad."""
+    return 2 * np.arcsin(np.clip(np.linalg.norm(first - second, axis=-1) / 2, 0, 1))
+
+
+def get_offset(vectors):
+    """Angle to the third axis, in deg. Shape (n,) for vectors of shape (3, n)."""
+    return np.degrees(np.arctan2(np.hypot(vectors[0], vectors[1]), vectors[2]))
+
+
+def get_azimuth(vectors):
+    """Azimuth of vectors of the FoV from north to east, in rad. Shape (n,)."""
+    return np.arctan2(vectors[0], vectors[1])
+
+
+def from_polar(offset, azimuth):
+    """Make unit vectors in the FoV, for offsets in deg and azimuths in rad."""
+    offset, azimuth = np.broadcast_arrays(np.radians(offset), azimuth)
+    sin = np.sin(offset)
+    return np.array([sin * np.sin(azimuth), sin * np.cos(azimuth), np.cos(offset)])
+
+
+def from_fov_lon_lat(lon, lat):
+    """Make unit vectors in the FoV, for ``fov_lon`` and ``fov_lat`` in deg."""
+    return to_vectors(-lon, lat)[[1, 2, 0]]
+
+
+def to_fov_lon_lat(vectors):
+    """``fov_lon`` and ``fov_lat``, in deg, of vectors in the FoV of shape (3, n)."""
+    east, north, center = vectors
+    lon, lat = np.arctan2(-east, center), np.arctan2(north, np.hypot(east, center))
+    return np.degrees(lon), np.degrees(lat)
+
+
+def get_ring_area(offset_min, offset_max):
+    """Solid angle between two offsets, in deg, in sr."""
+    return 2 * np.pi * (np.cos(np.radians(offset_min)) - np.cos(np.radians(offset_max)))
+
+
+@functools.lru_cache(maxsize=64)
+def make_ring(offset_min, offset_max):
+    """Make unit vectors that fill a ring around the third axis. Shape (3, n).
+
+    Each stands for the same solid angle. They follow a spiral that turns by the golden
+    angle from one to the next. Offsets are in deg. The array is read-only.
+    """
+    cos_min, cos_max = np.cos(np.radians([offset_min, offset_max]))
+    step = np.arange(RING_POINTS) + 0.5
+    z = cos_min + (cos_max - cos_min) * step / RING_POINTS
+    sin, angle = np.sqrt(1 - z**2), step * GOLDEN_ANGLE
+    vectors = np.array([sin * np.cos(angle), sin * np.sin(angle), z])
+    # whoever asks for the ring gets the same array
+    vectors.setflags(write=False)
+    return vectors
+
+
+def find_touching(centers, radii, other_centers, other_radii):
+    """Find which circles touch which others.
+
+    Parameters
+    ----------
+    centers, other_centers : `~numpy.ndarray`
+        Unit vectors. Shape (3, n) and (3, m).
+    radii, other_radii : float or `~numpy.ndarray`
+        Radii of the circles, in deg. Shape (n,) and (m,), or one for all.
+
+    Returns
+    -------
+    touching : `~numpy.ndarray`
+        Boolean array of shape (n, m).
+    """
+    reach = np.minimum(np.add.outer(radii, other_radii), 180)
+    return centers.T @ other_centers >= np.cos(np.radians(reach))
+
+
+def find_touching_any(pointings, fov_radius, centers, radii):
+    """Find the circles that touch any of the fields of view, as `find_touching`.
+
+    Needs little memory, whatever the numbers of pointings and circles. Shape (n,).
+    """
+    reach = np.radians(np.minimum(fov_radius + radii, 180))
+    chord, _ = cKDTree(pointings.T).query(centers.T)
+    return chord <= 2 * np.sin(reach / 2)
 
 
 def _rotate(x, y, angle):
@@ -68,16 +203,11 @@ def rotate_fov(lon, lat, origin, new_origin):
     lon, lat : `~numpy.ndarray`
         Rotated positions, in deg, with ``0 <= lon < 360``. Shape (n,).
     """
-    lon, lat, *origins = (
-        np.radians(np.asarray(_, dtype=float)) for _ in (lon, lat, *origin, *new_origin)
-    )
-    lon_from, lat_from, lon_to, lat_to = origins
-
-    x, y, z = _to_xyz(lon - lon_from, lat)
-    x, z = _rotate(x, z, lat_from - lat_to)
-
-    lon = np.degrees(np.arctan2(y, x) + lon_to) % 360
-    return lon, np.degrees(np.arctan2(z, np.hypot(x, y)))
+    (lon_from, lat_from), (lon_to, lat_to) = origin, new_origin
+    x, y, z = to_vectors(np.subtract(lon, lon_from), lat)
+    x, z = _rotate(x, z, np.radians(np.subtract(lat_from, lat_to)))
+    lon, lat = to_lon_lat([x, y, z])
+    return (lon + lon_to) % 360, lat
 
 
 def move_radec(ra, dec, pointing, new_pointing):
@@ -167,48 +297,3 @@ def altaz_to_radec(fov_lon, fov_lat, pointing, frame):
         az, alt = rotate_fov(-fov_lon, fov_lat, (0, 0), origin)
         events = SkyCoord(az, alt, unit="deg", frame=frame).icrs
     return events.ra.deg, events.dec.deg
-
-
-def to_vectors(lon, lat):
-    """Make unit vectors of shape (3, n), for positions in deg of shape (n,)."""
-    lon, lat = np.radians(lon), np.radians(lat)
-    cos_lat = np.cos(lat)
-    return np.array([cos_lat * np.cos(lon), cos_lat * np.sin(lon), np.sin(lat)])
-
-
-def local_axes(lon, lat):
-    """Make the unit vectors to the east and north of a position, in deg, and to it.
-
-    The product of this matrix, of shape (3, 3), with vectors of the sky gives their
-    coordinates in the frame of the position.
-    """
-    return np.array(
-        [to_vectors(lon + 90, 0), to_vectors(lon + 180, 90 - lat), to_vectors(lon, lat)]
-    )
-
-
-def get_offset(vectors):
-    """Angle to the third axis, in deg. Shape (n,) for vectors of shape (3, n)."""
-    return np.degrees(np.arctan2(np.hypot(vectors[0], vectors[1]), vectors[2]))
-
-
-def get_separation(first, second):
-    """Separation of unit vectors of shape (..., 3), in rad."""
-    return 2 * np.arcsin(np.clip(np.linalg.norm(first - second, axis=-1) / 2, 0, 1))
-
-
-@functools.lru_cache(maxsize=64)
-def make_ring(offset_min, offset_max):
-    """Make unit vectors that fill a ring around the third axis. Shape (3, n).
-
-    Each stands for the same solid angle. They follow a spiral that turns by the golden
-    angle from one to the next. Offsets are in deg. The array is read-only.
-    """
-    cos_min, cos_max = np.cos(np.radians([offset_min, offset_max]))
-    step = np.arange(RING_POINTS) + 0.5
-    z = cos_min + (cos_max - cos_min) * step / RING_POINTS
-    sin, angle = np.sqrt(1 - z**2), step * GOLDEN_ANGLE
-    vectors = np.array([sin * np.cos(angle), sin * np.sin(angle), z])
-    # whoever asks for the ring gets the same array
-    vectors.setflags(write=False)
-    return vectors
