@@ -47,6 +47,17 @@ def test_systematic_is_unbiased(fraction, is_normalised):
         assert error < 1 / background.sum()
 
 
+def test_few_counts_are_no_systematic():
+    """Most of the excess of the variance, 5 / (36 N_b), is taken off."""
+    n, background = 4 * 10**6, 30.0
+    counts = np.random.default_rng(2).poisson(background, n)
+    values = CashCountsStatistic(counts, background).sqrt_ts
+    f_squared = fit_systematic(values, np.full(n, background))
+    excess = 5 / (36 * background**2)
+    assert abs(f_squared) < 0.7 * excess
+    assert np.sqrt(2 / n) / background < 0.2 * excess
+
+
 def test_systematic_of_overlapping_positions():
     """Sums of neighbours: the same result, with the number of times of an event."""
     rng = np.random.default_rng(1)
