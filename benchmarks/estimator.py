@@ -23,7 +23,7 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gammapy_mimic.estimators import MimicSystematicsEstimator, make_bias_map
-from gammapy_mimic.parallel import run_parallel
+from gammapy_mimic.utils.parallel import run_parallel
 from tests.test_systematics import (
     CENTER,
     EDGES,
@@ -272,7 +272,8 @@ def find_source(seed):
         estimator = MimicSystematicsEstimator(position=position)
         found = get_total(estimator.run(sets, [field.stack(counts)]), "position")
         true = field.stack(counts, is_true=True, **options)
-        maps = ExcessMapEstimator("0.1 deg", selection_optional=[]).run(true)
+        edges = field.geom.axes["energy"].edges[[0, -1]]
+        maps = ExcessMapEstimator("0.1 deg", energy_edges=edges).run(true)
         row += [found["calibrated"], maps["sqrt_ts"].data[0, y, x]]
     return row
 

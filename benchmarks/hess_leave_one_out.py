@@ -14,13 +14,14 @@ import logging
 import numpy as np
 from astropy.table import Table
 from gammapy.data import DataStore, Observations
+from gammapy.datasets import Datasets
 
 from gammapy_mimic import KLBackgroundSelector
+from gammapy_mimic.data import query_obs_table
+from gammapy_mimic.data.observation import replace_background
 from gammapy_mimic.estimators import MimicSystematicsEstimator
-from gammapy_mimic.makers.selector import replace_background
-from gammapy_mimic.query import query_obs_table
-from gammapy_mimic.random import random_generator
-from gammapy_mimic.reduction import reduce_fov_background
+from gammapy_mimic.makers import reduce_fov_background
+from gammapy_mimic.utils.random import random_generator
 
 N_PARTNERS = 10
 N_DRAWS = 3
@@ -63,7 +64,8 @@ def main():
         *each, random = measure(others)
         chosen.append(best)
         drawn += each
-        gain = np.mean([_.stat_sum() for _ in others]) - dataset.stat_sum()
+        stat, *stats = (Datasets([_]).stat_sum() for _ in (dataset, *others))
+        gain = np.mean(stats) - stat
         rows.append(
             [
                 observation.obs_id,

@@ -24,12 +24,11 @@ from gammapy.makers import (
 from gammapy.maps import MapAxis, WcsGeom
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.fov import rotate_fov
-from gammapy_mimic.io import write_datastore
-from gammapy_mimic.plan import MimicPlan
-from gammapy_mimic.query import query_obs_table
-from gammapy_mimic.reduction import get_center
+from gammapy_mimic.data import query_obs_table, write_datastore
+from gammapy_mimic.makers import get_center
+from gammapy_mimic.selection import MimicPlan
 from gammapy_mimic.simulate import simulate_datastore
+from gammapy_mimic.utils.coordinates import rotate_fov
 
 N_REPEAT = 5
 

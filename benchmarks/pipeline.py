@@ -19,14 +19,12 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from gammapy.data import DataStore
 
-from gammapy_mimic import KLBackgroundSelector, io
-from gammapy_mimic.analysis import MimicAnalysis
-from gammapy_mimic.archive import write_mimic_sets
-from gammapy_mimic.config import MimicAnalysisConfig
-from gammapy_mimic.io import select_datastore
-from gammapy_mimic.makers import MimicMaker
-from gammapy_mimic.observation import load_events_file
-from gammapy_mimic.query import query_obs_table
+from gammapy_mimic import KLBackgroundSelector
+from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
+from gammapy_mimic.data import query_obs_table, select_datastore
+from gammapy_mimic.data.datastore import DatastoreWriter
+from gammapy_mimic.data.observation import load_events_file
+from gammapy_mimic.makers import MimicMaker, write_mimic_sets
 from gammapy_mimic.simulate import simulate_datastore
 
 N_REPEAT = 5
@@ -90,7 +88,7 @@ def measure_pieces(archive):
     observation = next(_ for _ in observations if maker.can_make(_))
     load_events_file(observation, with_events=False)
     times = []
-    with io.DatastoreWriter.open(archive.path / "pieces", overwrite=True) as writer:
+    with DatastoreWriter.open(archive.path / "pieces", overwrite=True) as writer:
         for idx in range(4 * N_REPEAT):
             steps = [time.perf_counter()]
             off = maker.get_off_observation(observation)

@@ -18,11 +18,9 @@ from gammapy.data import DataStore
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector
-from gammapy_mimic.criteria import MatchCriteria
-from gammapy_mimic.index import OffIndex
-from gammapy_mimic.plan import MimicPlan
-from gammapy_mimic.query import query_obs_table
-from gammapy_mimic.ranking import rank_observations
+from gammapy_mimic.data import query_obs_table
+from gammapy_mimic.selection import MatchCriteria, MimicPlan, OffIndex
+from gammapy_mimic.selection.ranking import rank_observations
 from gammapy_mimic.simulate import simulate_observations
 from gammapy_mimic.template import make_template
 

@@ -25,8 +25,7 @@ from gammapy.maps import MapAxis, WcsGeom
 from gammapy.utils.scripts import make_path
 from regions import CircleSkyRegion
 
-from gammapy_mimic.io import write_background
-from gammapy_mimic.query import query_obs_table
+from gammapy_mimic.data import query_obs_table, write_background
 from gammapy_mimic.simulate import simulate_datastore
 from gammapy_mimic.template import make_group_labels, make_templates
 from gammapy_mimic.visualization import plot_background, plot_background_spectrum

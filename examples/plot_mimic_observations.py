@@ -18,10 +18,10 @@ from gammapy.data import DataStore
 from gammapy.utils.scripts import make_path
 
 from gammapy_mimic import MimicMaker
+from gammapy_mimic.data import query_obs_table
 from gammapy_mimic.estimators import MimicSystematicsEstimator
-from gammapy_mimic.plan import MimicPlan
-from gammapy_mimic.query import query_obs_table
-from gammapy_mimic.reduction import reduce_fov_background
+from gammapy_mimic.makers import reduce_fov_background
+from gammapy_mimic.selection import MimicPlan
 from gammapy_mimic.simulate import simulate_datastore
 from gammapy_mimic.visualization import plot_significance
 

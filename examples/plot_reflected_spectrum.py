@@ -32,7 +32,7 @@ from gammapy.utils.scripts import make_path
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
-from gammapy_mimic.query import query_obs_table
+from gammapy_mimic.data import query_obs_table
 from gammapy_mimic.simulate import simulate_observations
 
 # %%

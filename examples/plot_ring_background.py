@@ -34,8 +34,8 @@ from gammapy.utils.scripts import make_path
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
+from gammapy_mimic.data import query_obs_table
 from gammapy_mimic.estimators import MimicSystematicsEstimator
-from gammapy_mimic.query import query_obs_table
 from gammapy_mimic.simulate import simulate_observations
 from gammapy_mimic.visualization import (
     plot_significance_distribution,

@@ -24,8 +24,7 @@ from gammapy.modeling.models import (
 )
 from gammapy.utils.scripts import make_path
 
-from gammapy_mimic.analysis import MimicAnalysis
-from gammapy_mimic.config import MimicAnalysisConfig
+from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
 from gammapy_mimic.simulate import simulate_datastore
 
 # %%

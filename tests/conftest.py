@@ -1,6 +1,4 @@
 import logging
-import os
-from pathlib import Path
 
 import matplotlib as mpl
 import pytest
@@ -15,9 +13,6 @@ iers.conf.auto_download = False
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
 
-HESS = Path(os.environ.get("GAMMAPY_DATA", "")) / "hess-dl3-dr1"
-VERITAS = Path(os.environ.get("GAMMAPY_DATA", "")) / "veritas/crab-point-like-ED"
-
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run slow tests, too")
@@ -28,13 +23,13 @@ def pytest_configure(config):
         config.option.markexpr = ""
 
 
-def open_real_store(path):
+def open_real_store(*names):
     """Open a datastore of $GAMMAPY_DATA, or skip the test."""
     from gammapy.data import DataStore
 
-    if "GAMMAPY_DATA" not in os.environ or not path.exists():
-        pytest.skip(f"needs {path.name} in $GAMMAPY_DATA")
-    return DataStore.from_dir(path)
+    from .helpers import find_data
+
+    return DataStore.from_dir(find_data(*names))
 
 
 @pytest.fixture(autouse=True)
@@ -49,12 +44,12 @@ def remove_log_handlers():
 
 @pytest.fixture(scope="session")
 def hess_store():
-    return open_real_store(HESS)
+    return open_real_store("hess-dl3-dr1")
 
 
 @pytest.fixture(scope="session")
 def veritas_store():
-    return open_real_store(VERITAS)
+    return open_real_store("veritas", "crab-point-like-ED")
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """Sizes in catalogues: known names with their meaning, unknown ones with a warning."""
 
 import logging
-import os
-from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -11,11 +9,11 @@ from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
 from numpy.testing import assert_allclose
 
-from gammapy_mimic.catalog_sizes import find_size
-from gammapy_mimic.catalogs import read_catalog
 from gammapy_mimic.exclusion import ExclusionRegions
+from gammapy_mimic.exclusion.catalog_sizes import find_size
+from gammapy_mimic.exclusion.catalogs import read_catalog
 
-CATALOGS = Path(os.environ.get("GAMMAPY_DATA", "")) / "catalogs"
+from .helpers import find_data
 
 
 def make_table(**columns):
@@ -158,10 +156,9 @@ def test_points_need_no_warning(caplog):
     assert not caplog.records
 
 
-@pytest.mark.skipif(not CATALOGS.exists(), reason="needs the catalogues")
 class TestFiles:
     def test_lhaaso(self):
-        path = CATALOGS / "1LHAASO_catalog.fits"
+        path = find_data("catalogs", "1LHAASO_catalog.fits")
         table, circles = Table.read(path), read_catalog(path, 0.3, 3)
         size = np.fmax(*(np.ma.filled(table[_], np.nan) for _ in ("r39", "r39_b")))
         assert_allclose(circles.radius, np.hypot(0.3, 3 * np.nan_to_num(size)))
@@ -169,21 +166,20 @@ class TestFiles:
 
     @pytest.mark.parametrize("name", ["2HWC", "3HWC"])
     def test_file_is_as_tag(self, name):
+        path = find_data("catalogs", f"{name}.ecsv")
         expected = read_catalog(name.lower(), 0.3, 3)
-        assert_allclose(
-            read_catalog(CATALOGS / f"{name}.ecsv", 0.3, 3).radius, expected.radius
-        )
+        assert_allclose(read_catalog(path, 0.3, 3).radius, expected.radius)
 
     def test_hgps(self):
-        expected = read_catalog("hgps", 0.3, 3)
-        circles = read_catalog(CATALOGS / "hgps_catalog_v1.fits.gz", 0.3, 3)
+        path = find_data("catalogs", "hgps_catalog_v1.fits.gz")
+        expected, circles = (read_catalog(_, 0.3, 3) for _ in ("hgps", path))
         assert np.all(circles.radius >= expected.radius - 1e-6)
         # R70 holds the point spread function as well
         assert_allclose(circles.radius, expected.radius, atol=0.08)
 
     def test_regions(self):
         crab = SkyCoord(83.63, 22.01, unit="deg")
-        path = str(CATALOGS / "1LHAASO_catalog.fits")
+        path = str(find_data("catalogs", "1LHAASO_catalog.fits"))
         regions = ExclusionRegions.from_catalogs(crab, "3 deg", catalogs=[path])
         radii = np.sort(regions.to_table()["radius"])
         assert_allclose(radii, [0.3, np.hypot(0.3, 3 * 1.45)], rtol=1e-6)

@@ -5,18 +5,21 @@ import itertools
 import astropy.units as u
 import numpy as np
 import pytest
-from gammapy.data import ObservationTable
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
 
 from gammapy_mimic import KLBackgroundSelector
-from gammapy_mimic.binning import FoVBinning
-from gammapy_mimic.criteria import MatchCriteria
-from gammapy_mimic.index import OffIndex
-from gammapy_mimic.query import query_obs_table
-from gammapy_mimic.ranking import find_common_bins, find_rings, rank_observations
+from gammapy_mimic.selection import MatchCriteria, OffIndex
+from gammapy_mimic.selection.binning import FoVBinning
+from gammapy_mimic.selection.ranking import (
+    find_common_bins,
+    find_rings,
+    rank_observations,
+)
+
+from .helpers import make_obs_table, need_runs
 
 BINNING = FoVBinning.create()
 N_ENERGY, N_OFFSET = BINNING.shape
@@ -38,7 +41,7 @@ def make_shape(width=1.0):
 def make_index(counts, energy_min=0.0, energy_max=np.inf, fraction=1.0, first=1):
     counts = np.asarray(counts, dtype=np.int32)
     n_obs = len(counts)
-    table = ObservationTable(
+    table = make_obs_table(
         {
             "OBS_ID": first + np.arange(n_obs),
             "RA_PNT": 3.0 * np.arange(n_obs) + first,
@@ -328,8 +331,8 @@ def test_empty_rings_of_few_events_are_seen():
 
 def test_background_irfs_in_the_common_safe_range(hess_store):
     """Of 23526 the median was 0.0284, and 4 of 7 candidates were "large_kl"."""
-    off = query_obs_table(hess_store.obs_table, "TARGET_NAME == 'Off data'")["OBS_ID"]
-    pool = hess_store.get_observations(off)
+    need_runs(hess_store, 23526)
+    pool = hess_store.get_observations(need_runs(hess_store, "offdata"))
     selector = KLBackgroundSelector(pool, distribution="irf")
     table = selector.rank(hess_store.obs(23526))
     kept = table[table["STATUS"] != "rejected"]

@@ -7,8 +7,8 @@ import yaml
 from gammapy.analysis import Analysis, AnalysisConfig
 from gammapy.workflow import WorkflowConfig
 
-from gammapy_mimic.analysis import MimicAnalysis
-from gammapy_mimic.config import MimicAnalysisConfig, MimicConfig, MimicWorkflowConfig
+from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
+from gammapy_mimic.analysis.config import MimicConfig, MimicWorkflowConfig
 
 FULL = """
 general: {outdir: results, n_jobs: 2, log: {level: debug}}

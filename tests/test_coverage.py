@@ -19,14 +19,15 @@ from gammapy.makers import (
 from gammapy.maps import Map, MapAxis, RegionGeom, WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
 
-from gammapy_mimic.makers.coverage import (
+from gammapy_mimic.data.meta_tables import find_losses, warn_of_losses
+from gammapy_mimic.data.prediction import find_predicted
+from gammapy_mimic.makers import (
     CoverageMaker,
     CoveredSafeMaskMaker,
-    add_coverage,
+    ImageMaker,
+    reduce_observations,
 )
-from gammapy_mimic.meta_tables import find_losses, warn_of_losses
-from gammapy_mimic.prediction import find_predicted
-from gammapy_mimic.reduction import ImageMaker, reduce_observations
+from gammapy_mimic.makers.coverage import add_coverage
 
 from .helpers import make_reference
 
@@ -129,6 +130,16 @@ def test_losses_add_up():
     assert loss.fraction == 1
     assert loss.counts == 2700
     assert loss.cause == "FoVBackgroundMaker"
+
+
+def test_the_second_loss_is_of_what_the_first_has_left():
+    dataset = CoveredSafeMaskMaker([]).run(make_dataset([0, 1, 1]))
+    (loss,) = find_losses([dataset.meta_table])
+    assert_allclose([loss.counts, loss.fraction], [900, 1 / 3])
+    dataset.background.data[1] = 0
+    dataset = CoveredSafeMaskMaker([]).run(dataset)
+    (loss,) = find_losses([dataset.meta_table])
+    assert_allclose([loss.counts, loss.fraction], [1800, 2 / 3])
 
 
 def test_who_masks_all(stores):

@@ -6,7 +6,10 @@ from gammapy.data import ObservationTable
 from numpy.testing import assert_allclose
 from regions import CircleSkyRegion
 
-from gammapy_mimic.criteria import Conditions, MatchCriteria
+from gammapy_mimic.selection import MatchCriteria
+from gammapy_mimic.selection.criteria import Conditions
+
+from .helpers import select_runs
 
 
 def make_table(n_obs=3, **columns):
@@ -182,7 +185,7 @@ def test_exclude_circles():
 
 def test_off_field_can_hold_a_source_found_since(hess_store):
     """SN 1006, Cen A, NGC 253 and 1ES 0414+009 are among the H.E.S.S. OFF targets."""
-    off = hess_store.obs_table[hess_store.obs_table["TARGET_NAME"] == "Off data"]
+    off = select_runs(hess_store, "offdata")
     conditions = Conditions.from_obs_table(off)
     sources = ["SN 1006", "Cen A", "NGC 253", "1ES 0414+009"]
     by_name = MatchCriteria(**NO_CUTS, exclude_objects=sources)

@@ -11,14 +11,13 @@ from gammapy.makers import (
 )
 
 from gammapy_mimic import MimicMaker
-from gammapy_mimic.analysis import MimicAnalysis
-from gammapy_mimic.config import MimicAnalysisConfig
-from gammapy_mimic.datasets import (
+from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
+from gammapy_mimic.analysis.datasets import (
     add_partners,
     read_datasets,
     write_datasets,
 )
-from gammapy_mimic.meta_tables import find_losses, stack_dataset
+from gammapy_mimic.data.meta_tables import find_losses, stack_dataset
 
 from .helpers import make_reference
 

@@ -11,15 +11,11 @@ from gammapy.maps import MapAxis, WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
-from gammapy_mimic.io import write_background, write_datastore
-from gammapy_mimic.observation import get_hdu, get_livetime_fraction
+from gammapy_mimic.data import write_background, write_datastore
+from gammapy_mimic.data.irfs import convert_dead_time
+from gammapy_mimic.data.observation import get_hdu, get_livetime_fraction
 from gammapy_mimic.simulate import make_irfs, simulate_observation
-from gammapy_mimic.template import (
-    TemplateBins,
-    TemplateCounts,
-    convert_dead_time,
-    make_template,
-)
+from gammapy_mimic.template import TemplateBins, TemplateCounts, make_template
 
 DEAD_TIMES = 0.05, 0.4
 TIME = Time("2015-03-01T00:00")
@@ -131,6 +127,8 @@ def test_mimics_have_the_dead_time_of_their_events(observations):
         maker = MimicMaker(off, {2: 3}, background=background)
         mimic = maker.make_observation(targets[1])
         assert_allclose(get_livetime_fraction(mimic), 0.95)
+        header = mimic.events.table.meta
+        assert_allclose([header["DEADC"], header["LIVETIME"] / header["ONTIME"]], 0.95)
         dataset = make_dataset(mimic)
         counts, expected = dataset.counts.data.sum(), dataset.background.data.sum()
         assert abs(counts - expected) < 4 * np.sqrt(1.34 * expected)

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import rel_entr
 from scipy.stats import binom
 
-from gammapy_mimic.divergence import (
+from gammapy_mimic.selection.divergence import (
     CountsComparison,
     compare_counts,
     deviance_moments,

@@ -12,8 +12,8 @@ from numpy.testing import assert_allclose
 
 from gammapy_mimic import MimicMaker
 from gammapy_mimic.estimators import MimicSystematicsEstimator
-from gammapy_mimic.plan import MimicPlan
-from gammapy_mimic.reduction import get_center, reduce_fov_background
+from gammapy_mimic.makers import get_center, reduce_fov_background
+from gammapy_mimic.selection import MimicPlan
 from gammapy_mimic.simulate import make_irfs, simulate_observations
 from gammapy_mimic.visualization import (
     plot_significance,

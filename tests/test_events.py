@@ -1,6 +1,5 @@
 """One definition of an event that counts, and columns in any unit."""
 
-import copy
 import shutil
 from functools import partial
 
@@ -11,22 +10,24 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from astropy.time import Time
-from gammapy.data import GTI, DataStore, EventList, Observations
+from gammapy.data import GTI, DataStore, Observations
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion
 
 from gammapy_mimic import MimicMaker, ScrambleMaker
-from gammapy_mimic.events import (
+from gammapy_mimic.data import find_broken_files, write_datastore
+from gammapy_mimic.data.events import (
     find_good_time,
     is_in_gti,
     read_column,
     select_good_events,
 )
-from gammapy_mimic.index import OffIndex
-from gammapy_mimic.io import find_broken_files, write_datastore
-from gammapy_mimic.scramble_check import ScrambleCheck
+from gammapy_mimic.scramble.check import ScrambleCheck
+from gammapy_mimic.selection import OffIndex
 from gammapy_mimic.simulate import make_irfs, simulate_datastore
 from gammapy_mimic.template import TemplateBins, TemplateCounts
+
+from .helpers import cut_gti, replace, replace_events
 
 METHODS = ("annulus", "fill", "azimuth")
 
@@ -48,21 +49,12 @@ def off(store):
     return store.obs(5).copy(in_memory=True)
 
 
-def cut(observation, starts=(0, 15), stops=(5, 22)):
-    gti, result = observation.gti, copy.copy(observation)
-    begin = (gti.time_start[0] - gti.time_ref).to("s")
-    start, stop = (begin + list(_) * u.min for _ in (starts, stops))
-    result._gti = GTI.create(start, stop, gti.time_ref)
-    return result
-
-
 def convert(observation, **units):
     """The same observation, with columns in other units or types."""
-    result, table = copy.copy(observation), observation.events.table.copy()
+    table = observation.events.table.copy()
     for name, unit in units.items():
         table[name] = table[name].quantity.to(unit)
-    result._events = EventList(table, meta=observation.events.meta)
-    return result
+    return replace_events(observation, table)
 
 
 def make_region(observation):
@@ -188,7 +180,7 @@ class TestUnits:
 class TestGoodTime:
     @pytest.mark.parametrize("is_on_disk", [True, False])
     def test_all_count_the_same(self, store, target, tmp_path, is_on_disk):
-        observation = cut(store.obs(5))
+        observation = cut_gti(store.obs(5))
         if is_on_disk:
             write_datastore([observation], tmp_path / "cut")
             observation = DataStore.from_dir(tmp_path / "cut").obs(5)
@@ -214,13 +206,13 @@ class TestGoodTime:
                 assert len(time) == n_good
 
     def test_counts_fit_the_prediction(self, store):
-        whole, part = store.obs(5), cut(store.obs(5))
+        whole, part = store.obs(5), cut_gti(store.obs(5))
         counts = [count_template(_).sum() for _ in (whole, part)]
         expected = counts[0] * 12 / 28
         assert abs(counts[1] - expected) < 4 * np.sqrt(expected)
 
     def test_no_event_in_the_good_time(self, store, target):
-        off = cut(store.obs(5), [40], [50])
+        off = cut_gti(store.obs(5), [40], [50])
         match = "OBS_ID 5 has no event of .* in the good time"
         with pytest.raises(ValueError, match=match):
             MimicMaker(Observations([off]), {1: 5}).make_observation(target)
@@ -229,7 +221,7 @@ class TestGoodTime:
 
     def test_invalid_event_outside_does_not_matter(self, off, target):
         off.events.table["RA"][-1] = np.nan
-        part = cut(off)
+        part = cut_gti(off)
         assert len(OffIndex.create(Observations([part]))) == 1
         MimicMaker(Observations([part]), {1: 5}).make_observation(target)
 
@@ -258,10 +250,11 @@ class TestGoodTime:
             OffIndex.read(path)
 
     def test_gti_of_the_index_has_its_own_reference_time(self, store, tmp_path):
-        observation = cut(store.obs(5))
+        observation = cut_gti(store.obs(5))
         n_good = select_good_events(observation.events, observation.gti).is_good.sum()
         gti, reference = observation.gti, Time("2004-01-01", scale="utc")
-        observation._gti = GTI.create(gti.time_start, gti.time_stop, reference)
+        gti = GTI.create(gti.time_start, gti.time_stop, reference)
+        observation = replace(observation, gti=gti)
         write_datastore([observation], tmp_path / "x")
         written = DataStore.from_dir(tmp_path / "x")
         assert OffIndex.create(written).table["EVENT_COUNT"].tolist() == [n_good]

@@ -5,7 +5,6 @@ import logging
 import os
 import pickle
 import time
-from pathlib import Path
 
 import astropy.units as u
 import matplotlib.image
@@ -28,30 +27,27 @@ from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion, EllipseSkyRegion, PolygonSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, ScrambleMaker
-from gammapy_mimic.exclusion import ExclusionRegions
-from gammapy_mimic.sky_regions import check_regions
+from gammapy_mimic.exclusion import ExclusionRegions, check_regions
 from gammapy_mimic.visualization import plot_exclusion_regions
 
+from .helpers import find_data
 from .test_scripts import assert_fails, run
 
-DATA = Path(os.environ.get("GAMMAPY_DATA", ""))
-STARS = DATA / "veritas/crab-point-like-ED/Hipparcos_MAG8_1997.dat"
 CENTER = SkyCoord(83.63, 22.01, unit="deg")
 
 
 @pytest.fixture
 def catalogs():
-    """The catalogues of Gammapy."""
-    if "GAMMAPY_DATA" not in os.environ or not (DATA / "catalogs").exists():
-        pytest.skip("needs catalogs in $GAMMAPY_DATA")
+    """The catalogues of Gammapy that are the default, and the survey of H.E.S.S."""
+    for name in ("2HWC.ecsv", "3HWC.ecsv", "hgps_catalog_v1.fits.gz"):
+        find_data("catalogs", name)
+    find_data("catalogs", "gammacat", "gammacat.fits.gz")
 
 
 @pytest.fixture
 def stars():
     """The star catalogue of the VERITAS data release."""
-    if "GAMMAPY_DATA" not in os.environ or not STARS.exists():
-        pytest.skip(f"needs {STARS.name} in $GAMMAPY_DATA")
-    return STARS
+    return find_data("veritas", "crab-point-like-ED", "Hipparcos_MAG8_1997.dat")
 
 
 @pytest.fixture

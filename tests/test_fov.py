@@ -15,7 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from gammapy_mimic.fov import move_altaz, move_radec, rotate_fov
+from gammapy_mimic.utils.coordinates import (
+    altaz_to_radec,
+    move_altaz,
+    move_radec,
+    rotate_fov,
+)
 
 HESS = EarthLocation(lon=16.5002222 * u.deg, lat=-23.2717778 * u.deg, height=1835 * u.m)
 
@@ -173,3 +178,15 @@ def test_move_altaz_to_the_same_pointing_and_time_returns_the_input():
 
     assert_allclose(moved[0], ra, atol=1e-9)
     assert_allclose(moved[1], dec, atol=1e-9)
+
+
+def test_altaz_to_radec_is_the_inverse_of_the_frame_of_gammapy():
+    rng = np.random.default_rng(3)
+    fov = rng.uniform(-2, 2, (2, 50))
+    pointing = SkyCoord(83.6, -50, unit="deg")
+    time = Time("2012-10-05T23:30:00") + rng.uniform(0, 28, 50) * u.min
+    frame = AltAz(obstime=time, location=HESS)
+
+    ra, dec = altaz_to_radec(*fov, pointing, frame)
+
+    assert_allclose(fov_altaz(ra, dec, pointing, time), fov, atol=1e-6)

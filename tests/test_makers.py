@@ -12,7 +12,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
-from gammapy.data import DataStore, Observations
+from gammapy.data import DataStore, EventList, Observations
 from gammapy.datasets import SpectrumDataset
 from gammapy.makers import (
     DatasetsMaker,
@@ -33,15 +33,14 @@ from numpy.testing import assert_array_equal
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker, ScrambleMaker
-from gammapy_mimic.archive import write_mimic_sets
-from gammapy_mimic.binning import make_ring
-from gammapy_mimic.config import MimicConfig
-from gammapy_mimic.index import OffIndex
-from gammapy_mimic.plan import MimicPlan
+from gammapy_mimic.analysis.config import MimicConfig
+from gammapy_mimic.makers import write_mimic_sets
 from gammapy_mimic.scripts.convert import convert
 from gammapy_mimic.scripts.options import scramble_options
+from gammapy_mimic.selection import MimicPlan, OffIndex
+from gammapy_mimic.utils.coordinates import make_ring
 
-from .helpers import make_reference
+from .helpers import make_reference, need_runs
 
 PARTNERS = {1: 101, 2: 106, 3: 103}
 MAKERS = ("mimic", "scramble", "select")
@@ -158,6 +157,7 @@ class TestDatasetMaker:
             assert_same_maps(maker.run(first, target), expected)
 
     def test_real_data(self, hess_store, name):
+        need_runs(hess_store, 23523, 20275, 20282)
         target = hess_store.obs(23523)
         crab = CircleSkyRegion(SkyCoord(83.633, 22.014, unit="deg"), 0.3 * u.deg)
         off = hess_store.get_observations([20275, 20282])
@@ -612,7 +612,8 @@ class TestPurity:
                 dataset = MapDatasetMaker().run(reference, target)
                 made = maker.make_observation(target)
                 assert made is not target
-                made._bkg = made.aeff = made._events = None
+                made.bkg = made.aeff = None
+                made.events = EventList(made.events.table[:0])
                 maker.run(dataset, target)
                 maker.make_meta_table(target)
                 assert_pure(target, before)

@@ -1,6 +1,5 @@
 """Metadata that follow from the good time and the dead time are never copied."""
 
-import copy
 from functools import partial
 
 import astropy.units as u
@@ -8,15 +7,17 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.time import Time
-from gammapy.data import GTI, DataStore, EventList, Observations
+from gammapy.data import GTI, DataStore, Observations
 from numpy.testing import assert_allclose
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker, ScrambleMaker
-from gammapy_mimic.index import OffIndex
-from gammapy_mimic.io import write_datastore
-from gammapy_mimic.observation import derive_header
+from gammapy_mimic.data import write_datastore
+from gammapy_mimic.data.headers import derive_header
+from gammapy_mimic.selection import OffIndex
 from gammapy_mimic.simulate import make_irfs, simulate_datastore, simulate_observations
+
+from .helpers import cut_gti, replace_events
 
 CRITERIA = {"livetime": None, "airmass": None, "galactic_latitude": None}
 DATES = {"DATE-OBS": "", "TIME-OBS": "", "DATE-END": "", "TIME-END": "", "DATE-AVG": ""}
@@ -35,21 +36,12 @@ def select_late(observation):
     return observation.select_time(Time(interval))
 
 
-def replace_gti(observation, starts=(0, 15), stops=(5, 22)):
-    """Good time with a gap, as is advised for clouds."""
-    gti, result = observation.gti, copy.copy(observation)
-    begin = (gti.time_start[0] - gti.time_ref).to("s")
-    start, stop = (begin + list(_) * u.min for _ in (starts, stops))
-    result._gti = GTI.create(start, stop, gti.time_ref)
-    return result
-
-
 PARTS = {
     "whole": lambda _: _,
     "select_time": select_late,
     "in memory": lambda _: select_late(_.copy(in_memory=True)),
-    "gap": replace_gti,
-    "both": lambda _: select_late(replace_gti(_)),
+    "gap": cut_gti,
+    "both": lambda _: select_late(cut_gti(_)),
 }
 
 
@@ -293,5 +285,5 @@ def test_events_without_reference_time_take_that_of_the_gti(tmp_path):
     table = observation.events.table.copy()
     for key in ("MJDREFI", "MJDREFF", "TIMESYS"):
         del table.meta[key]
-    observation._events = EventList(table, observation.events.meta)
+    observation = replace_events(observation, table)
     check_store(tmp_path / "x", [observation])

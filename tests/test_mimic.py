@@ -14,7 +14,6 @@ from astropy.table import Table
 from astropy.time import Time
 from gammapy.data import (
     GTI,
-    EventList,
     FixedPointingInfo,
     Observation,
     ObservationMetaData,
@@ -38,10 +37,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion
 
 from gammapy_mimic import MimicMaker, ScrambleMaker
-from gammapy_mimic.observation import IRF_NAMES, get_hdu
-from gammapy_mimic.plan import MimicPlan
+from gammapy_mimic.data.observation import IRF_NAMES, get_hdu
+from gammapy_mimic.selection import MimicPlan
 
-from .helpers import make_reference, to_old_hess
+from .helpers import (
+    make_reference,
+    remove_location,
+    replace,
+    replace_events,
+    to_old_hess,
+)
 
 MAPS = ("counts", "exposure", "background")
 
@@ -296,15 +301,13 @@ class TestMimicMaker(ObservationMakerContract):
 
     def test_altaz_needs_a_location(self, stores, targets):
         off = stores["altaz"].obs(201).copy(in_memory=True)
-        off._location = None
-        off._meta = off.meta.model_copy(update={"location": None})
+        off = remove_location(off)
         maker = MimicMaker(Observations([off]), {1: 201}, alignment="altaz")
         with pytest.raises(ValueError, match="OBS_ID 201 has no observatory location"):
             maker.make_observation(targets[0])
 
     def test_background_is_asked_for_but_missing(self, stores, targets):
-        off = stores["off"].obs(101).copy(in_memory=True)
-        off._bkg = None
+        off = replace(stores["off"].obs(101), bkg=None)
         maker = MimicMaker(Observations([off]), {1: 101})
         reference = make_reference(targets[0])
         with pytest.raises(ValueError, match="background map.*has no bkg.*selection"):
@@ -462,7 +465,7 @@ class TestBadInput:
             maker.make_observation(targets[0])
 
     def test_no_events(self, off, targets):
-        off._events = EventList(off.events.table[:0])
+        off = replace_events(off, off.events.table[:0])
         with pytest.raises(ValueError, match="OBS_ID 101 has no events"):
             self.make(off, targets[0])
 
@@ -476,34 +479,30 @@ class TestBadInput:
             table = table.copy()
             table[name] = np.ma.masked_array(table[name], np.arange(len(table)) == 3)
             table[name].unit = off.events.table[name].unit
-        off._events = EventList(table)
+        off = replace_events(off, table)
         with pytest.raises(ValueError, match=f"1 events without a valid {name}"):
             self.make(off, targets[0])
 
     def test_no_gti(self, off, targets):
-        off._gti = GTI(off.gti.table[:0])
-        with pytest.raises(ValueError, match="OBS_ID 101 has no GTI"):
-            self.make(off, targets[0])
-        off._gti = None
-        with pytest.raises(ValueError, match="OBS_ID 101 has no GTI"):
-            self.make(off, targets[0])
+        for gti in (GTI(off.gti.table[:0]), None):
+            with pytest.raises(ValueError, match="OBS_ID 101 has no GTI"):
+                self.make(replace(off, gti=gti), targets[0])
 
     def test_target_without_gti(self, off, targets):
-        target = targets[0].copy(in_memory=True)
-        target._gti = None
+        target = replace(targets[0], gti=None)
         with pytest.raises(ValueError, match="OBS_ID 1 has no GTI"):
             self.make(off, target)
         assert self.make(off, target, time="off").tstart == off.tstart
 
     @pytest.mark.parametrize("which", ["target", "off"])
     def test_drift_mode(self, off, targets, which):
-        target = targets[0].copy(in_memory=True)
         drift = FixedPointingInfo(
             fixed_altaz=SkyCoord(alt=70 * u.deg, az=0 * u.deg, frame="altaz")
         )
-        {"target": target, "off": off}[which]._pointing = drift
+        pair = {"off": off, "target": targets[0]}
+        pair[which] = replace(pair[which], pointing=drift)
         with pytest.raises(ValueError, match="DRIFT"):
-            self.make(off, target)
+            self.make(*pair.values())
 
     @pytest.mark.parametrize("name", ["alignment", "time", "background"])
     def test_invalid_option(self, stores, name):
@@ -548,9 +547,8 @@ def test_east_west_mirror_image(stores, targets):
 @pytest.mark.parametrize("background", ["off", "target"])
 def test_reverse_lon_radec(stores, targets, old_target, old_off, background):
     """The background keeps its sense, whichever observation it comes from."""
-    target = targets[0].copy(in_memory=True)
     off = stores["gradient"].obs(301).copy(in_memory=True)
-    target._bkg = copy.deepcopy(off.bkg)
+    target = replace(targets[0], bkg=copy.deepcopy(off.bkg))
     if old_target:
         target = to_old_hess(target)
     if old_off:
@@ -565,10 +563,10 @@ def test_reverse_lon_radec(stores, targets, old_target, old_off, background):
 
 
 def test_location_is_that_of_the_target(stores, targets):
-    target = targets[0].copy(in_memory=True)
-    target._location = EarthLocation(lon=10 * u.deg, lat=20 * u.deg, height=0 * u.m)
+    location = EarthLocation(lon=10 * u.deg, lat=20 * u.deg, height=0 * u.m)
+    target = replace(targets[0], location=location)
     mimic = MimicMaker(stores["off"], {1: 101}).make_observation(target)
-    assert mimic.observatory_earth_location == target._location
+    assert mimic.observatory_earth_location == location
 
 
 def test_target_without_events(stores):
@@ -589,9 +587,9 @@ def test_target_without_events(stores):
 
 
 def test_what_is_in_memory_goes_before_what_is_on_disk(stores, targets):
-    target = stores["targets"].obs(1)
     pointing = SkyCoord(10, 20, unit="deg")
-    target._pointing = FixedPointingInfo(fixed_icrs=pointing)
+    target = stores["targets"].obs(1)
+    target = replace(target, pointing=FixedPointingInfo(fixed_icrs=pointing))
     mimic = MimicMaker(stores["off"], {1: 101}).make_observation(target)
     assert mimic.pointing.fixed_icrs == pointing
     assert mimic.events.table.meta["RA_PNT"] == 10
@@ -704,7 +702,7 @@ def test_ray_gives_the_same(stores, tmp_path):
     pytest.importorskip("ray")
     code = (
         "import sys; from gammapy.data import DataStore;"
-        "from gammapy_mimic.index import OffIndex;"
+        "from gammapy_mimic.selection import OffIndex;"
         "store = DataStore.from_dir(sys.argv[1]);"
         "indices = [OffIndex.create(store, n_jobs=2, parallel_backend=_)"
         " for _ in ('multiprocessing', 'ray')];"

@@ -13,13 +13,11 @@ from numpy.testing import assert_array_equal
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker, ScrambleMaker
-from gammapy_mimic.config import OffConfig
-from gammapy_mimic.criteria import MatchCriteria
-from gammapy_mimic.datasets import add_partners
-from gammapy_mimic.index import OffIndex
-from gammapy_mimic.io import write_datastore
-from gammapy_mimic.observation import to_obs_id, to_obs_ids
-from gammapy_mimic.plan import MimicPlan
+from gammapy_mimic.analysis.config import OffConfig
+from gammapy_mimic.analysis.datasets import add_partners
+from gammapy_mimic.data import write_datastore
+from gammapy_mimic.data.obs_ids import to_obs_id, to_obs_ids
+from gammapy_mimic.selection import MatchCriteria, MimicPlan, OffIndex
 from gammapy_mimic.simulate import make_irfs, simulate_observations
 from gammapy_mimic.template import make_template
 

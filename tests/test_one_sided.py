@@ -7,15 +7,17 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.io import fits
-from gammapy.data import DataStore, EventList, Observations
+from gammapy.data import DataStore, Observations
 
 from gammapy_mimic import KLBackgroundSelector
-from gammapy_mimic.observation import get_background_stamp
+from gammapy_mimic.data.irfs import get_background_stamp
 from gammapy_mimic.simulate import (
     make_irfs,
     simulate_datastore,
     simulate_observations,
 )
+
+from .helpers import replace, replace_events
 
 CRITERIA = {"livetime": None, "airmass": None, "galactic_latitude": None}
 OPTIONS = {"criteria": CRITERIA, "distribution": "irf", "kl_max": 1}
@@ -29,31 +31,22 @@ def observations():
 
 def scale_background(observation, factor):
     """Copy of an observation with another rate."""
-    result, bkg = copy.copy(observation), observation.bkg
-    result._bkg = type(bkg)(
-        bkg.axes, bkg.data * factor, unit=bkg.unit, fov_alignment=bkg.fov_alignment
-    )
-    return result
-
-
-def drop_background(observation):
-    result = copy.copy(observation)
-    result._bkg = None
-    return result
+    bkg = copy.deepcopy(observation.bkg)
+    bkg.data = bkg.data * factor
+    return replace(observation, bkg=bkg)
 
 
 def keep_low_energies(observation):
-    result, events = copy.copy(observation), observation.events
+    events = observation.events
     keep = events.energy < 0.4 * u.TeV
     assert keep.any()
-    result._events = EventList(events.table[keep], meta=events.meta)
-    return result
+    return replace_events(observation, events.table[keep])
 
 
 BLANKS = {
     "zero": partial(scale_background, factor=0),
     "nan": partial(scale_background, factor=np.nan),
-    "none": drop_background,
+    "none": partial(replace, bkg=None),
 }
 
 
@@ -141,4 +134,4 @@ def test_stamp_of_a_background(observations, tmp_path):
     first = get_background_stamp(observations[0])
     assert first == get_background_stamp(copy.deepcopy(observations[0]))
     assert first != get_background_stamp(scale_background(observations[0], 1.01))
-    assert get_background_stamp(drop_background(observations[0])) is None
+    assert get_background_stamp(replace(observations[0], bkg=None)) is None

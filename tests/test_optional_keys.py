@@ -1,6 +1,5 @@
 """Keys of headers that are absent: as in Gammapy, or one error that names them."""
 
-import copy
 import shutil
 from functools import partial
 
@@ -13,10 +12,12 @@ from numpy.testing import assert_array_equal
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker, ScrambleMaker
-from gammapy_mimic.io import write_datastore, write_observation
+from gammapy_mimic.data import write_datastore, write_observation
 from gammapy_mimic.scripts.main import cli
 from gammapy_mimic.simulate import make_irfs, simulate_datastore
 from gammapy_mimic.template import make_template
+
+from .helpers import replace
 
 CRITERIA = {"livetime": None, "airmass": None, "galactic_latitude": None}
 OPTIONAL = {
@@ -149,8 +150,6 @@ def test_template_of_a_target_without_dead_time_key(original, tmp_path):
     )
     bkg = selector.make_background(store.obs(1))
     assert bkg.meta["DEADC"] == pytest.approx(0.9)
-    observation = copy.copy(store.obs(1))
-    # as Gammapy keeps where to read it
-    observation.__dict__.update({"_gti": None, "__gti_hdu": None})
+    observation = replace(store.obs(1), gti=None)
     with pytest.raises(ValueError, match="OBS_ID 1 has no GTI"):
         selector.make_background(observation, obs_ids=[5])

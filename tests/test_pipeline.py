@@ -23,12 +23,11 @@ from gammapy.utils import parallel
 from numpy.testing import assert_allclose
 from regions import Regions
 
-from gammapy_mimic.analysis import MimicAnalysis
-from gammapy_mimic.config import MimicAnalysisConfig
-from gammapy_mimic.files import FILES_LIST
-from gammapy_mimic.pipeline import run_pipeline
-from gammapy_mimic.plan import MimicPlan
+from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
+from gammapy_mimic.analysis.pipeline import run_pipeline
 from gammapy_mimic.scripts.main import main
+from gammapy_mimic.selection import MimicPlan
+from gammapy_mimic.utils.files import FILES_LIST
 
 CONFIG = """
 observations: {obs_ids: [1, 2]}

@@ -9,8 +9,9 @@ from numpy.testing import assert_allclose
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from gammapy_mimic.plan import MimicPlan, assign_partners
-from gammapy_mimic.random import random_generator
+from gammapy_mimic.selection import MimicPlan
+from gammapy_mimic.selection.plan import assign_partners
+from gammapy_mimic.utils.random import random_generator
 
 RNG = np.random.default_rng
 

@@ -19,15 +19,14 @@ from gammapy.data import DataStore
 from gammapy.datasets import Datasets
 from gammapy.maps import WcsGeom
 
-from gammapy_mimic import files
-from gammapy_mimic.datasets import write_datasets
+from gammapy_mimic.analysis.datasets import write_datasets
+from gammapy_mimic.analysis.records import StepRecords
+from gammapy_mimic.data import write_datastore
 from gammapy_mimic.exclusion import ExclusionRegions
-from gammapy_mimic.files import remove_leftovers, replace_file, replace_folder
-from gammapy_mimic.index import OffIndex
-from gammapy_mimic.io import write_datastore
 from gammapy_mimic.makers import KLBackgroundSelector
-from gammapy_mimic.plan import MimicPlan
-from gammapy_mimic.records import StepRecords
+from gammapy_mimic.selection import MimicPlan, OffIndex
+from gammapy_mimic.utils import files
+from gammapy_mimic.utils.files import remove_leftovers, replace_file, replace_folder
 
 from .helpers import make_reference
 from .test_pipeline import (
@@ -578,7 +577,7 @@ def test_make_that_fails_keeps_all(made, store, monkeypatch):
     args = make_args(store, made, "--overwrite", "--random-state", 1)
     for name in ("DatastoreWriter.finish", "DatastoreWriter.add"):
         with monkeypatch.context() as context:
-            context.setattr(f"gammapy_mimic.io.{name}", _fail)
+            context.setattr(f"gammapy_mimic.data.datastore.{name}", _fail)
             assert run_command(*args) == 1
         assert take_hashes(made) == before
 

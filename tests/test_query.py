@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gammapy_mimic
-from gammapy_mimic.query import query_obs_table
+from gammapy_mimic.data import query_obs_table
+
+from .helpers import make_obs_table
 
 OBJECTS = ["Crab", "Off data", "Off data ", "", "MSH 15-52", "Cen A"]
 NSB = [1.0, np.nan, 2.5, 0.5, np.nan, 3.0]
@@ -20,7 +22,7 @@ NSB = [1.0, np.nan, 2.5, 0.5, np.nan, 3.0]
 
 @pytest.fixture
 def table():
-    table = ObservationTable({"OBS_ID": [1, 2, 3, 4, 5, 6]})
+    table = make_obs_table({"OBS_ID": [1, 2, 3, 4, 5, 6]})
     table["OBJECT"] = Column([_.encode() for _ in OBJECTS])
     table["ZEN_PNT"] = np.array([10, 20, 30, 40, 50, 0.1], dtype=np.float32)
     table["N_TELS"] = MaskedColumn([4, 3, 4, 3, 4, 4], mask=[0, 0, 1, 0, 0, 0])
@@ -316,7 +318,7 @@ TEXTS = st.one_of(
 def test_any_text_gives_rows_or_a_value_error(tmp_path_factory, query):
     folder = tmp_path_factory.getbasetemp()
     before = sorted(os.listdir(folder))
-    table = ObservationTable({"OBS_ID": [1, 2], "OBJECT": ["a", "b"]})
+    table = make_obs_table({"OBS_ID": [1, 2], "OBJECT": ["a", "b"]})
     table["GOOD"] = [True, False]
     table["DATE-OBS"] = ["2004-01-01", ""]
     table["PAIR"] = np.ones((2, 2))
@@ -333,7 +335,7 @@ def test_any_text_gives_rows_or_a_value_error(tmp_path_factory, query):
 
 def test_many_rows_are_fast():
     n_obs = 100_000
-    table = ObservationTable({"OBS_ID": np.arange(n_obs)})
+    table = make_obs_table({"OBS_ID": np.arange(n_obs)})
     table["OBJECT"] = [b"Object %d" % (_ % 100) for _ in range(n_obs)]
     table["ZEN_PNT"] = np.linspace(0, 90, n_obs)
     query = "OBJECT in ['Object 1', 'Object 2'] and 10 < ZEN_PNT <= 40 and OBS_ID % 2"

@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+
+from .helpers import read_axes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -37,12 +40,70 @@ def test_import_without_optional_packages():
     subprocess.check_call([sys.executable, "-W", "error", "-c", code])
 
 
+MAP = ["Declination", r"Significance [$\sigma$]"]  # with its colour bar
+DENSITY = r"Probability density [$1/\sigma$]"
+SCRAMBLE = [*["fov_lat [deg]"] * 3, *["Events"] * 5, "Events after - before"]
+FIGURES = {
+    "plot_analysis_config": [[*4 * MAP, DENSITY], [DENSITY]],
+    "plot_background_template": [
+        2 * ["Background rate [s-1 TeV-1 sr-1]"],
+        ["Counts / predicted background"],
+    ],
+    "plot_maker_chain": [[*3 * MAP, DENSITY]],
+    "plot_mimic_observations": [
+        ["Target OBS_ID", "Zenith angle, OFF - target [deg]"],
+        [*2 * MAP, DENSITY],
+    ],
+    "plot_reflected_spectrum": [["Excess counts", "Significance"]],
+    "plot_ring_background": [[*2 * MAP, DENSITY]],
+    "plot_scramble_crab": [SCRAMBLE, SCRAMBLE, [*3 * MAP, DENSITY]],
+    "plot_systematics": [
+        [
+            "Declination",
+            DENSITY,
+            "Systematic error of the background [%]",
+        ]
+    ],
+}
+"""Figures that the examples show, by the labels of their axes."""
+
+
+def check_figures(expected):
+    """Every axes of every open figure is the one expected, and shows something."""
+    figures = [plt.figure(_) for _ in plt.get_fignums()]
+    labels = [[ax.get_ylabel() for ax in figure.axes] for figure in figures]
+    assert labels == expected
+    for figure in figures:
+        for ax in figure.axes:
+            assert read_axes(ax)[1], f"nothing is drawn in {ax.get_ylabel()}"
+
+
+def test_all_examples_are_checked():
+    assert {_.stem for _ in (ROOT / "examples").glob("*.py")} == set(FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "match"),
+    [("Rate", 1, "Rate"), ("Counts", np.nan, "nothing is drawn in Counts")],
+)
+def test_other_and_empty_figures_are_found(label, value, match):
+    _, ax = plt.subplots()
+    ax.plot([0, 1], [value, value])
+    ax.set_ylabel(label)
+    with pytest.raises(AssertionError, match=match):
+        check_figures([["Counts"]])
+    plt.close("all")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=str)
-def test_examples_run_without_real_data(path, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", FIGURES)
+def test_examples_run_without_real_data(name, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("GAMMAPY_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plt, "show", lambda: None)
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.get_fignums()))
+    path = ROOT / "examples" / f"{name}.py"
     exec(compile(path.read_text(), path, "exec"), {"__name__": "__main__"})
-    assert plt.get_fignums()
+    assert shown == [plt.get_fignums()]
+    check_figures(FIGURES[name])
     plt.close("all")

@@ -12,17 +12,18 @@ from gammapy.maps import MapAxis, WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic import MimicMaker
+from gammapy_mimic.data import find_broken_files, write_datastore
+from gammapy_mimic.data.events import is_in_gti
 from gammapy_mimic.estimators import MimicSystematicsEstimator
-from gammapy_mimic.events import is_in_gti
-from gammapy_mimic.io import find_broken_files, write_datastore
-from gammapy_mimic.plan import MimicPlan
-from gammapy_mimic.query import query_obs_table
-from gammapy_mimic.reduction import reduce_fov_background
+from gammapy_mimic.makers import reduce_fov_background
+from gammapy_mimic.selection import MimicPlan
+
+from .helpers import need_runs, select_runs
+from .test_readme_table import get_airmass_widths
 
 
-def make_plan(store, query, **kwargs):
-    targets = query_obs_table(store.obs_table, query)
-    off = query_obs_table(store.obs_table, "TARGET_NAME == 'Off data'")
+def make_plan(store, tag, **kwargs):
+    targets, off = (select_runs(store, _) for _ in (tag, "offdata"))
     plan = MimicPlan.from_obs_tables(targets, off, **kwargs)
     return plan, store.get_observations(targets["OBS_ID"])
 
@@ -32,26 +33,31 @@ def make_plan(store, query, **kwargs):
     ("tag", "n_mimics"), [("pks2155_flare", 15), ("msh1552", 19)], ids=str
 )
 def test_hess_significance_of_five_sets(hess_store, tag, n_mimics):
-    """FoV background, 0.1 deg correlation, 0.5-20 TeV."""
-    plan, observations = make_plan(hess_store, f"TARGET_TAG == '{tag}'")
+    """FoV background, 0.1 deg correlation, 0.5-20 TeV, partners by airmass."""
+    plan, observations = make_plan(hess_store, tag)
     datasets = []
     for mimic_set in plan.sets:
         mimics = MimicMaker(hess_store, plan, mimic_set).make_observations(observations)
         assert len(mimics) == n_mimics
         dataset = reduce_fov_background(mimics, energy_range=("0.5 TeV", "20 TeV"))
         datasets.append(dataset)
-    for row in MimicSystematicsEstimator().run(datasets).tables["significance"]:
-        assert abs(row["mean"]) < 0.1
-        assert 0.95 < row["width"] < 1.15
+    *rows, total = MimicSystematicsEstimator().run(datasets).tables["significance"]
+    assert len(rows) == 5
+    for row in rows:
+        difference = row["mean"] - row["expected_mean"]
+        assert abs(difference) < 3 * row["mean_err"] < 0.15
+        assert abs(row["width"] - 1) < 3 * row["width_err"] < 0.07
+    width, _ = get_airmass_widths()[tag].split(" ± ")
+    assert f"{total['width']:.3f}" == width
 
 
 def test_hess_partners(hess_store):
     """Azimuth cuts leave partners for fewer runs, as the criteria say."""
-    plan, _ = make_plan(hess_store, "TARGET_TAG == 'msh1552'", n_sets=1)
+    plan, _ = make_plan(hess_store, "msh1552", n_sets=1)
     assert plan.questionable == [(20137, "no_mimic")]
     options = {"n_sets": 1, "criteria": {"azimuth": "45 deg"}}
     for tag, n_partners in {"pks2155_flare": 10, "msh1552": 6}.items():
-        plan, _ = make_plan(hess_store, f"TARGET_TAG == '{tag}'", **options)
+        plan, _ = make_plan(hess_store, tag, **options)
         assert len(plan.partners(1)) == n_partners
 
 
@@ -66,7 +72,7 @@ def get_offset(observation):
 
 def test_hess_events_far_off_axis(hess_store):
     """Some events lie tens of degrees off axis. They keep their offset, too."""
-    plan, observations = make_plan(hess_store, "TARGET_TAG == 'msh1552'", n_sets=2)
+    plan, observations = make_plan(hess_store, "msh1552", n_sets=2)
     largest = 0
     for mimic_set in plan.sets:
         maker = MimicMaker(hess_store, plan, mimic_set)
@@ -88,6 +94,7 @@ def test_hess_events_far_off_axis(hess_store):
 @pytest.mark.parametrize("irfs", ["link", "copy"])
 def test_hess_store(hess_store, tmp_path, irfs):
     """The same maps from disk, with the longitude that Gammapy reverses."""
+    need_runs(hess_store, 20136, 20734)
     target = hess_store.obs(20136)
     mimic = MimicMaker(hess_store, {20136: 20734}).make_observation(target)
     write_datastore([mimic], tmp_path / "store", irfs=irfs)
@@ -115,6 +122,7 @@ def test_hess_store(hess_store, tmp_path, irfs):
 
 def test_veritas_without_background(veritas_store, tmp_path, caplog):
     """Point-like IRFs, no background, times in UTC, Xoff and Yoff."""
+    need_runs(veritas_store, 64080, 64083)
     target = veritas_store.obs(64080, required_irf="point-like")
     off = veritas_store.obs(64083, required_irf="point-like")
     maker = MimicMaker(veritas_store, {64080: 64083})
@@ -129,7 +137,9 @@ def test_veritas_without_background(veritas_store, tmp_path, caplog):
 
     write_datastore([mimic], tmp_path / "store")
     again = DataStore.from_dir(tmp_path / "store").obs(64080, required_irf="point-like")
-    assert again.rad_max is not None
+    # of the OFF observation, as all IRFs
+    assert_array_equal(again.rad_max.quantity, off.rad_max.quantity)
+    assert again.rad_max.quantity.unit == "deg"
     assert_array_equal(again.events.table["RA"], mimic.events.table["RA"])
 
     axis = MapAxis.from_energy_bounds("0.5 TeV", "20 TeV", nbin=2)

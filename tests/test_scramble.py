@@ -32,9 +32,9 @@ from regions import (
 from scipy.stats import chi2, kstest
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
-from gammapy_mimic.fov import move_radec
-from gammapy_mimic.makers.scramble import ScrambleMaker
-from gammapy_mimic.observation import get_hdu
+from gammapy_mimic.data.observation import get_hdu
+from gammapy_mimic.exclusion.sky_regions import find_excluded, make_exclusion
+from gammapy_mimic.makers import ScrambleMaker
 from gammapy_mimic.scramble import (
     draw_annulus,
     draw_fill,
@@ -46,14 +46,9 @@ from gammapy_mimic.scramble import (
     turn_fov_columns,
 )
 from gammapy_mimic.simulate import make_irfs, simulate_observation
-from gammapy_mimic.sky_regions import (
-    find_excluded,
-    local_axes,
-    make_exclusion,
-    to_vectors,
-)
+from gammapy_mimic.utils.coordinates import local_axes, move_radec, to_vectors
 
-from .helpers import make_reference
+from .helpers import make_reference, need_runs, replace, replace_events
 from .test_mimic import ObservationMakerContract
 
 EDGES = np.geomspace(0.5, 50, 9)
@@ -586,7 +581,7 @@ class ScrambleContract(ObservationMakerContract):
         table["RA"], table["DEC"] = (
             _ * u.deg for _ in move_radec(table["RA"], table["DEC"], origin, pointing)
         )
-        field._pointing = FixedPointingInfo(fixed_icrs=pointing)
+        field = replace(field, pointing=FixedPointingInfo(fixed_icrs=pointing))
         region = CircleSkyRegion(position, 0.3 * u.deg)
         made = ScrambleMaker([region], self.method, random_state=1).make_observation(
             field
@@ -670,8 +665,7 @@ class ScrambleContract(ObservationMakerContract):
             maker.make_observation(observation)
 
     def test_no_events(self, observation):
-        observation = copy.deepcopy(observation)
-        observation._events = None
+        observation = replace(observation, events=None)
         maker = ScrambleMaker([REGION], self.method)
         with pytest.raises(ValueError, match="OBS_ID 1 has no events"):
             maker.make_observation(observation)
@@ -754,8 +748,7 @@ class TestMakerFill(ScrambleContract):
         assert kstest(seconds / gti.time_sum.to_value("s"), "uniform").pvalue > 1e-3
 
     def test_no_gti(self, observation):
-        observation = copy.deepcopy(observation)
-        observation._gti = None
+        observation = replace(observation, gti=None)
         with pytest.raises(ValueError, match="OBS_ID 1 has no GTI"):
             ScrambleMaker([REGION], "fill").make_observation(observation)
 
@@ -830,9 +823,7 @@ def add_uniform_source(observation, region, n_source, rng):
     radec = region.center.directional_offset_by(angle, radius)
     copies["RA"], copies["DEC"] = radec.ra, radec.dec
     table = vstack([events.table, copies], metadata_conflicts="silent")
-    observation = copy.copy(observation)
-    observation._events = EventList(table, events.meta)
-    return observation
+    return replace_events(observation, table)
 
 
 @pytest.mark.slow
@@ -907,7 +898,7 @@ class TestBadInput:
 
 class TestRealData:
     def test_hess_crab(self, hess_store):
-        observation = hess_store.obs(23523)
+        observation = hess_store.obs(*need_runs(hess_store, 23523))
         crab = SkyCoord(83.6333, 22.0145, unit="deg")
         region = CircleSkyRegion(crab, 0.3 * u.deg)
         made = ScrambleMaker([region], "fill", random_state=0).make_observation(
@@ -921,6 +912,7 @@ class TestRealData:
     @pytest.mark.parametrize("method", ["annulus", "fill", "azimuth"])
     def test_veritas_camera_columns(self, veritas_store, method):
         """Xoff and Yoff are ALTAZ coordinates, in a tangential projection."""
+        need_runs(veritas_store, 64080)
         observation = veritas_store.obs(64080, required_irf="all-optional")
         crab = SkyCoord(83.6333, 22.0145, unit="deg")
         maker = ScrambleMaker([CircleSkyRegion(crab, 0.3 * u.deg)], method)
@@ -944,6 +936,7 @@ class TestRealData:
         self, hess_store, off_id, position, radius, method
     ):
         """Hidden in an OFF run that stands in for PKS 2155-304."""
+        need_runs(hess_store, 33787, off_id)
         target, off = hess_store.obs(33787), hess_store.obs(off_id)
         position = SkyCoord(*position, unit="deg")
         region = CircleSkyRegion(position, radius * u.deg)

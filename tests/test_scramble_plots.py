@@ -21,7 +21,7 @@ from scipy.stats import chisquare
 
 from gammapy_mimic import ScrambleMaker
 from gammapy_mimic.estimators import MimicSystematicsEstimator
-from gammapy_mimic.scramble_check import CheckedEvents, ScrambleCheck
+from gammapy_mimic.scramble.check import CheckedEvents, ScrambleCheck
 from gammapy_mimic.simulate import make_irfs, simulate_observations
 from gammapy_mimic.visualization import (
     plot_scramble,

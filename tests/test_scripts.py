@@ -10,13 +10,13 @@ from astropy.table import Table
 from astropy.time import Time
 from gammapy.data import DataStore, Observation
 
+from gammapy_mimic.data import write_datastore, write_observation
+from gammapy_mimic.data.datastore import DatastoreWriter
 from gammapy_mimic.estimators import MimicSystematics
-from gammapy_mimic.index import OffIndex
-from gammapy_mimic.io import DatastoreWriter, write_datastore, write_observation
-from gammapy_mimic.plan import MimicPlan
 from gammapy_mimic.scripts.main import COMMANDS, main
 from gammapy_mimic.scripts.make import make_mimic_sets, reduce_mimic_sets
 from gammapy_mimic.scripts.options import KeyValue
+from gammapy_mimic.selection import MimicPlan, OffIndex
 
 from .test_io import truncate
 

@@ -9,7 +9,7 @@ import yaml
 from astropy.table import Table
 from gammapy.data import DataStore
 
-from gammapy_mimic.config import MimicAnalysisConfig
+from gammapy_mimic.analysis import MimicAnalysisConfig
 from gammapy_mimic.scripts.main import main
 
 from .test_pipeline import NAMES, make_config

@@ -10,7 +10,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from gammapy.data import Observation
 
-from gammapy_mimic.io import write_observation
+from gammapy_mimic.data import write_observation
 from gammapy_mimic.scripts.options import Region
 from gammapy_mimic.simulate import make_irfs, simulate_observations
 

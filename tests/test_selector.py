@@ -22,21 +22,18 @@ from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
-from gammapy_mimic.index import OffIndex
-from gammapy_mimic.io import write_background, write_datastore
-from gammapy_mimic.makers.selector import replace_background
-from gammapy_mimic.observation import get_hdu
-from gammapy_mimic.plan import MimicPlan
-from gammapy_mimic.query import query_obs_table
-from gammapy_mimic.ranking import (
+from gammapy_mimic.data import write_background, write_datastore
+from gammapy_mimic.data.irfs import find_safe_bins
+from gammapy_mimic.data.observation import get_hdu, replace_background
+from gammapy_mimic.selection import MimicPlan, OffIndex
+from gammapy_mimic.selection.ranking import (
     KL_MAX,
     find_status,
-    make_checksum,
     predict_counts,
     rank_observations,
-    select_safe_range,
 )
 from gammapy_mimic.simulate import make_irfs, simulate_observations
+from gammapy_mimic.utils.files import make_checksum
 from gammapy_mimic.visualization import (
     plot_background,
     plot_background_image,
@@ -46,7 +43,7 @@ from gammapy_mimic.visualization import (
     plot_ranking,
 )
 
-from .helpers import make_reference, to_old_hess
+from .helpers import make_reference, need_runs, replace, to_old_hess
 from .test_mimic import ObservationMakerContract
 
 WIDE = {"airmass": None, "livetime": None}
@@ -121,10 +118,7 @@ class TestKLBackgroundSelector(ObservationMakerContract):
         self, stores, maker, targets, n_jobs
     ):
         """The same as the makers give on observations made first."""
-        bare = [_.copy(in_memory=True) for _ in targets]
-        for target in bare:
-            target._bkg = None
-        bare = Observations(bare)
+        bare = Observations([replace(_, bkg=None) for _ in targets])
         reference = make_reference(targets[0], name="stacked")
         rest = [
             SafeMaskMaker(["offset-max"], offset_max=2 * u.deg),
@@ -379,10 +373,8 @@ def test_planted_archive():
 
 def test_source_of_the_target_makes_partners_look_bad(hess_store):
     """With the flare of PKS 2155-304 masked, KL_CORR of the best partners drops."""
-    table = hess_store.obs_table
-    off = query_obs_table(table, "TARGET_NAME == 'Off data'")["OBS_ID"]
-    flare = query_obs_table(table, "TARGET_TAG == 'pks2155_flare'")["OBS_ID"]
-    pool = hess_store.get_observations(off)
+    flare = need_runs(hess_store, "pks2155_flare")
+    pool = hess_store.get_observations(need_runs(hess_store, "offdata"))
     source = CircleSkyRegion(SkyCoord(329.717, -30.226, unit="deg"), 0.4 * u.deg)
     best = []
     for regions in (None, [source]):
@@ -399,8 +391,7 @@ def test_source_of_the_target_makes_partners_look_bad(hess_store):
 @pytest.mark.slow
 def test_kl_max_of_hess_pairs(hess_store):
     """The default lets 99% of the pairs of OFF runs with equal conditions pass."""
-    table = hess_store.obs_table
-    off = query_obs_table(table, "TARGET_NAME == 'Off data'")["OBS_ID"]
+    off = need_runs(hess_store, "offdata")
     selector = KLBackgroundSelector(hess_store.get_observations(off))
     index = selector.index
     tables = [
@@ -432,7 +423,7 @@ def test_status():
 
 
 def test_safe_range():
-    selected = select_safe_range(
+    selected = find_safe_bins(
         np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.5]), np.array([3.0, np.inf])
     )
     assert selected.tolist() == [[True, True], [False, True]]
@@ -523,15 +514,35 @@ class TestWriteBackground:
         assert list(tmp_path.iterdir()) == []
 
 
+def test_conditions_are_off_over_target(maker, targets, stores):
+    """Differences are OFF minus target, ratios OFF over target, as in a plan."""
+    table = maker.rank(targets[0])
+    table.sort("OFF_OBS_ID")
+    off, target = (stores[_].obs_table for _ in ("off", "targets"))
+    assert off["OBS_ID"].tolist() == table["OFF_OBS_ID"].tolist()
+    assert_allclose(table["DELTA_ZENITH"], off["ZEN_PNT"] - target["ZEN_PNT"][0])
+    ratio = off["LIVETIME"] / target["LIVETIME"][0]
+    assert_allclose(table["LIVETIME_RATIO"], ratio)
+    assert np.ptp(table["DELTA_ZENITH"]) > 1
+
+
 def test_plots(maker, targets):
     tables = [maker.rank(_) for _ in targets]
     _, ax = plt.subplots()
     assert plot_kl_matrix(tables, ax=ax) is ax
-    assert ax.images[0].get_array().shape == (3, 8)
+    expected = [
+        np.where(_["STATUS"] == "rejected", np.nan, _["KL_CORR"])[
+            np.argsort(_["OFF_OBS_ID"])
+        ]
+        for _ in tables
+    ]
+    assert_array_equal(ax.images[0].get_array().filled(np.nan), expected)
+    assert np.isfinite(expected).any()
     _, ax = plt.subplots()
     assert plot_ranking(tables[0], tables[0]["DELTA_ZENITH"], "x", ax=ax) is ax
-    n_points = sum(len(_.get_xdata()) for _ in ax.lines[:-1])
-    assert n_points == 8
+    points = np.concatenate([_.get_xydata() for _ in ax.lines[:-1]])
+    expected = np.transpose([tables[0][_] for _ in ("DELTA_ZENITH", "KL_CORR")])
+    assert_array_equal(*(_[np.argsort(_[:, 0])] for _ in (points, expected)))
     plt.close("all")
 
 

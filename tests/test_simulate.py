@@ -1,13 +1,11 @@
 import functools
-import os
-from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord, get_sun
 from astropy.time import Time
-from gammapy.data import DataStore, Observation
+from gammapy.data import DataStore
 from gammapy.data.event_list import EventListChecker
 from gammapy.datasets import MapDataset
 from gammapy.irf import FoVAlignment
@@ -32,10 +30,10 @@ from gammapy_mimic.simulate import (
 )
 from gammapy_mimic.simulate.irfs import energy_threshold
 
+from .helpers import need_runs
+
 POINTING = SkyCoord(0.0, -50.0, unit="deg")
 TSTART = Time("2012-10-05T21:30:00")  # zenith angle 27 deg
-DATA = Path(os.environ.get("GAMMAPY_DATA", "")) / "hess-dl3-dr1/data"
-HESS_FILE = DATA / "hess_dl3_dr1_obs_id_020136.fits.gz"
 
 BACKGROUNDS = {
     "2d": {"background": "2d"},
@@ -114,10 +112,9 @@ def test_counts_are_unbiased_over_many_seeds(name):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HESS_FILE.exists(), reason="needs H.E.S.S. DR1")
-def test_counts_follow_the_prediction_for_real_irfs():
+def test_counts_follow_the_prediction_for_real_irfs(hess_store):
     """Background with zeros, coarse axes and the reversed longitude of H.E.S.S. DR1."""
-    hess = Observation.read(HESS_FILE)
+    hess = hess_store.obs(*need_runs(hess_store, 20136))
     bkg = hess.bkg
     assert bkg.fov_alignment == FoVAlignment.REVERSE_LON_RADEC
     bkg.data = bkg.data * 100.0

@@ -9,6 +9,7 @@ from gammapy_mimic.estimators.statistics import (
     fit_spread,
     fit_systematic,
     get_p_value,
+    get_prediction_p_value,
     to_fraction,
 )
 
@@ -44,6 +45,17 @@ def test_systematic_is_unbiased(fraction, is_normalised):
     # without the corrections of the variance it would be further off than this
     if fraction == 0:
         assert error < 1 / background.sum()
+
+
+def test_few_counts_are_no_systematic():
+    """Most of the excess of the variance, 5 / (36 N_b), is taken off."""
+    n, background = 4 * 10**6, 30.0
+    counts = np.random.default_rng(2).poisson(background, n)
+    values = CashCountsStatistic(counts, background).sqrt_ts
+    f_squared = fit_systematic(values, np.full(n, background))
+    excess = 5 / (36 * background**2)
+    assert abs(f_squared) < 0.7 * excess
+    assert np.sqrt(2 / n) / background < 0.2 * excess
 
 
 def test_systematic_of_overlapping_positions():
@@ -119,3 +131,16 @@ def test_p_value():
     numbers = np.unique(np.round(p_values, 6), return_counts=True)[1]
     assert len(numbers) == 20
     assert stats.chisquare(numbers).pvalue > 0.01
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_p_value_of_one_more_value(n):
+    """Uniform for values of one Gaussian, however few, of any mean and width."""
+    values = np.random.default_rng(n).normal(3, 2, (4000, n + 1))
+    mean, std = values[:, 1:].mean(axis=1), values[:, 1:].std(axis=1, ddof=1)
+    p_values = [
+        get_prediction_p_value(*_, n) for _ in zip(values[:, 0], mean, std, strict=True)
+    ]
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+    assert get_prediction_p_value(1.0, 0.0, 1.0, n) < 0.5
+    assert np.isnan(get_prediction_p_value(1.0, 0.0, 1.0, 1))

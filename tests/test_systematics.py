@@ -33,6 +33,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
 from gammapy_mimic import MimicMaker
+from gammapy_mimic.data import write_datastore
 from gammapy_mimic.estimators import (
     MimicSystematics,
     MimicSystematicsEstimator,
@@ -44,8 +45,7 @@ from gammapy_mimic.estimators.measurement import (
     measure_offset,
     snap_energy_edges,
 )
-from gammapy_mimic.io import write_datastore
-from gammapy_mimic.reduction import get_center
+from gammapy_mimic.makers import get_center
 from gammapy_mimic.simulate import make_irfs, simulate_observations
 
 CENTER = SkyCoord(83.6, -22, unit="deg")
@@ -355,7 +355,9 @@ def test_source_of_5_sigma():
             counts[0][0, y, x] += rng.poisson(5 * np.sqrt(n_background) + 4)
             row = get_total(estimator.run(sets, [field.stack(counts)]), "position")
             true = field.stack(counts, is_true=True, **options)
-            maps = ExcessMapEstimator("0.1 deg", selection_optional=[]).run(true)
+            edges = field.geom.axes["energy"].edges[[0, -1]]
+            estimator_true = ExcessMapEstimator("0.1 deg", energy_edges=edges)
+            maps = estimator_true.run(true)
             value = maps["sqrt_ts"].data[0, y, x]
             assert 3 < value < 8
             differences.append(row["calibrated"] - value)
@@ -638,7 +640,11 @@ def test_correction_is_refused(small, biased):
     assert not result.bias.is_significant
     with pytest.raises(ValueError, match=r"map is not significant \(p = 0\.\d"):
         result.apply_bias_correction(sets[0][0])
-    assert result.apply_bias_correction(sets[0][0], force=True).dataset is not None
+    forced = result.apply_bias_correction(sets[0][0], force=True).dataset
+    before, after = (_.background.data for _ in (sets[0][0], forced))
+    factor = after[before > 0] / before[before > 0]
+    low, high = (_(result.bias.ratio) for _ in (np.min, np.max))
+    assert low <= factor.min() < 1 < factor.max() <= high
 
     dataset = sets[0][0].copy(name="new")
     dataset.meta_table = None

@@ -16,7 +16,8 @@ from gammapy.maps import Map, MapAxis, WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion
 
-from gammapy_mimic.datasets import add_partners
+from gammapy_mimic.analysis.datasets import add_partners
+from gammapy_mimic.data.meta_tables import stack_dataset
 from gammapy_mimic.estimators import (
     MimicSystematics,
     MimicSystematicsEstimator,
@@ -25,7 +26,6 @@ from gammapy_mimic.estimators import (
 )
 from gammapy_mimic.estimators.checks import get_off_obs_ids, get_repetition
 from gammapy_mimic.estimators.tables import make_table
-from gammapy_mimic.meta_tables import stack_dataset
 from gammapy_mimic.report import make_answer, make_report
 
 CENTER = SkyCoord(83.6, -22, unit="deg")

@@ -10,7 +10,7 @@ import pytest
 from astropy.coordinates import Angle, SkyCoord
 from astropy.coordinates.erfa_astrom import ErfaAstromInterpolator, erfa_astrom
 from astropy.table import Table
-from gammapy.data import GTI, FixedPointingInfo, ObservationFilter
+from gammapy.data import FixedPointingInfo, ObservationFilter
 from gammapy.datasets import MapDataset
 from gammapy.irf import Background2D, Background3D, FoVAlignment
 from gammapy.makers import MapDatasetMaker
@@ -20,12 +20,14 @@ from gammapy.modeling.models import (
     PowerLawSpectralModel,
     SkyModel,
 )
+from gammapy.utils.fits import HDULocation
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion, PointSkyRegion, RectangleSkyRegion
 
+from gammapy_mimic.data.observation import get_hdu
 from gammapy_mimic.simulate import (
     make_irfs,
     simulate_observation,
@@ -42,6 +44,8 @@ from gammapy_mimic.template import (
     smooth_rate,
 )
 from gammapy_mimic.template.rates import make_nodes, weight_exposure
+
+from .helpers import cut_gti, need_runs, remove_location, replace, replace_events
 
 UNIT = "s-1 TeV-1 sr-1"
 RADIUS = 0.4 * u.deg
@@ -63,12 +67,8 @@ def make_truth(name, **kwargs):
 
 
 def select_events(observation, mc_ids):
-    observation = copy.copy(observation)
     table = observation.events.table
-    observation._events = type(observation.events)(
-        table[np.isin(table["MC_ID"], mc_ids)], meta=observation.events.meta
-    )
-    return observation
+    return replace_events(observation, table[np.isin(table["MC_ID"], mc_ids)])
 
 
 @functools.cache
@@ -156,8 +156,7 @@ def predict(observation, bkg, energy_edges=None, radius=2.6):
     Gammapy takes a power law between the edges of energy bins, hence fine ones.
     """
     energy_edges = np.geomspace(0.7, 60, 25) if energy_edges is None else energy_edges
-    observation = copy.copy(observation)
-    observation._bkg = copy.deepcopy(bkg)
+    observation = replace(observation, bkg=copy.deepcopy(bkg))
     axis = MapAxis.from_energy_edges(energy_edges * u.TeV)
     pointing = observation.pointing.fixed_icrs
     geom = WcsGeom.create(skydir=pointing, width=5.4, binsz=0.1, axes=[axis])
@@ -536,10 +535,9 @@ def test_offset_without_exposure_is_interpolated(caplog):
 
 
 def change_threshold(observation, low, high=100):
-    observation = copy.copy(observation)
-    observation.aeff = copy.deepcopy(observation.aeff)
-    observation.aeff.meta.update(LO_THRES=low, HI_THRES=high)
-    return observation
+    aeff = copy.deepcopy(observation.aeff)
+    aeff.meta.update(LO_THRES=low, HI_THRES=high)
+    return replace(observation, aeff=aeff)
 
 
 def test_only_energies_in_the_safe_range_count(caplog):
@@ -579,9 +577,7 @@ def test_only_energies_in_the_safe_range_count(caplog):
 
 
 def test_no_thresholds_at_all():
-    observation = copy.copy(simulate_fields("2d")[0][0])
-    del observation.__dict__["aeff"]
-    observation.aeff = None
+    observation = replace(simulate_fields("2d")[0][0], aeff=None)
     assert np.all(get_counts([observation], []).livetime > 0)
     observation = change_threshold(simulate_fields("2d")[0][0], 0, 0)
     assert np.all(get_counts([observation], []).livetime > 0)
@@ -589,11 +585,7 @@ def test_no_thresholds_at_all():
 
 def test_exposure_is_the_livetime_of_the_good_time():
     observation = select_events(simulate_fields("2d")[0][0], [0])
-    start, stop = [0, 15] * u.min, [10, 24] * u.min
-    shift = (observation.tstart - observation.gti.time_ref).to("s")
-    good = copy.copy(observation)
-    good._gti = GTI.create(start + shift, stop + shift, observation.gti.time_ref)
-    counts = get_counts([good], [])
+    counts = get_counts([cut_gti(observation, [0, 15], [10, 24])], [])
     everything = get_counts([observation], [])
 
     assert_allclose(counts.livetime.max(), 19 * 60 * 0.9)
@@ -739,18 +731,13 @@ def test_bad_observations():
     with pytest.raises(ValueError, match="would be counted twice"):
         make_template([observation, observation])
 
-    no_location = copy.copy(observation)
-    no_location._location = None
-    no_location._meta = copy.deepcopy(observation.meta)
-    no_location._meta.location = None
+    no_location = remove_location(observation)
     with pytest.raises(ValueError, match="no observatory location"):
         make_template(no_location, "3d", fov_alignment="ALTAZ")
     assert make_template(no_location, "3d").meta["N_OBS"] == 1
 
-    drift = copy.copy(observation)
-    drift._pointing = FixedPointingInfo(
-        fixed_altaz=observation.get_pointing_altaz(observation.tmid)
-    )
+    altaz = observation.get_pointing_altaz(observation.tmid)
+    drift = replace(observation, pointing=FixedPointingInfo(fixed_altaz=altaz))
     with pytest.raises(ValueError, match=f"OBS_ID {drift.obs_id} .* DRIFT"):
         make_template(drift)
 
@@ -771,8 +758,7 @@ def test_nothing_to_make_a_template_of():
 @pytest.mark.parametrize("dimension", ["2d", "3d"])
 def test_hess_off_runs(hess_store, dimension):
     """Against the background IRFs that come with the runs."""
-    table = hess_store.obs_table
-    obs_ids = table["OBS_ID"][table["TARGET_NAME"] == b"Off data"]
+    obs_ids = need_runs(hess_store, "offdata")
     observations = hess_store.get_observations(obs_ids, required_irf=["aeff", "bkg"])
     # found since in the fields, or close to them
     sources = SkyCoord(
@@ -787,7 +773,7 @@ def test_hess_off_runs(hess_store, dimension):
     assert template.meta["N_OBS"] == 45
     assert np.all(template.data > 0)
     # nothing is kept
-    assert all("_events" not in _.__dict__ for _ in observations)
+    assert all(isinstance(get_hdu(_, "events"), HDULocation) for _ in observations)
 
     edges = np.geomspace(0.6, 20, 13)
     runs = observations[::6]

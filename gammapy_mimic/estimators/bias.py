@@ -13,8 +13,8 @@ from scipy import stats
 from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import gaussian_filter
 
-from ..prediction import get_safe_mask
-from ..sky_regions import get_offset, local_axes, to_vectors
+from ..data.prediction import get_safe_mask
+from ..utils.coordinates import get_offset, local_axes, to_vectors
 from .measurement import get_pointings
 
 __all__ = ["BiasMap", "CorrectedDataset", "make_bias_map", "stack_fov"]

@@ -9,9 +9,10 @@ from astropy.table import Table
 from gammapy.datasets import Datasets
 from gammapy.maps import Map
 
-from ..meta_tables import find_losses
-from ..plan import NO_PARTNER, MimicPlan
-from ..prediction import find_predicted, get_safe_mask
+from ..data.meta_tables import find_losses
+from ..data.obs_ids import NO_PARTNER
+from ..data.prediction import find_predicted, get_safe_mask
+from ..selection.plan import MimicPlan
 from .measurement import ALL
 from .tables import TARGET, get_name
 
@@ -134,8 +135,9 @@ def get_off_obs_ids(sets, plan=None):
     ----------
     sets : dict of `~gammapy.datasets.Datasets`
         Datasets by mimic set.
-    plan : `~gammapy_mimic.plan.MimicPlan`, `~astropy.table.Table` or dict, optional
-        Plan, with the same names of mimic sets. Default is none: the meta tables tell.
+    plan : `~gammapy_mimic.selection.MimicPlan`, optional
+        Plan, or what makes one, with the same names of mimic sets. Default is none: the
+        meta tables tell.
 
     Returns
     -------
@@ -210,7 +212,7 @@ def tabulate_losses(groups):
     Returns
     -------
     table : `~astropy.table.Table` or None
-        Losses with the ``name`` of the set, see `~gammapy_mimic.meta_tables.Loss`.
+        Losses with the ``name`` of the set, see `~gammapy_mimic.data.meta_tables.Loss`.
         None if there are none.
     """
     rows = [

@@ -13,7 +13,7 @@ from gammapy.modeling.models import (
     SkyModel,
 )
 
-from ..parallel import run_parallel
+from ..utils.parallel import run_parallel
 from .measurement import get_bands, is_map, split_bands, stack_datasets
 from .statistics import average_sets
 from .tables import get_name, make_table

@@ -14,9 +14,9 @@ from gammapy.maps import Geom, WcsGeom
 from gammapy.stats import WStatCountsStatistic
 from scipy.ndimage import binary_erosion
 
-from ..meta_tables import stack_dataset
-from ..prediction import get_safe_mask
-from ..sky_regions import to_vectors
+from ..data.meta_tables import stack_dataset
+from ..data.prediction import get_safe_mask
+from ..utils.coordinates import to_vectors
 
 __all__ = [
     "ALL",

@@ -46,7 +46,7 @@ class MimicSystematics:
           p-value.
         - "losses": observations that lose more than 1% of their counts because a
           prediction of the background is missing, or all, with the bins and the cause,
-          see `~gammapy_mimic.meta_tables.Loss`. Not there if none does.
+          see `~gammapy_mimic.data.meta_tables.Loss`. Not there if none does.
         - "normalisation": spread of the FoV normalisation between observations.
         - "flux": flux of a source that is fitted at the position in each set, or to
           spectra.

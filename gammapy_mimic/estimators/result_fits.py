@@ -8,7 +8,7 @@ from astropy.table import Table
 from gammapy.maps import Map
 from gammapy.utils.scripts import make_path
 
-from ..files import replace_file
+from ..utils.files import replace_file
 from .bias import BiasMap
 from .maps import BandMaps
 

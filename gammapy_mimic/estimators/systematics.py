@@ -11,7 +11,7 @@ from gammapy.estimators import Estimator
 from gammapy.maps import Map
 from gammapy.modeling.models import SpectralModel
 
-from ..parallel import run_parallel
+from ..utils.parallel import run_parallel
 from .bias import make_bias_map
 from .checks import (
     check_datasets,
@@ -169,7 +169,7 @@ class MimicSystematicsEstimator(Estimator):
             bias map and the spread of the normalisation need.
         datasets : `~gammapy.datasets.Datasets`, optional
             Datasets of the target, of the same geometry. Default is none.
-        plan : `~gammapy_mimic.plan.MimicPlan`, `~astropy.table.Table` or dict, optional
+        plan : `~gammapy_mimic.selection.MimicPlan`, Table or dict, optional
             Plan of the mimics, which tells their OFF observations. Default is none:
             then the meta tables tell, as those of `~gammapy_mimic.MimicMaker` in a
             chain and of `~gammapy_mimic.analysis.MimicAnalysis` do, and there is a

@@ -14,17 +14,11 @@ from gammapy.datasets import MapDatasetOnOff, SpectrumDataset
 from gammapy.makers import MapDatasetMaker, SpectrumDatasetMaker
 from gammapy.makers.core import Maker
 
-from ..observation import get_hdu, get_obs_id, to_obs_id, to_obs_ids
-from ..parallel import run_parallel
+from ..data.observation import get_hdu
+from ..utils.parallel import run_parallel
 from .order import check_order, is_made_of
 
-__all__ = [
-    "NotTreatedError",
-    "ObservationMaker",
-    "check_dataset_maker",
-    "check_option",
-    "get_off_observation",
-]
+__all__ = ["NotTreatedError", "ObservationMaker", "check_dataset_maker", "check_option"]
 
 log = logging.getLogger(__name__)
 
@@ -397,35 +391,3 @@ def _check_option(name, options, value):
     if value not in options:
         raise ValueError(f"Invalid {name}: {value!r}. Choose from {options}.")
     return value
-
-
-def get_off_observation(off_observations, obs_id):
-    """Get an observation of a pool.
-
-    Parameters
-    ----------
-    off_observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
-        Pool.
-    obs_id : int
-        Observation ID.
-
-    Returns
-    -------
-    observation : `~gammapy.data.Observation`
-        Observation that can be loaded without an effect on the pool.
-
-    Raises
-    ------
-    ValueError
-        If it is not there.
-    """
-    obs_id = to_obs_id(obs_id)
-    if isinstance(off_observations, DataStore):
-        names = off_observations.obs_ids
-        for name in names[to_obs_ids(names) == obs_id]:
-            return off_observations.obs(name, required_irf="all-optional")
-    else:
-        for observation in off_observations:
-            if get_obs_id(observation) == obs_id:
-                return copy.copy(observation)
-    raise ValueError(f"OBS_ID {obs_id} is not among the OFF observations.")

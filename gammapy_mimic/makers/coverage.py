@@ -20,8 +20,8 @@ from gammapy.makers import (
 from gammapy.makers.core import Maker
 from gammapy.maps import Map
 
-from ..meta_tables import NO_LOSS
-from ..prediction import find_predicted, get_safe_mask
+from ..data.meta_tables import NO_LOSS
+from ..data.prediction import find_predicted, get_safe_mask
 
 __all__ = [
     "CoverageMaker",
@@ -71,7 +71,7 @@ class CoveredSafeMaskMaker(SafeMaskMaker):
 
     Mask and parameters are those of `~gammapy.makers.SafeMaskMaker`. The background is
     set to 0 where it is not a number, so that sums are numbers. The meta table gets the
-    columns of `~gammapy_mimic.meta_tables.Loss`.
+    columns of `~gammapy_mimic.data.meta_tables.Loss`.
     """
 
     tag = "CoveredSafeMaskMaker"
@@ -139,7 +139,7 @@ class CoverageMaker(Maker):
     """Maker of a background that notes the counts which it has no prediction for.
 
     These are masked. The meta table gets the columns of
-    `~gammapy_mimic.meta_tables.Loss`.
+    `~gammapy_mimic.data.meta_tables.Loss`.
 
     Parameters
     ----------

@@ -20,33 +20,29 @@ from gammapy.utils.metadata import (
     PointingInfoMetaData,
 )
 
-from ..fov import move_altaz, move_radec
-from ..observation import (
+from ..data.events import SKY_COLUMNS
+from ..data.headers import derive_header, make_time_info
+from ..data.irfs import ENERGY_TOLERANCE, get_fov_alignment, get_safe_range, scale_rate
+from ..data.obs_ids import NO_PARTNER, get_obs_id
+from ..data.observation import (
     IRF_NAMES,
-    derive_header,
     get_fixed_pointing,
-    get_fov_alignment,
     get_good_events,
     get_gti,
     get_hdu,
     get_livetime_fraction,
-    get_obs_id,
-    get_safe_range,
+    get_location,
+    get_off_observation,
     load_events_file,
-    make_time_info,
-    scale_rate,
+    replace_background,
     to_pool,
 )
-from ..plan import NO_PARTNER, MimicPlan
+from ..selection.plan import MimicPlan
+from ..utils.coordinates import move_altaz, move_radec
 from ..version import __version__
-from .core import (
-    ObservationMaker,
-    check_dataset_maker,
-    check_option,
-    get_off_observation,
-)
+from .core import ObservationMaker, check_dataset_maker, check_option
 from .scramble import ScrambleMaker
-from .selector import KLBackgroundSelector, replace_background
+from .selector import KLBackgroundSelector
 
 __all__ = ["MimicMaker"]
 
@@ -55,9 +51,7 @@ log = logging.getLogger(__name__)
 TARGET_KEYS = ("OBJECT", "RA_OBJ", "DEC_OBJ", "CONV_RA", "CONV_DEC", "CONV_DEP")
 LOCATION_KEYS = ("GEOLON", "GEOLAT", "GEOALT", "ALTITUDE")
 ALIGNMENT_KEYS = ("CREATOR", "HDUVERS")
-SKY_COLUMNS = ("GLON", "GLAT", "ALT", "AZ")
 AVAILABLE_BACKGROUNDS = ("off", "target")
-RANGE_TOLERANCE = 1e-5
 
 _WARNED = set()
 """Tokens of the makers that have warned: once, also if they are sent to a process of a
@@ -99,7 +93,7 @@ class MimicMaker(ObservationMaker):
     ----------
     off_observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
         OFF observations.
-    plan : `~gammapy_mimic.plan.MimicPlan`, `~astropy.table.Table` or dict
+    plan : `~gammapy_mimic.selection.MimicPlan`, `~astropy.table.Table` or dict
         Plan, or its table, or ``{obs_id: off_obs_id}``, or a file with it.
     mimic_set : int, optional
         Set of the plan. Default is 1.
@@ -317,7 +311,7 @@ class MimicMaker(ObservationMaker):
         if self._token in _WARNED:
             return
         ranges = [get_safe_range(_) for _ in (observation, made)]
-        if np.allclose(*ranges, rtol=RANGE_TOLERANCE):
+        if np.allclose(*ranges, rtol=ENERGY_TOLERANCE):
             return
         _WARNED.add(self._token)
         off_obs_id = self._partners[get_obs_id(observation)]
@@ -356,7 +350,7 @@ class MimicMaker(ObservationMaker):
             coords = move_radec(*coords, *pointings)
         else:
             frames = [
-                _make_altaz_frame(obs, time)
+                AltAz(obstime=time, location=get_location(obs))
                 for obs, time in ((off, off_time), (observation, table["TIME"]))
             ]
             coords = move_altaz(*coords, *pointings, *frames)
@@ -453,16 +447,6 @@ def _get_target_background(observation, off):
 def _get_location(observation, off):
     location = observation.observatory_earth_location
     return off.observatory_earth_location if location is None else location
-
-
-def _make_altaz_frame(observation, time):
-    location = observation.observatory_earth_location
-    if location is None:
-        raise ValueError(
-            f"OBS_ID {observation.obs_id} has no observatory location, which the ALTAZ "
-            "alignment needs. Set GEOLON, GEOLAT and ALTITUDE in its header."
-        )
-    return AltAz(obstime=time, location=location)
 
 
 def _keep_phase_filter(obs_filter):

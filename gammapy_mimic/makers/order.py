@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..observation import get_obs_id, to_obs_ids
+from ..data.obs_ids import get_obs_id, to_obs_ids
 
 __all__ = ["check_order", "is_made_of"]
 

@@ -15,19 +15,22 @@ from gammapy.data import EventList, Observation
 from gammapy.stats import WStatCountsStatistic
 from regions import SkyRegion
 
-from ..binning import ENERGY_AXIS, FoVBinning
-from ..observation import (
-    derive_header,
+from ..data.headers import derive_header
+from ..data.obs_ids import get_obs_id
+from ..data.observation import (
     get_fixed_pointing,
     get_good_events,
     get_gti,
     get_hdu,
     get_livetime_fraction,
-    get_obs_id,
     load_events_file,
     replace_parts,
 )
-from ..random import random_generator
+from ..exclusion.sky_regions import (
+    Exclusions,
+    check_regions,
+    find_excluded,
+)
 from ..scramble import (
     Coverage,
     FoVEvents,
@@ -42,13 +45,10 @@ from ..scramble import (
     measure_coverage,
     move_events,
 )
-from ..sky_regions import (
-    check_regions,
-    find_excluded,
-    get_offset,
-    local_axes,
-    make_exclusion,
-)
+from ..selection.binning import ENERGY_AXIS, FoVBinning
+from ..selection.criteria import FOV_RADIUS_MAX
+from ..utils.coordinates import get_axes, get_offset
+from ..utils.random import random_generator
 from .core import ObservationMaker, check_dataset_maker, check_option
 
 __all__ = ["ScrambleMaker"]
@@ -56,7 +56,6 @@ __all__ = ["ScrambleMaker"]
 log = logging.getLogger(__name__)
 
 HEADER_KEYS = ("SCR_METH", "SCR_NREG", "SCR_NEVT", "SCR_NREM", "SCR_SEED")
-FOV_RADIUS_MAX = np.radians(10)  # of any IACT
 SIGNIFICANCE_MAX = 3
 OUTSIDE_MAX = 1e-3  # part of the regions, beyond rounding
 
@@ -232,9 +231,7 @@ class ScrambleMaker(ObservationMaker):
         # of what can be changed in place
         self._copies = [copy.deepcopy(_) for _ in self._given]
         self._regions = list(regions)
-        self._exclusions = [make_exclusion(_) for _ in regions]
-        self._centers = np.reshape([_.axes[2] for _ in self._exclusions], (-1, 3))
-        self._bounds = np.array([_.radius for _ in self._exclusions])
+        self._exclusions = Exclusions(regions)
         self._radii = np.array([get_region_radius(_) for _ in regions])
 
     def make_observation(self, observation, mimic_set=0):
@@ -369,8 +366,9 @@ class ScrambleMaker(ObservationMaker):
         observation = copy.copy(observation)
         load_events_file(observation, with_events=False)
         pointing = get_fixed_pointing(observation).icrs
-        frame = local_axes(pointing.ra.deg, pointing.dec.deg)
-        if not self._has_work(self._find_near(frame, FOV_RADIUS_MAX)):
+        frame = get_axes(pointing)
+        radius = FOV_RADIUS_MAX.to_value("deg")
+        if not self._has_work(self._exclusions.find_near(frame[2], radius)):
             return None
         load_events_file(observation)
         events, good = get_good_events(observation, is_filtered=False)
@@ -388,17 +386,11 @@ class ScrambleMaker(ObservationMaker):
     def _has_work(self, near):
         return len(near) > 0 or self.regions is None
 
-    def _find_near(self, frame, radius):
-        """Find regions that may reach into a radius, in rad, around a pointing."""
-        separation = np.radians(get_offset(frame @ self._centers.T))
-        return np.nonzero(separation < self._bounds + radius)[0]
-
     def _measure_coverage(self, frame, fov_radius):
         """Find the regions in a FoV of a radius, in deg, and what they cover."""
-        near = self._find_near(frame, np.radians(fov_radius))
+        near = self._exclusions.find_near(frame[2], fov_radius)
         while True:
-            exclusions = [self._exclusions[_] for _ in near]
-            exclusions = [_._replace(axes=_.axes @ frame.T) for _ in exclusions]
+            exclusions = [self._exclusions.exclusions[_].turn(frame) for _ in near]
             coverage = measure_coverage(exclusions, fov_radius)
             is_seen = coverage.region_fraction.any(axis=1)
             if is_seen.all():
@@ -421,7 +413,8 @@ class ScrambleMaker(ObservationMaker):
         widths = self._radii[field.near]
         if self.width is not None:
             widths = np.full(len(widths), self.width.to_value("deg"))
-        centers = get_offset(field.fov.frame @ self._centers[field.near].T)
+        centers = self._exclusions.centers[:, field.near]
+        centers = get_offset(field.fov.frame @ centers)
         return list(zip(centers, widths, strict=True))
 
     def _check_annuli(self, field, obs_id):

@@ -12,36 +12,25 @@ from astropy.table import Table
 from gammapy.data import Observations
 from gammapy.utils.scripts import make_path
 
-from ..binning import FoVBinning
-from ..criteria import MatchCriteria, describe_rejections
-from ..files import replace_file
-from ..index import OffIndex
-from ..observation import (
-    get_background_stamp,
+from ..data.irfs import get_background_stamp
+from ..data.obs_ids import NO_PARTNER, get_obs_id, to_obs_ids
+from ..data.observation import (
     get_livetime_fraction,
-    get_obs_id,
+    get_off_observation,
     load_events_file,
-    replace_parts,
-    to_obs_ids,
+    replace_background,
     to_pool,
 )
-from ..plan import NO_PARTNER, MimicPlan
-from ..ranking import (
-    KL_MAX,
-    make_checksum,
-    predict_counts,
-    rank_observations,
-)
-from ..sky_regions import check_regions, regions_to_text
+from ..exclusion.sky_regions import check_regions, regions_to_text
+from ..selection.binning import FoVBinning
+from ..selection.criteria import MatchCriteria, describe_rejections
+from ..selection.index import OffIndex
+from ..selection.plan import MimicPlan
+from ..selection.ranking import KL_MAX, predict_counts, rank_observations
 from ..template import make_template, select_livetime, shorten
+from ..utils.files import make_checksum, replace_file
 from ..version import __version__
-from .core import (
-    NotTreatedError,
-    ObservationMaker,
-    check_dataset_maker,
-    check_option,
-    get_off_observation,
-)
+from .core import NotTreatedError, ObservationMaker, check_dataset_maker, check_option
 
 __all__ = ["KLBackgroundSelector"]
 
@@ -102,7 +91,7 @@ class KLBackgroundSelector(ObservationMaker):
 
     OFF observations are compared by the Kullback-Leibler divergence of their events in
     energy and offset from those of the target, less the noise of counting
-    (`~gammapy_mimic.divergence.compare_counts`).
+    (`~gammapy_mimic.selection.divergence.compare_counts`).
 
     As a maker it gives an observation, or in a chain a dataset, the background template
     made from the best OFF observations.
@@ -111,11 +100,11 @@ class KLBackgroundSelector(ObservationMaker):
     ----------
     off_observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
         OFF observations.
-    criteria : `~gammapy_mimic.criteria.MatchCriteria` or dict, optional
+    criteria : `~gammapy_mimic.selection.MatchCriteria` or dict, optional
         What an OFF observation must have in common with the target.
     energy_axis, offset_axis : `~gammapy.maps.MapAxis`, optional
         Bins in which observations are compared. Default are those of
-        `~gammapy_mimic.index.OffIndex`, or of ``index``.
+        `~gammapy_mimic.selection.OffIndex`, or of ``index``.
     distribution : {"counts", "irf"}, optional
         Compare events, or the counts that the background IRFs predict. These have no
         noise, and no p-value. Default is "counts".
@@ -123,7 +112,7 @@ class KLBackgroundSelector(ObservationMaker):
         Sources in any of the fields, targets and OFF. Default are those of ``index``.
     kl_max : float, optional
         Largest KL_CORR of a good pair. Default is 0.02, shapes that differ by 20% rms,
-        see `gammapy_mimic.ranking.KL_MAX`.
+        see `gammapy_mimic.selection.ranking.KL_MAX`.
     time_request : `~astropy.units.Quantity` or str, optional
         Livetime to stack into a template. OFF observations whose livetime is not known
         are then not used, with a warning. Default is None, all good observations.
@@ -131,7 +120,7 @@ class KLBackgroundSelector(ObservationMaker):
         Dimension of the template. Default is "2d".
     smooth : {None, "gauss", "poly", "spline"}, optional
         Smoothing of the template. Default is None.
-    index : `~gammapy_mimic.index.OffIndex`, optional
+    index : `~gammapy_mimic.selection.OffIndex`, optional
         Index of the OFF observations, if there is one. Default is to make it when it
         is needed, which reads all of them, and again when ``off_observations``, an axis
         or ``exclusion_regions`` is set.
@@ -221,7 +210,7 @@ class KLBackgroundSelector(ObservationMaker):
 
     @property
     def index(self):
-        """Index of the OFF observations (`~gammapy_mimic.index.OffIndex`)."""
+        """Index of the OFF observations (`~gammapy_mimic.selection.OffIndex`)."""
         if self._index is None:
             self._keep_index(self._make_index(self.off_observations))
         return self._index
@@ -241,7 +230,7 @@ class KLBackgroundSelector(ObservationMaker):
 
         Returns
         -------
-        index : `~gammapy_mimic.index.OffIndex`
+        index : `~gammapy_mimic.selection.OffIndex`
             Index of the OFF observations.
 
         Raises
@@ -290,7 +279,7 @@ class KLBackgroundSelector(ObservationMaker):
         -------
         table : `~astropy.table.Table`
             OFF observations, best first, the rejected ones last with their reasons,
-            see `~gammapy_mimic.ranking.rank_observations`.
+            see `~gammapy_mimic.selection.ranking.rank_observations`.
         """
         return self._rank(self._make_target_index([observation]), observation, path)
 
@@ -362,7 +351,7 @@ class KLBackgroundSelector(ObservationMaker):
 
         Returns
         -------
-        plan : `~gammapy_mimic.plan.MimicPlan`
+        plan : `~gammapy_mimic.selection.MimicPlan`
             Plan. Targets without partner have the status "no_mimic".
 
         Raises
@@ -663,25 +652,6 @@ _PLAN_COLUMNS = (
     "DELTA_ZENITH",
     "STATUS",
 )
-
-
-def replace_background(observation, bkg):
-    """Give an observation another background, without reading its other parts.
-
-    Parameters
-    ----------
-    observation : `~gammapy.data.Observation`
-        Observation. Not changed.
-    bkg : `~gammapy.irf.BackgroundIRF`
-        Background.
-
-    Returns
-    -------
-    observation : `~gammapy.data.Observation`
-        Observation with the background. Its metadata say HDUVERS 0.3, as Gammapy would
-        reverse the background of an old H.E.S.S. file.
-    """
-    return replace_parts(observation, {"HDUVERS": "0.3"}, bkg=bkg)
 
 
 def _check_overlap(obs_id, selected, used):

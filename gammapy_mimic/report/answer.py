@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..data.meta_tables import Loss, describe_losses
 from ..estimators.tables import format_value
 from ..estimators.verdict import EXCESS, Verdict
-from ..meta_tables import Loss, describe_losses
 from ..visualization.common import format_band, format_name
 
 __all__ = ["Answer", "make_answer"]
@@ -51,7 +51,7 @@ def make_answer(result, plan=None):
     ----------
     result : `~gammapy_mimic.estimators.MimicSystematics`
         Result.
-    plan : `~gammapy_mimic.plan.MimicPlan`, optional
+    plan : `~gammapy_mimic.selection.MimicPlan`, optional
         Plan. Default is not known.
 
     Returns

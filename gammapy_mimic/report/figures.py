@@ -269,7 +269,7 @@ def plot_plan(plan):
 
     Parameters
     ----------
-    plan : `~gammapy_mimic.plan.MimicPlan`
+    plan : `~gammapy_mimic.selection.MimicPlan`
         Plan.
 
     Returns

@@ -8,9 +8,10 @@ import jinja2
 import numpy as np
 import yaml
 
-from ..exclusion import ExclusionRegions
-from ..files import replace_file
-from ..plan import NO_PARTNER, MimicPlan
+from ..data.obs_ids import NO_PARTNER
+from ..exclusion.core import ExclusionRegions
+from ..selection.plan import MimicPlan
+from ..utils.files import replace_file
 from ..version import __version__
 from .answer import describe_blank, make_answer
 from .figures import make_figures, plot_plan, plot_templates
@@ -43,10 +44,10 @@ def make_report(
         Result.
     path : str or `~pathlib.Path`
         File.
-    plan : `~gammapy_mimic.plan.MimicPlan`, optional
-        Plan. Also a table or file, as for `~gammapy_mimic.plan.MimicPlan.create`.
+    plan : `~gammapy_mimic.selection.MimicPlan`, optional
+        Plan. Also a table or file, as for `~gammapy_mimic.selection.MimicPlan.create`.
         Default is not known.
-    config : `~gammapy_mimic.config.MimicAnalysisConfig` or str, optional
+    config : `~gammapy_mimic.analysis.MimicAnalysisConfig` or str, optional
         Configuration, or its YAML text. Default is not known.
     title : str, optional
         Title. Default has the names of the targets, if they are known.

@@ -26,13 +26,7 @@ centre, and 1.25 where twelve such regions cover an annulus.
 """
 
 from .annuli import find_annulus, get_region_radius, merge_intervals
-from .coverage import (
-    Coverage,
-    get_azimuth,
-    get_fov_radius,
-    measure_coverage,
-    to_fov_vectors,
-)
+from .coverage import Coverage, get_fov_radius, measure_coverage
 from .draw import draw_annulus, draw_azimuth, draw_fill
 from .estimate import estimate_background, make_bands
 from .events import FoVEvents, fill_table, move_events
@@ -47,13 +41,11 @@ __all__ = [
     "estimate_background",
     "fill_table",
     "find_annulus",
-    "get_azimuth",
     "get_fov_radius",
     "get_region_radius",
     "make_bands",
     "measure_coverage",
     "merge_intervals",
     "move_events",
-    "to_fov_vectors",
     "turn_fov_columns",
 ]

@@ -3,7 +3,8 @@
 import numpy as np
 from regions import PolygonSkyRegion
 
-from ..sky_regions import get_offset, make_exclusion, to_vectors
+from ..exclusion.sky_regions import make_exclusion
+from ..utils.coordinates import get_offset, get_vectors
 
 __all__ = ["find_annulus", "get_region_radius", "merge_intervals"]
 
@@ -30,7 +31,7 @@ def get_region_radius(region):
     Parameters
     ----------
     region : `~regions.SkyRegion`
-        Region, see `~gammapy_mimic.sky_regions.check_regions`.
+        Region, see `~gammapy_mimic.exclusion.check_regions`.
 
     Returns
     -------
@@ -39,9 +40,7 @@ def get_region_radius(region):
     """
     if isinstance(region, PolygonSkyRegion):
         exclusion = make_exclusion(region)
-        vertices = region.vertices.icrs
-        vectors = exclusion.axes @ to_vectors(vertices.ra.deg, vertices.dec.deg)
-        return get_offset(vectors).max()
+        return get_offset(exclusion.axes @ get_vectors(region.vertices)).max()
     for name in ("radius", "outer_radius"):
         if hasattr(region, name):
             return getattr(region, name).to_value("deg")

@@ -5,7 +5,7 @@ The density of events per solid angle goes locally as :math:`\exp(b r^2)`.
 
 import numpy as np
 
-from .coverage import get_solid_angle
+from ..utils.coordinates import get_ring_area
 
 __all__ = ["borrow"]
 
@@ -49,7 +49,7 @@ def borrow(coverage, area, capacity, donors, band_edges):
     """
     edges = coverage.edges
     x_bins = ((edges[:-1] + edges[1:]) / 2) ** 2
-    free = get_solid_angle(edges[:-1], edges[1:]) * (1 - coverage.fraction)
+    free = get_ring_area(edges[:-1], edges[1:]) * (1 - coverage.fraction)
     room = free * capacity
     window = _find_window(edges, area, room)
     fit_window = _widen(edges, window, WINDOW_MARGIN)

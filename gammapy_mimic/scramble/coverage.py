@@ -4,17 +4,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..binning import make_ring
-from ..sky_regions import find_excluded, get_offset
+from ..exclusion.sky_regions import find_excluded
+from ..utils.coordinates import (
+    from_polar,
+    get_azimuth,
+    get_offset,
+    get_ring_area,
+    make_ring,
+)
 
 __all__ = [
     "Coverage",
     "draw_in_ring",
-    "get_azimuth",
     "get_fov_radius",
-    "get_solid_angle",
     "measure_coverage",
-    "to_fov_vectors",
 ]
 
 BINS_PER_REGION = 40  # bins of offset in the diameter of the smallest region
@@ -37,7 +40,7 @@ class Coverage(NamedTuple):
     """Index of the first point of each bin, in which they are sorted. Shape of edges.
     """
     exclusions: tuple
-    """Regions (`~gammapy_mimic.sky_regions.Exclusion`) in the frame of the FoV."""
+    """Regions (`~gammapy_mimic.exclusion.sky_regions.Exclusion`) in the FoV's frame."""
 
     def find_bin(self, offset):
         """Find the bins of offsets, in deg; those beyond the last are in the last."""
@@ -47,19 +50,7 @@ class Coverage(NamedTuple):
 
     def is_inside(self, offset, azimuth):
         """Whether positions are inside any region."""
-        return find_excluded(to_fov_vectors(offset, azimuth), self.exclusions)
-
-
-def to_fov_vectors(offset, azimuth):
-    """Make unit vectors in the FoV, for offsets in deg and azimuths in rad."""
-    offset = np.radians(offset)
-    sin = np.sin(offset)
-    return np.array([sin * np.sin(azimuth), sin * np.cos(azimuth), np.cos(offset)])
-
-
-def get_azimuth(vectors):
-    """Azimuth of vectors of the FoV from north to east, in rad. Shape (n,)."""
-    return np.arctan2(vectors[0], vectors[1])
+        return find_excluded(from_polar(offset, azimuth), self.exclusions)
 
 
 def get_fov_radius(offset):
@@ -80,7 +71,7 @@ def measure_coverage(exclusions, fov_radius):
 
     Parameters
     ----------
-    exclusions : list of `~gammapy_mimic.sky_regions.Exclusion`
+    exclusions : list of `~gammapy_mimic.exclusion.sky_regions.Exclusion`
         Regions, in the frame of the FoV.
     fov_radius : float
         Radius of the FoV, in deg.
@@ -94,13 +85,13 @@ def measure_coverage(exclusions, fov_radius):
     width = np.clip(diameter / BINS_PER_REGION, *BIN_WIDTH)
     n_bins = int(np.ceil(fov_radius / width))
     edges = np.linspace(0, fov_radius, n_bins + 1)
-    total = get_solid_angle(edges[:-1], edges[1:])
+    total = get_ring_area(edges[:-1], edges[1:])
 
     union, per_region, points, point_bins = np.zeros(n_bins), [], [], []
     for idx, exclusion in enumerate(exclusions):
         radius = np.degrees(exclusion.radius)
         vectors = exclusion.axes.T @ make_ring(0.0, float(radius))
-        weight = get_solid_angle(0, radius) / vectors.shape[1]
+        weight = get_ring_area(0, radius) / vectors.shape[1]
         vectors = vectors[:, find_excluded(vectors, [exclusion])]
         offset = get_offset(vectors)
         vectors, offset = vectors[:, offset < fov_radius], offset[offset < fov_radius]
@@ -124,11 +115,6 @@ def measure_coverage(exclusions, fov_radius):
         starts=np.searchsorted(point_bins[order], np.arange(n_bins + 1)),
         exclusions=tuple(exclusions),
     )
-
-
-def get_solid_angle(low, high):
-    """Solid angle of rings, in deg2 for small offsets."""
-    return 2 * (np.cos(np.radians(low)) - np.cos(np.radians(high))) * np.degrees(180.0)
 
 
 def draw_in_ring(low, high, rng):

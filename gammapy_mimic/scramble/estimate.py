@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..utils.coordinates import get_ring_area
 from .borrow import borrow
-from .coverage import get_solid_angle
 
 __all__ = [
     "Donors",
@@ -138,7 +138,7 @@ def estimate_interval(coverage, interval, donors, energy_edges):
         coverage.edges[:-1].clip(low, high),
         coverage.edges[1:].clip(low, high),
     )
-    area = get_solid_angle(lower, upper) * np.maximum(2 * fraction - 1, 0)
+    area = get_ring_area(lower, upper) * np.maximum(2 * fraction - 1, 0)
     missing = np.zeros((len(band_edges) + 1, len(fraction)))
     borrowed = np.zeros(len(donors.idx))
     if area.any():

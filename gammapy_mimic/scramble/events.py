@@ -7,16 +7,20 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Column
 
-from ..events import get_seconds, read_column
-from ..sky_regions import get_offset, to_vectors
-from .coverage import get_azimuth, to_fov_vectors
+from ..data.events import SKY_COLUMNS, get_seconds, read_column
+from ..utils.coordinates import (
+    from_polar,
+    get_azimuth,
+    get_offset,
+    to_lon_lat,
+    to_vectors,
+)
 from .fov_columns import turn_fov_columns
 
 __all__ = ["FoVEvents", "fill_table", "move_events"]
 
 log = logging.getLogger(__name__)
 
-SKY_COLUMNS = ("GLON", "GLAT", "ALT", "AZ")
 FOV_COLUMNS = (("DETX", "DETY"), ("Xoff", "Yoff"))
 
 
@@ -159,5 +163,4 @@ def _set_column(table, name, rows, values, unit="deg"):
 
 
 def _to_radec(offset, azimuth, frame):
-    x, y, z = frame.T @ to_fov_vectors(offset, azimuth)
-    return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
+    return to_lon_lat(frame.T @ from_polar(offset, azimuth))

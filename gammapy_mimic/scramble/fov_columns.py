@@ -2,6 +2,14 @@
 
 import numpy as np
 
+from ..utils.coordinates import (
+    from_fov_lon_lat,
+    from_polar,
+    get_azimuth,
+    get_offset,
+    to_fov_lon_lat,
+)
+
 __all__ = ["turn_fov_columns"]
 
 ORIENTATION_OFFSET = 0.1  # deg, from which on rounding does not matter
@@ -57,8 +65,8 @@ def turn_fov_columns(x, y, old, new, donors=None, seconds=None, new_seconds=None
     orientation = to_polar(x[nearest], y[nearest])[1] + sign * azimuth[nearest]
     new_offset, new_azimuth = new
     radius = _project(radius, offset[sample], new_offset)
-    from_polar = _polar_to_sphere if on_sphere else _polar_to_plane
-    return from_polar(radius, orientation - sign * new_azimuth)
+    to_columns = _polar_to_sphere if on_sphere else _polar_to_plane
+    return to_columns(radius, orientation - sign * new_azimuth)
 
 
 def _find_sign(angle, azimuth):
@@ -98,17 +106,13 @@ def _polar_to_plane(radius, angle):
 
 def _sphere_to_polar(lon, lat):
     """From longitude and latitude to offset, all in deg, and angle, in rad."""
-    lon, lat = np.radians(lon), np.radians(lat)
-    cos = np.cos(lat)
-    x, y = np.sin(lon) * cos, np.sin(lat)
-    offset = np.arctan2(np.hypot(x, y), np.cos(lon) * cos)
-    return np.degrees(offset), np.arctan2(y, x)
+    vectors = from_fov_lon_lat(-lon, lat)
+    return get_offset(vectors), np.pi / 2 - get_azimuth(vectors)
 
 
 def _polar_to_sphere(offset, angle):
-    offset = np.radians(offset)
-    x, y = _polar_to_plane(np.sin(offset), angle)
-    return np.degrees(np.arctan2(x, np.cos(offset))), np.degrees(np.arcsin(y))
+    lon, lat = to_fov_lon_lat(from_polar(offset, np.pi / 2 - angle))
+    return -lon, lat
 
 
 def _project(radius, offset, new_offset):

@@ -6,10 +6,10 @@ import click
 import matplotlib.pyplot as plt
 from gammapy.utils.pbar import progress_bar
 
-from ..files import add_files
-from ..io import write_background
+from ..data.datastore import write_background
 from ..makers import KLBackgroundSelector
 from ..template import make_group_labels, make_templates
+from ..utils.files import add_files
 from ..visualization import (
     plot_background,
     plot_background_image,

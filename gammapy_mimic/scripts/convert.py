@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 from gammapy.data import Observation, Observations
 
-from ..io import write_observation
+from ..data.datastore import write_observation
+from ..data.observation import get_fixed_pointing
 from ..makers import MimicMaker
-from ..observation import get_fixed_pointing
 from .options import (
     alignment_option,
     background_option,

@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 from astropy.coordinates import SkyCoord
 
-from ..analysis import MimicAnalysis
-from ..config import MimicAnalysisConfig
-from ..pipeline import get_step_names, run_pipeline
-from ..records import StepRecords
+from ..analysis.config import MimicAnalysisConfig
+from ..analysis.core import MimicAnalysis
+from ..analysis.pipeline import get_step_names, run_pipeline
+from ..analysis.records import StepRecords
 from ..simulate import simulate_datastore
 from .options import n_jobs_option, random_state_option
 

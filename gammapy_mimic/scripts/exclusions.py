@@ -7,10 +7,10 @@ from astropy.coordinates import Angle, SkyCoord
 from gammapy.maps import Map
 from gammapy.utils.scripts import make_path
 
-from ..catalogs import CATALOGS
-from ..exclusion import ExclusionRegions
-from ..files import replace_file
-from ..io import open_datastore
+from ..data.datastore import open_datastore
+from ..exclusion.catalogs import CATALOGS
+from ..exclusion.core import ExclusionRegions
+from ..utils.files import replace_file
 from ..visualization import plot_exclusion_regions
 
 __all__ = ["exclusions"]

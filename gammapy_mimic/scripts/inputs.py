@@ -7,11 +7,11 @@ import click
 from astropy.table import Table
 from gammapy.data import DataStore
 
-from ..criteria import MatchCriteria
-from ..io import find_broken_files, open_datastore, select_datastore
+from ..data.datastore import find_broken_files, open_datastore, select_datastore
+from ..data.query import query_obs_table
 from ..makers import KLBackgroundSelector
-from ..query import query_obs_table
-from ..ranking import KL_MAX
+from ..selection.criteria import MatchCriteria
+from ..selection.ranking import KL_MAX
 from .options import IntList, KeyValue, Region, n_jobs_option
 
 __all__ = ["Inputs", "input_options", "make_selector", "selector_options"]

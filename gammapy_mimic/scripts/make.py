@@ -7,12 +7,12 @@ import click
 import matplotlib.pyplot as plt
 from gammapy.data import DataStore, Observations
 
-from ..archive import write_mimic_sets
+from ..analysis.records import StepRecords
 from ..estimators import MimicSystematicsEstimator
-from ..files import replace_file
-from ..plan import MimicPlan
-from ..records import StepRecords
-from ..reduction import reduce_fov_background
+from ..makers.mimic_sets import write_mimic_sets
+from ..makers.reduction import reduce_fov_background
+from ..selection.plan import MimicPlan
+from ..utils.files import replace_file
 from ..visualization import plot_significance, plot_significance_distribution
 from .inputs import input_options, make_selector, selector_options
 from .options import (
@@ -144,7 +144,7 @@ def make_mimic_sets(
         Target observations.
     off_store : `~gammapy.data.DataStore`
         OFF observations.
-    plan : `~gammapy_mimic.plan.MimicPlan`
+    plan : `~gammapy_mimic.selection.MimicPlan`
         Plan.
     outdir : `~pathlib.Path`
         Folder for ``plan.ecsv``, ``questionable.ecsv`` and ``mimic_1``, ``mimic_2``...
@@ -228,7 +228,7 @@ def reduce_mimic_sets(
 
     Parameters
     ----------
-    plan : `~gammapy_mimic.plan.MimicPlan`
+    plan : `~gammapy_mimic.selection.MimicPlan`
         Plan.
     outdir : `~pathlib.Path`
         Folder with the sets. Gets ``significance_1.png``..., ``significance.png`` and

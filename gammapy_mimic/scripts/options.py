@@ -9,7 +9,7 @@ from astropy.coordinates import Angle, SkyCoord
 from gammapy.utils.scripts import make_path
 from regions import CircleSkyRegion
 
-from ..exclusion import ExclusionRegions
+from ..exclusion.core import ExclusionRegions
 from ..makers import MimicMaker, ScrambleMaker
 
 __all__ = [

@@ -6,7 +6,7 @@ import click
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..records import StepRecords
+from ..analysis.records import StepRecords
 from ..visualization import plot_kl_matrix, plot_ranking
 from .inputs import input_options, make_selector, selector_options
 from .make import save_figure

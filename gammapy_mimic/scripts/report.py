@@ -4,12 +4,12 @@ import click
 from gammapy.data import ObservationTable
 from gammapy.utils.scripts import make_path
 
-from ..config import MimicAnalysisConfig
+from ..analysis.config import MimicAnalysisConfig
+from ..analysis.config_text import naming_key
 from ..estimators import MimicSystematics
-from ..exclusion import ExclusionRegions
-from ..factory import naming_key
-from ..plan import MimicPlan
+from ..exclusion.core import ExclusionRegions
 from ..report import make_report
+from ..selection.plan import MimicPlan
 
 __all__ = ["report", "report_folder"]
 

@@ -6,11 +6,11 @@ from importlib.resources import files
 import click
 from gammapy.analysis.config import LogConfig
 
-from ..analysis import MimicAnalysis
-from ..config import MimicAnalysisConfig, start_logging
-from ..factory import naming_key
-from ..files import replace_file
-from ..pipeline import run_pipeline
+from ..analysis.config import MimicAnalysisConfig, start_logging
+from ..analysis.config_text import naming_key
+from ..analysis.core import MimicAnalysis
+from ..analysis.pipeline import run_pipeline
+from ..utils.files import replace_file
 
 __all__ = ["init", "run"]
 

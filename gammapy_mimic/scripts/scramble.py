@@ -5,10 +5,10 @@ import contextlib
 import click
 import matplotlib.pyplot as plt
 
-from ..files import replace_file
-from ..io import write_observation
-from ..observation import get_hdu
-from ..scramble_check import ScrambleCheck
+from ..data.datastore import write_observation
+from ..data.observation import get_hdu
+from ..scramble.check import ScrambleCheck
+from ..utils.files import replace_file
 from ..visualization import plot_scramble
 from .convert import check_field, check_output, read_observation
 from .options import scramble_options

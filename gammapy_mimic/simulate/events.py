@@ -11,14 +11,20 @@ from gammapy.irf import FoVAlignment, ParametricPSF
 from gammapy.maps import WcsGeom
 from gammapy.modeling.models import PointSpatialModel
 
-from ..fov import altaz_to_radec, rotate_fov
+from ..utils.coordinates import (
+    altaz_to_radec,
+    from_polar,
+    get_ring_area,
+    rotate_fov,
+    to_fov_lon_lat,
+)
 
 __all__ = ["draw_background", "draw_events", "draw_source"]
 
 MEASURES = {
     "energy": (np.positive, np.positive),
     "offset": (
-        lambda offset: 2 * np.pi * (1 - np.cos(np.radians(offset))),
+        functools.partial(get_ring_area, 0),
         lambda measure: np.degrees(np.arccos(1 - measure / (2 * np.pi))),
     ),
     "fov_lon": (np.radians, np.degrees),
@@ -74,7 +80,7 @@ def draw_background(bkg, ontime, rng):
     energy, *position = (_[keep] for _ in coords)
 
     if bkg.has_offset_axis:
-        position = _to_lon_lat(position[0], rng)
+        position = _draw_around(position[0], rng)
     elif bkg.fov_alignment == FoVAlignment.REVERSE_LON_RADEC:
         position[0] = -position[0]
     return energy, *position
@@ -108,12 +114,10 @@ def _draw_cells(expected, rng, size=None):
     return np.unravel_index(idx, expected.shape)
 
 
-def _to_lon_lat(offset, rng):
+def _draw_around(offset, rng):
     """Longitude and latitude around (0, 0) at offsets and random angles, in deg."""
-    offset, angle = np.radians(offset), rng.uniform(0, 2 * np.pi, offset.size)
-    lon = np.arctan2(np.sin(offset) * np.cos(angle), np.cos(offset))
-    lat = np.arcsin(np.sin(offset) * np.sin(angle))
-    return np.degrees(lon), np.degrees(lat)
+    angle = rng.uniform(0, 2 * np.pi, offset.size)
+    return to_fov_lon_lat(from_polar(offset, angle - np.pi / 2))
 
 
 def draw_source(model, observation, rng):
@@ -162,7 +166,7 @@ def draw_source(model, observation, rng):
     psf = psf.to_psf3d() if isinstance(psf, ParametricPSF) else psf
     migra = _draw_axis(observation.edisp, "migra", energy, offset, rng)
     rad = _draw_axis(psf, "rad", energy, offset, rng)
-    lon, lat = _to_lon_lat(rad, rng)
+    lon, lat = _draw_around(rad, rng)
     ra, dec = rotate_fov(lon, lat, (0, 0), (position.ra.deg, position.dec.deg))
     keep = np.isfinite(migra) & np.isfinite(rad)
     return (energy.to_value("TeV") * migra)[keep], ra[keep], dec[keep]

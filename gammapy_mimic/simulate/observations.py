@@ -16,9 +16,9 @@ from gammapy.data import (
     observatory_locations,
 )
 
-from ..io import write_datastore
-from ..observation import scale_rate
-from ..random import random_generator
+from ..data.datastore import write_datastore
+from ..data.irfs import scale_rate
+from ..utils.random import random_generator
 from ..version import __version__
 from .events import draw_events
 from .irfs import make_irfs

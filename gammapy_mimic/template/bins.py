@@ -8,12 +8,14 @@ import numpy as np
 from gammapy.irf import Background2D, Background3D
 from gammapy.maps import MapAxes, MapAxis
 
-from ..binning import make_ring
-from ..sky_regions import (
-    check_regions,
+from ..data.irfs import find_safe_bins
+from ..exclusion.sky_regions import Exclusions, check_regions
+from ..utils.coordinates import (
+    from_fov_lon_lat,
     get_offset,
-    make_exclusion,
-    to_vectors,
+    get_ring_area,
+    make_ring,
+    to_fov_lon_lat,
 )
 
 __all__ = ["TemplateBins", "get_center"]
@@ -21,7 +23,6 @@ __all__ = ["TemplateBins", "get_center"]
 
 CELL_SIZE = 0.02  # deg, of the cells that tell how much of a bin is masked
 RING_STEP = 4  # of the points of rings: fractions are true to 1e-3
-SAFE_TOLERANCE = 1e-5  # of energies: bin edges may be in float32
 DIMENSIONS = {"2d": Background2D, "3d": Background3D}
 DEFAULT_AXES = {
     "energy": ((0.1, 100), 24),
@@ -56,7 +57,7 @@ class TemplateBins:
         self.axes = MapAxes(
             [axis, *(MapAxis.from_edges(_.edges, name=_.name) for _ in position)]
         )
-        self.exclusions = [make_exclusion(_) for _ in check_regions(exclusion_regions)]
+        self._exclusions = Exclusions(check_regions(exclusion_regions))
         self.has_default_energy = False
 
     @classmethod
@@ -128,13 +129,13 @@ class TemplateBins:
         """Offset of the centres, in deg. Shape (n_position,)."""
         if not self.is_3d:
             return self.position[0]
-        return get_offset(_to_fov_vectors(*self.position))
+        return get_offset(from_fov_lon_lat(*self.position))
 
     @property
     def offset_max(self):
         """Offset of the farthest corner, in deg."""
         corner = [np.abs(_).max() for _ in self.position_edges]
-        return get_offset(_to_fov_vectors(*corner)) if self.is_3d else corner[0]
+        return get_offset(from_fov_lon_lat(*corner)) if self.is_3d else corner[0]
 
     @functools.cached_property
     def ring_edges(self):
@@ -161,7 +162,7 @@ class TemplateBins:
         if self.is_3d:
             edges = [_refine(_) for _ in self.position_edges]
             position = _get_grid([get_center(_) for _ in edges])
-            vectors = _to_fov_vectors(*position)
+            vectors = from_fov_lon_lat(*position)
             bins = self.find(vectors)
             fraction = _get_solid_angle(*edges) / self.solid_angle[bins]
         else:
@@ -177,7 +178,7 @@ class TemplateBins:
 
     def find(self, vectors):
         """Find the position bins of directions in the FoV, -1 outside. Shape (n,)."""
-        position = _to_lon_lat(vectors) if self.is_3d else [get_offset(vectors)]
+        position = to_fov_lon_lat(vectors) if self.is_3d else [get_offset(vectors)]
         indices, inside = [], True
         for values, edges in zip(position, self.position_edges, strict=True):
             indices.append(np.searchsorted(edges, values, side="right") - 1)
@@ -188,35 +189,18 @@ class TemplateBins:
 
     def find_near_exclusions(self, pointing):
         """Find the regions that reach into the FoV of a pointing, a vector."""
-        return [
-            _
-            for _ in self.exclusions
-            if np.arccos((_.axes[2] @ pointing).clip(-1, 1))
-            < _.radius + np.radians(self.offset_max)
-        ]
+        near = self._exclusions.find_near(pointing, self.offset_max)
+        return [self._exclusions.exclusions[_] for _ in near]
 
     def find_covered(self, energy_min, energy_max):
         """Find the energy bins that lie in a range, in TeV. Shape (n_energy,)."""
-        low, high = self.energy_edges[:-1], self.energy_edges[1:]
-        tolerance = 1 + SAFE_TOLERANCE
-        return (low * tolerance >= energy_min) & (high <= energy_max * tolerance)
+        return find_safe_bins(self.energy_edges, energy_min, energy_max)
 
     def slice_energy(self, start, stop):
         """Get the bins with the energy bins from start to before stop."""
         edges = self.energy_edges[start : stop + 1] * u.TeV
         energy_axis = MapAxis.from_energy_edges(edges, name="energy")
         return type(self)([energy_axis, *self.axes[1:]])
-
-
-def _to_fov_vectors(lon, lat):
-    """Vectors, of shape (3, n), for ``fov_lon`` and ``fov_lat`` in deg."""
-    return to_vectors(-lon, lat)[[1, 2, 0]]
-
-
-def _to_lon_lat(vectors):
-    """``fov_lon`` and ``fov_lat``, in deg, of vectors of shape (3, n)."""
-    x, y, z = vectors
-    return np.degrees(np.arctan2(-x, z)), np.degrees(np.arctan2(y, np.hypot(x, z)))
 
 
 def get_center(edges):
@@ -231,10 +215,9 @@ def _get_grid(centers):
 
 def _get_solid_angle(*edges):
     """Solid angle, in sr, of rings, or of rectangles in longitude and latitude."""
-    edges = [np.radians(_) for _ in edges]
     if len(edges) == 1:
-        return -2 * np.pi * np.diff(np.cos(edges[0]))
-    lon, lat = edges
+        return get_ring_area(edges[0][:-1], edges[0][1:])
+    lon, lat = map(np.radians, edges)
     return np.multiply.outer(np.diff(lon), np.diff(np.sin(lat))).ravel()
 
 

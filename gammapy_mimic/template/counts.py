@@ -8,21 +8,18 @@ import numpy as np
 from astropy.coordinates import AltAz
 from gammapy.irf import Background2D, Background3D
 
-from ..events import get_seconds
-from ..fov import altaz_to_radec
-from ..observation import (
+from ..data.events import get_seconds
+from ..data.irfs import get_safe_range
+from ..data.obs_ids import get_obs_id
+from ..data.observation import (
     get_fixed_pointing,
     get_good_events,
     get_gti,
-    get_obs_id,
-    get_safe_range,
+    get_location,
     load_events_file,
 )
-from ..sky_regions import (
-    find_excluded,
-    local_axes,
-    to_vectors,
-)
+from ..exclusion.sky_regions import find_excluded
+from ..utils.coordinates import altaz_to_radec, get_axes, to_vectors
 from ..version import __version__
 from .bins import get_center
 from .groups import shorten
@@ -106,10 +103,8 @@ class TemplateCounts:
         load_events_file(observation)
         get_gti(observation)
         pointing = get_fixed_pointing(observation)
-        exclusions = bins.find_near_exclusions(
-            to_vectors(pointing.ra.deg, pointing.dec.deg)
-        )
         frames = _Frames(observation, pointing, fov_alignment)
+        exclusions = bins.find_near_exclusions(frames.axes[2])
         covered = bins.find_covered(*get_safe_range(observation))
         counts = _count_events(observation, bins, exclusions, frames)
         counts *= covered[:, np.newaxis]
@@ -293,7 +288,7 @@ class _Frames:
     """
 
     def __init__(self, observation, pointing, alignment):
-        self.axes = local_axes(pointing.ra.deg, pointing.dec.deg)
+        self.axes = get_axes(pointing)
         self.gti = observation.gti
         self.is_fixed = alignment == "RADEC"
         if not self.is_fixed:
@@ -329,12 +324,7 @@ class _Frames:
 
 def _get_up(observation, pointing):
     """Get times, and vectors (ICRS) to 1 deg above the pointing: (n,), (3, n)."""
-    location = observation.observatory_earth_location
-    if location is None:
-        raise ValueError(
-            f"OBS_ID {observation.obs_id} has no observatory location, which "
-            "fov_alignment='ALTAZ' needs."
-        )
+    location = get_location(observation)
     start, stop = _get_good_time(observation.gti)
     start, stop = start.min(), stop.max()
     nodes = np.linspace(start, stop, int(np.ceil((stop - start) / TIME_STEP)) + 1)
@@ -378,7 +368,7 @@ def _get_masked(bins, exclusions, frames):
     vectors, idx, weights = bins.cells
     for frame, duration in zip(*frames.make_mean(), strict=True):
         # the regions are turned into the FoV
-        turned = [_._replace(axes=_.axes @ frame.T) for _ in exclusions]
+        turned = [_.turn(frame) for _ in exclusions]
         inside = np.flatnonzero(find_excluded(vectors, turned))
         for result, weight in zip(masked, weights, strict=True):
             result += np.bincount(

@@ -5,8 +5,8 @@ import logging
 import astropy.units as u
 import numpy as np
 
-from ..events import read_column
-from ..observation import OBS_TABLE_COLUMNS
+from ..data.events import read_column
+from ..data.headers import OBS_TABLE_COLUMNS
 
 __all__ = ["describe_group", "make_group_labels", "select_livetime", "shorten"]
 

@@ -7,6 +7,7 @@ from .background import (
     plot_background_spectrum,
 )
 from .exclusion import plot_exclusion_regions
+from .plan import plot_plan
 from .ranking import plot_kl_matrix, plot_ranking
 from .scramble import (
     plot_scramble,
@@ -32,6 +33,7 @@ __all__ = [
     "plot_flux",
     "plot_kl_matrix",
     "plot_maximum",
+    "plot_plan",
     "plot_ranking",
     "plot_scramble",
     "plot_scramble_azimuth",

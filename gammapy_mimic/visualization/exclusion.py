@@ -3,7 +3,7 @@
 import astropy.units as u
 from matplotlib.patheffects import withStroke
 
-from ..exclusion import ExclusionRegions
+from ..exclusion.core import ExclusionRegions
 from .common import draw_region, set_limits
 
 __all__ = ["plot_exclusion_regions"]

@@ -26,7 +26,7 @@ def plot_scramble_events(check, when="difference", ax=None):
 
     Parameters
     ----------
-    check : `~gammapy_mimic.scramble_check.ScrambleCheck`
+    check : `~gammapy_mimic.scramble.check.ScrambleCheck`
         Check.
     when : {"before", "after", "difference"}, optional
         Which events. The default, "difference", is after less before.
@@ -79,7 +79,7 @@ def plot_scramble_offset(check, ax=None):
 
     Parameters
     ----------
-    check : `~gammapy_mimic.scramble_check.ScrambleCheck`
+    check : `~gammapy_mimic.scramble.check.ScrambleCheck`
         Check.
     ax : `~matplotlib.axes.Axes`, optional
         Axes. Default is the current one.
@@ -105,7 +105,7 @@ def plot_scramble_azimuth(check, ax=None):
 
     Parameters
     ----------
-    check : `~gammapy_mimic.scramble_check.ScrambleCheck`
+    check : `~gammapy_mimic.scramble.check.ScrambleCheck`
         Check.
     ax : `~matplotlib.axes.Axes`, optional
         Axes. Default is the current one.
@@ -132,7 +132,7 @@ def plot_scramble_energy(check, ax=None):
 
     Parameters
     ----------
-    check : `~gammapy_mimic.scramble_check.ScrambleCheck`
+    check : `~gammapy_mimic.scramble.check.ScrambleCheck`
         Check.
     ax : `~matplotlib.axes.Axes`, optional
         Axes. Default is the current one.
@@ -156,7 +156,7 @@ def plot_scramble(check):
 
     Parameters
     ----------
-    check : `~gammapy_mimic.scramble_check.ScrambleCheck`
+    check : `~gammapy_mimic.scramble.check.ScrambleCheck`
         Check.
 
     Returns

@@ -1,0 +1,484 @@
+"""Configuration: that of Gammapy, with a section ``mimic``."""
+
+import itertools
+import json
+import logging
+from enum import Enum
+from typing import Annotated
+
+import astropy.units as u
+import yaml
+from gammapy.analysis import AnalysisConfig
+from gammapy.analysis.config import (
+    GammapyBaseConfig,
+    SkyCoordConfig,
+    deep_update,
+)
+from gammapy.utils.scripts import make_path, to_yaml
+from gammapy.utils.types import AngleType, EnergyType, PathType
+from gammapy.workflow import WorkflowConfig
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
+
+from ..data.obs_ids import to_obs_id
+from ..makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
+from ..selection.criteria import MatchCriteria
+from ..selection.ranking import KL_MAX
+from .config_text import describe_problems, load_yaml
+
+__all__ = [
+    "ExclusionConfig",
+    "MimicAnalysisConfig",
+    "MimicConfig",
+    "MimicWorkflowConfig",
+    "OffConfig",
+    "OffSelectionConfig",
+    "ScrambleConfig",
+    "SystematicsConfig",
+    "TemplateConfig",
+    "start_logging",
+]
+
+LOG_HEADER = "# log of gammapy-mimic\n"
+
+
+def start_logging(config):
+    """Log as a configuration says.
+
+    Parameters
+    ----------
+    config : `~gammapy.analysis.config.LogConfig`
+        Configuration. A file is made new, or goes on if it is such a log; with the mode
+        "w" a log is emptied first.
+
+    Raises
+    ------
+    ValueError
+        If the level is not known, or the file is there and is not a log.
+    """
+    options = config.model_dump(exclude_none=True) | {"level": config.level.upper()}
+    if config.filename is not None:
+        path = make_path(config.filename)
+        is_new = not path.exists() or (path.is_file() and path.stat().st_size == 0)
+        header = LOG_HEADER.encode()
+        is_log = path.is_file() and _read_start(path, len(header)) == header
+        if path.is_symlink() or not (is_new or is_log):
+            raise ValueError(
+                f"filename: {path} is not a log of gammapy-mimic. Choose another name, "
+                "or remove it."
+            )
+        if is_new or config.filemode == "w":
+            path.write_bytes(header)
+        options["filemode"] = "a"
+    logging.basicConfig(**options, force=True)
+
+
+def _read_start(path, size):
+    with path.open("rb") as file:
+        return file.read(size)
+
+
+def _make_enum(name, options):
+    return Enum(name, {str(_).upper(): _ for _ in options}, type=str)
+
+
+DistributionEnum = _make_enum(
+    "DistributionEnum", KLBackgroundSelector.available_distributions
+)
+DimensionEnum = _make_enum("DimensionEnum", KLBackgroundSelector.available_backgrounds)
+SmoothEnum = _make_enum(
+    "SmoothEnum", filter(None, KLBackgroundSelector.available_smooth)
+)
+MethodEnum = _make_enum("MethodEnum", ScrambleMaker.available_methods)
+AlignmentEnum = _make_enum("AlignmentEnum", MimicMaker.available_alignments)
+TimeEnum = _make_enum("TimeEnum", MimicMaker.available_times)
+BackgroundEnum = _make_enum(
+    "BackgroundEnum", (*MimicMaker.available_backgrounds, "template")
+)
+
+
+def _check_positive(value):
+    if value is not None and not value > 0:
+        raise ValueError("must be positive")
+    return value
+
+
+ObsId = Annotated[int, BeforeValidator(to_obs_id)]
+"""Digits in a text are that number, as everywhere."""
+
+
+class OffConfig(GammapyBaseConfig):
+    """Which observations are OFF observations.
+
+    Attributes
+    ----------
+    datastore : path, optional
+        Datastore. Default is that of the target observations.
+    obs_ids : list of int
+        Observation IDs. Default are all that the query selects.
+    query : str, optional
+        Expression in the columns of the observation index, such as
+        ``TARGET_NAME == 'Off data'``. Default are all that are not targets.
+    index : path, optional
+        File of the `~gammapy_mimic.selection.OffIndex`, made if it does not exist.
+    """
+
+    datastore: PathType | None = None
+    obs_ids: list[ObsId] = Field(default_factory=list)
+    query: str | None = None
+    index: PathType | None = None
+
+
+class OffSelectionConfig(GammapyBaseConfig):
+    """How the OFF observation of a target is chosen.
+
+    Attributes
+    ----------
+    distribution : {"counts", "irf"}
+        What is compared, see `~gammapy_mimic.KLBackgroundSelector`.
+    kl_max : float
+        Largest KL_CORR of a good pair.
+    criteria : dict
+        Parameters of `~gammapy_mimic.selection.MatchCriteria`.
+    randomise : bool
+        Whether to draw among the best ten, or to take the best.
+    """
+
+    distribution: DistributionEnum = "counts"
+    kl_max: PositiveFloat = KL_MAX
+    criteria: dict = Field(default_factory=dict)
+    randomise: bool = True
+
+    @field_validator("criteria")
+    @classmethod
+    def _check_criteria(cls, value):
+        MatchCriteria.create(value)
+        return value
+
+
+class ExclusionConfig(GammapyBaseConfig):
+    """Sources in the fields of targets and OFF observations.
+
+    Attributes
+    ----------
+    catalogs : list of str
+        Catalogues, see `~gammapy_mimic.exclusion.ExclusionRegions.from_catalogs`.
+    regions : path, optional
+        File with regions, in the ds9 format.
+    radius : angle
+        Radius of the region around a point source of a catalogue.
+    stars : path, optional
+        Catalogue of stars.
+    magnitude_max : float
+        Magnitude of the faintest star that is left out.
+    star_radius : angle
+        Radius of the region around a star.
+    background : bool
+        Whether the background maker leaves the regions out, too, for targets and
+        mimics alike. Else it has the mask ``datasets.background.exclusion``, if any.
+    """
+
+    catalogs: list[str] = Field(default_factory=list)
+    regions: PathType | None = None
+    radius: AngleType = "0.3 deg"
+    stars: PathType | None = None
+    magnitude_max: float = 6
+    star_radius: AngleType = "0.3 deg"
+    background: bool = False
+
+    _check_radius = field_validator("radius", "star_radius")(_check_positive)
+
+    @property
+    def is_empty(self):
+        """Whether nothing is excluded (bool)."""
+        return not (self.catalogs or self.regions or self.stars)
+
+
+class ScrambleConfig(GammapyBaseConfig):
+    """How sources of an OFF field are hidden in its background.
+
+    Attributes
+    ----------
+    method : {"annulus", "fill", "azimuth"}
+        Method, see `~gammapy_mimic.ScrambleMaker`.
+    width : angle, optional
+        Half width of the annuli. Default is the radius of each region.
+    """
+
+    method: MethodEnum = "annulus"
+    width: AngleType | None = None
+
+    _check_width = field_validator("width")(_check_positive)
+
+
+class TemplateConfig(GammapyBaseConfig):
+    """Background template that is made from the best OFF observations.
+
+    Attributes
+    ----------
+    dimension : {"2d", "3d"}
+        Dimension.
+    smooth : {"gauss", "poly", "spline"}, optional
+        Smoothing.
+    time_request : str, optional
+        Livetime to stack, such as "10 h". Default are all good observations.
+    """
+
+    dimension: DimensionEnum = "2d"
+    smooth: SmoothEnum | None = None
+    time_request: str | None = None
+
+    @field_validator("time_request")
+    @classmethod
+    def _check_time(cls, value):
+        if value is not None and not _is_positive_time(value):
+            raise ValueError("must be a positive time such as '10 h'")
+        return value
+
+
+def _is_positive_time(value):
+    try:
+        return u.Quantity(value).to_value("s") > 0
+    except (TypeError, ValueError):
+        return False
+
+
+class SystematicsConfig(GammapyBaseConfig):
+    """How the systematic error is estimated from the mimic sets.
+
+    Attributes
+    ----------
+    correlation_radius : angle
+        Radius in which counts are added.
+    energy_edges : list of energy
+        Edges of bands of energy. Default is one band.
+    offset_edges : list of angle
+        Edges of bands of offset. Default is none.
+    position : `~gammapy.analysis.config.SkyCoordConfig`
+        Position of a possible source: ``frame``, ``lon`` and ``lat``.
+    min_background : float
+        Background counts that a position must have.
+    """
+
+    correlation_radius: AngleType = "0.1 deg"
+    energy_edges: list[EnergyType] = Field(default_factory=list)
+    offset_edges: list[AngleType] = Field(default_factory=list)
+    position: SkyCoordConfig = SkyCoordConfig()
+    min_background: PositiveFloat = 10
+
+    _check_radius = field_validator("correlation_radius")(_check_positive)
+
+    @field_validator("energy_edges", "offset_edges")
+    @classmethod
+    def _check_edges(cls, value):
+        if len(value) == 1 or any(a >= b for a, b in itertools.pairwise(value)):
+            raise ValueError("must be two or more rising edges")
+        return value
+
+    @field_validator("position")
+    @classmethod
+    def _check_position(cls, value):
+        if len({_ is None for _ in (value.frame, value.lon, value.lat)}) > 1:
+            raise ValueError("needs all of frame, lon and lat")
+        return value
+
+
+class MimicConfig(GammapyBaseConfig):
+    """Section ``mimic`` of the configuration.
+
+    Attributes
+    ----------
+    off : `OffConfig`
+        OFF observations.
+    selection : `OffSelectionConfig`
+        How the OFF observation of a target is chosen.
+    exclusion : `ExclusionConfig`
+        Sources in the fields.
+    scramble : `ScrambleConfig`, optional
+        How sources of OFF fields are hidden. Default is not to.
+    n_sets : int
+        Number of mimic sets.
+    alignment, time : str
+        See `~gammapy_mimic.MimicMaker`.
+    background : {"off", "target", "template"}
+        Background IRF of the mimics. With "template", those of the targets are
+        replaced, too.
+    template : `TemplateConfig`
+        Template, for ``background="template"``.
+    random_state : int
+        Seed of the plan and of the scrambling.
+    write_datastore : bool
+        Whether to write the mimic sets as datastores.
+    systematics : `SystematicsConfig`
+        How the systematic error is estimated.
+    """
+
+    off: OffConfig = OffConfig()
+    selection: OffSelectionConfig = OffSelectionConfig()
+    exclusion: ExclusionConfig = ExclusionConfig()
+    scramble: ScrambleConfig | None = None
+    n_sets: PositiveInt = 5
+    alignment: AlignmentEnum = "auto"
+    time: TimeEnum = "target"
+    background: BackgroundEnum = "off"
+    template: TemplateConfig = TemplateConfig()
+    random_state: NonNegativeInt = 0
+    write_datastore: bool = True
+    systematics: SystematicsConfig = SystematicsConfig()
+
+
+class _ConfigWithMimic(GammapyBaseConfig):
+    """What Gammapy's configurations lack: the section, and errors that name the key."""
+
+    mimic: MimicConfig | None = None
+
+    @classmethod
+    def read(cls, path):
+        """Read from a YAML file.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            File.
+
+        Returns
+        -------
+        config : `GammapyBaseConfig`
+            Configuration.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is not valid. Names the key and the line.
+        """
+        path = make_path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no configuration file {path}.")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not a text file: {error}") from error
+        return cls._from_text(text, str(path))
+
+    @classmethod
+    def from_yaml(cls, config_str):
+        """Create from YAML text.
+
+        Parameters
+        ----------
+        config_str : str
+            YAML text.
+
+        Returns
+        -------
+        config : `GammapyBaseConfig`
+            Configuration.
+
+        Raises
+        ------
+        ValueError
+            If the text is not valid. Names the key and the line.
+        """
+        return cls._from_text(config_str, "configuration")
+
+    @classmethod
+    def _from_text(cls, text, source):
+        try:
+            node, data = load_yaml(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{source} is not valid YAML: {error}") from error
+        data = {} if data is None else data
+        if not isinstance(data, dict):
+            raise ValueError(f"{source} must have keys such as 'observations:'.")
+        data.pop("metadata", None)
+        try:
+            return cls(**data)
+        # Gammapy's types let a TypeError of astropy pass
+        except (ValidationError, TypeError, ValueError) as error:
+            problems = describe_problems(cls, data, error, node)
+        raise ValueError("\n".join(f"{source}, {_}" for _ in problems))
+
+    def to_yaml(self):
+        """Write as YAML text. Without mimics, it is one that Gammapy reads.
+
+        Returns
+        -------
+        text : str
+            YAML text.
+        """
+        data = json.loads(self.model_dump_json())
+        if self.mimic is None:
+            del data["mimic"]
+        return to_yaml(data)
+
+    def set_logging(self):
+        """Set the logging, as Gammapy does, also with a file and no mode for it.
+
+        Does nothing if that was done before, see `start_logging`.
+        """
+        self.general.log.level = self.general.log.level.upper()
+        if not logging.getLogger().handlers:
+            start_logging(self.general.log)
+
+    def update(self, config=None):
+        """Update with other settings.
+
+        Parameters
+        ----------
+        config : str or `GammapyBaseConfig`
+            YAML text, or a configuration of which the values count that are not
+            defaults. In a text, those that are defaults count as well.
+
+        Returns
+        -------
+        config : `GammapyBaseConfig`
+            New configuration.
+
+        Raises
+        ------
+        TypeError
+            If it is something else.
+        """
+        if isinstance(config, str):
+            new = self.from_yaml(config).model_dump(exclude_unset=True)
+        elif isinstance(config, AnalysisConfig | WorkflowConfig):
+            new = config.model_dump(exclude_defaults=True)
+        else:
+            raise TypeError(
+                f"config must be YAML text or a configuration, got {config!r}"
+            )
+        return type(self)(**deep_update(self.model_dump(exclude_defaults=True), new))
+
+
+class MimicAnalysisConfig(_ConfigWithMimic, AnalysisConfig):
+    """`~gammapy.analysis.AnalysisConfig` with a section ``mimic``.
+
+    Attributes
+    ----------
+    mimic : `MimicConfig`, optional
+        Mimics to make. Default is none: an analysis as by Gammapy alone.
+
+    Examples
+    --------
+    >>> config = MimicAnalysisConfig.read("config.yaml")  # doctest: +SKIP
+    >>> config.mimic.n_sets = 3  # doctest: +SKIP
+    """
+
+
+class MimicWorkflowConfig(_ConfigWithMimic, WorkflowConfig):
+    """`~gammapy.workflow.WorkflowConfig` with a section ``mimic``.
+
+    Attributes
+    ----------
+    mimic : `MimicConfig`, optional
+        Mimics to make, by the steps of `gammapy_mimic.analysis.workflow`.
+    """

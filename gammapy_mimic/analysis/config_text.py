@@ -1,0 +1,185 @@
+"""Read the text of a configuration, and tell where it is wrong."""
+
+import contextlib
+import difflib
+from collections import deque
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+__all__ = ["describe_problems", "load_yaml", "naming_key"]
+
+
+def load_yaml(text):
+    """Load YAML text.
+
+    Parameters
+    ----------
+    text : str
+        Text.
+
+    Returns
+    -------
+    node : `yaml.Node`
+        Node, which knows the lines. None for no text.
+    data : object
+        What the text says.
+
+    Raises
+    ------
+    yaml.YAMLError
+        If the text is not valid, or has a key twice.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, None
+        _check_unique(node)
+        _keep_off(node)
+        return node, loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _check_unique(node):
+    """Raise an error for a key that is there twice, of which YAML takes the last."""
+    if isinstance(node, yaml.ScalarNode):
+        return
+    names = set()
+    for child in node.value:
+        if isinstance(node, yaml.MappingNode):
+            name, child = child
+            # the value of a key that is no scalar is a list
+            if str(name.value) in names:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {name.value!r} is there twice",
+                    problem_mark=name.start_mark,
+                )
+            names.add(str(name.value))
+        _check_unique(child)
+
+
+def _keep_off(node, sections=("mimic", "off")):
+    """Let ``off`` be a word in these sections, and not False as in YAML 1.1."""
+    if not sections or not isinstance(node, yaml.MappingNode):
+        return
+    for name, section in node.value:
+        if name.value == sections[0] and isinstance(section, yaml.MappingNode):
+            for scalar in (scalar for pair in section.value for scalar in pair):
+                if scalar.value == "off":
+                    scalar.tag = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
+            _keep_off(section, sections[1:])
+
+
+def describe_problems(model, data, error, node):
+    """Describe what is wrong, with line and key.
+
+    Parameters
+    ----------
+    model : type
+        Model (`pydantic.BaseModel`).
+    data : dict
+        Data with which the model cannot be made.
+    error : Exception
+        What it raises.
+    node : `yaml.Node`
+        Node of the data.
+
+    Returns
+    -------
+    problems : list of str
+        One text for each problem.
+    """
+    return [
+        f"line {_find_line(node, keys)}: {'.'.join(map(str, keys))}: {message}"
+        for keys, message in _find_problems(model, data, error)
+    ]
+
+
+def _find_problems(model, data, error):
+    """Keys and messages of what is wrong."""
+    if not isinstance(error, ValidationError):
+        yield _find_raising_key(model, data), str(error)
+        return
+    for problem in error.errors():
+        keys = [_ for _ in problem["loc"] if not _is_type_name(_)]
+        yield keys, _describe(model, keys, problem)
+
+
+def _is_type_name(name):
+    """Whether pydantic put the name of a type between the keys."""
+    return isinstance(name, str) and not name.replace("_", "").isalnum()
+
+
+def _find_raising_key(model, data):
+    """Find the key that makes the model raise something else than pydantic's error."""
+    for name, value in data.items():
+        try:
+            model(**{name: value})
+        except ValidationError:
+            continue
+        except Exception:
+            field_model = _get_field_model(model, name)
+            if field_model is not None and isinstance(value, dict):
+                return [name, *_find_raising_key(field_model, value)]
+            return [name]
+    return []
+
+
+def _get_field_model(model, name):
+    """Model of a section, None for a value."""
+    field = model.model_fields.get(name)
+    if field is None:
+        return None
+    candidates = deque([field.annotation])
+    while candidates:
+        candidate = candidates.popleft()
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+        candidates.extend(getattr(candidate, "__args__", ()))
+    return None
+
+
+def _describe(model, keys, problem):
+    if problem["type"] == "extra_forbidden":
+        for name in keys[:-1]:
+            model = _get_field_model(model, name)
+        options = list(model.model_fields)
+        close = difflib.get_close_matches(str(keys[-1]), options, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return f"unknown key.{hint} Choose from {options}."
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{message}, got {problem['input']!r}"
+
+
+def _find_line(node, keys):
+    """Line of a key in the file, or of the deepest section of it that is there."""
+    line = 1
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            pairs = {name.value: (name, value) for name, value in node.value}
+            if str(key) not in pairs:
+                break
+            name, node = pairs[str(key)]
+            line = name.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+    return line
+
+
+@contextlib.contextmanager
+def naming_key(key):
+    """Put the key of the configuration before the message of an error.
+
+    Parameters
+    ----------
+    key : str
+        Key, such as "mimic.off.query".
+    """
+    try:
+        yield
+    except (KeyError, OSError, TypeError, ValueError) as error:
+        message = error.args[0] if isinstance(error, KeyError) else error
+        raise ValueError(f"{key}: {message}") from error

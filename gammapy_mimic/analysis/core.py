@@ -1,0 +1,431 @@
+"""Analysis of target observations and of their mimics from one configuration."""
+
+import copy
+import logging
+import pickle
+from typing import NamedTuple
+
+import numpy as np
+from gammapy.analysis import Analysis, AnalysisConfig
+from gammapy.datasets import Datasets
+from gammapy.utils.scripts import make_path
+
+from ..data.meta_tables import describe_loss, find_losses, get_reason, warn_of_losses
+from ..data.obs_ids import get_obs_id
+from ..makers.reduction import ImageMaker, reduce_observations
+from .config import MimicAnalysisConfig
+from .config_text import naming_key
+from .datasets import add_partners
+from .factory import MakerFactory, check_observations
+from .pipeline import read_results, run_pipeline
+
+__all__ = ["MimicAnalysis"]
+
+log = logging.getLogger(__name__)
+
+PLAN_SECTIONS = {"off", "selection", "exclusion", "n_sets", "random_state"}
+TEMPLATE_SECTIONS = {"background", "template", "off", "selection", "exclusion"}
+OTHER_SECTIONS = {"systematics", "write_datastore"}
+"""Sections of ``mimic`` that make the plan, that make the templates of targets, and
+those that no dataset depends on."""
+
+_NO_DATASETS = (
+    "datasets: nothing is left of the observations. The geometry must overlap with the "
+    "fields of view."
+)
+
+
+class _Made(NamedTuple):
+    """Result of a step, and the settings it was made with."""
+
+    value: object
+    settings: bytes
+
+
+class MimicAnalysis(Analysis):
+    """`~gammapy.analysis.Analysis` that reduces mimics of its observations as well.
+
+    Mimics and target observations go through the same makers, made from the same
+    configuration. Without the section ``mimic`` it is Gammapy's analysis.
+
+    A step takes the results of earlier steps as they are, if they were set by hand, or
+    made with the settings of now. Otherwise it has them made again.
+
+    Parameters
+    ----------
+    config : `~gammapy_mimic.analysis.MimicAnalysisConfig` or dict
+        Configuration.
+
+    Attributes
+    ----------
+    plan : `~gammapy_mimic.selection.MimicPlan`
+        Which OFF observation stands in for which target.
+    mimic_observations : dict of `~gammapy.data.Observations`
+        Mimic observations by mimic set.
+    mimic_datasets : dict of `~gammapy.datasets.Datasets`
+        Their datasets by mimic set.
+    systematics : `~gammapy_mimic.estimators.MimicSystematics`
+        What the mimic sets say about the background.
+
+    Examples
+    --------
+    >>> config = MimicAnalysisConfig.read("config.yaml")  # doctest: +SKIP
+    >>> analysis = MimicAnalysis(config)  # doctest: +SKIP
+    >>> analysis.get_observations()  # doctest: +SKIP
+    >>> analysis.get_datasets()  # doctest: +SKIP
+    >>> analysis.get_mimic_datasets()  # doctest: +SKIP
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.plan = None
+        self.mimic_observations = {}
+        self.mimic_datasets = {}
+        self.systematics = None
+        self._factory = None
+        self._made = {}
+
+    @property
+    def config(self):
+        """Configuration (`~gammapy_mimic.analysis.MimicAnalysisConfig`)."""
+        return self._config
+
+    @config.setter
+    def config(self, value):
+        if isinstance(value, MimicAnalysisConfig):
+            self._config = value
+        elif isinstance(value, AnalysisConfig):
+            self._config = MimicAnalysisConfig(**value.model_dump())
+        elif isinstance(value, dict):
+            self._config = MimicAnalysisConfig(**value)
+        else:
+            raise TypeError(
+                f"config must be a dict or MimicAnalysisConfig, got {value!r}"
+            )
+        self._factory = None
+
+    @property
+    def factory(self):
+        """Makers that the configuration stands for (`MakerFactory`)."""
+        self._update("observations", self.get_observations)
+        known = self._factory
+        if known is None or known.observations is not self.observations:
+            self._factory = MakerFactory(self.config, self.observations)
+        return self._factory
+
+    @property
+    def exclusion_regions(self):
+        """Sources in any field (`~gammapy_mimic.exclusion.ExclusionRegions`)."""
+        return self.factory.exclusion_regions
+
+    @property
+    def selector(self):
+        """Selector of OFF observations (`~gammapy_mimic.KLBackgroundSelector`)."""
+        return self.factory.selector
+
+    def get_observations(self):
+        """Fetch the target observations from the datastore.
+
+        Raises
+        ------
+        ValueError
+            If there is no datastore, it lacks an observation, or obs_cone or obs_time
+            are not complete.
+        """
+        self._check_selection()
+        with naming_key("observations"):
+            try:
+                super().get_observations()
+            except KeyError:
+                self._check_obs_ids()
+                raise
+        self._factory = None
+        self._keep("observations")
+
+    def _check_selection(self):
+        """Raise an error for what Gammapy does not select by, or fails to."""
+        config = self.config.observations
+        cone, time = config.obs_cone, config.obs_time
+        if len({_ is None for _ in (cone.lon, cone.lat, cone.radius)}) > 1 or (
+            cone.lon is not None and cone.frame is None
+        ):
+            raise ValueError(
+                "observations.obs_cone: needs all of frame, lon, lat and radius."
+            )
+        if (time.start is None) != (time.stop is None):
+            raise ValueError("observations.obs_time: needs both start and stop.")
+        if config.obs_file is not None and not config.obs_file.is_file():
+            raise ValueError(
+                f"observations.obs_file: there is no file {config.obs_file}."
+            )
+
+    def _check_obs_ids(self):
+        """Raise an error that names the OBS_IDs that are not in the datastore."""
+        config = self.config.observations
+        missing = sorted(set(config.obs_ids) - set(self.datastore.obs_ids))
+        if missing:
+            raise ValueError(f"obs_ids {missing} are not in {config.datastore}.")
+
+    def check_makers(self):
+        """Make the makers and the geometry once, so that mistakes show at once.
+
+        Raises
+        ------
+        ValueError
+            If the section ``datasets`` has a parameter that is not valid, or lacks one.
+        """
+        config = self.config
+        if config.general.n_jobs < 1:
+            raise ValueError(
+                f"general.n_jobs: must be at least 1, got {config.general.n_jobs}."
+            )
+        region = config.datasets.on_region
+        values = region.frame, region.lon, region.lat, region.radius
+        if config.datasets.type == "1d" and any(_ is None for _ in values):
+            raise ValueError(
+                "datasets.on_region: a 1d analysis needs frame, lon, lat and radius."
+            )
+        mimic, mask = config.mimic, config.datasets.background.exclusion
+        if mimic is not None and mimic.exclusion.background and mask is not None:
+            raise ValueError(
+                "mimic.exclusion.background: there is a mask, too, in "
+                "datasets.background.exclusion. Choose one of them."
+            )
+        with naming_key("datasets.background"):
+            self._make_plain_background_maker()
+        with naming_key("datasets.safe_mask"):
+            self._create("safe_mask_maker")
+        with naming_key("datasets.geom"):
+            self._create("geometry")
+
+    def _create(self, part, **kwargs):
+        """Create a part of what Gammapy's analysis creates for its own steps.
+
+        Parameters
+        ----------
+        part : {"background_maker", "dataset_maker", "geometry", "reference_dataset", \
+"safe_mask_maker"}
+            What to create.
+        **kwargs : dict
+            Keywords of Gammapy's method.
+        """
+        # there is no public method that makes a maker of a configuration
+        return getattr(self, f"_create_{part}")(**kwargs)
+
+    def _make_background_maker(self):
+        """Make the background maker, if asked to with the exclusion regions."""
+        maker, mimic = self._make_plain_background_maker(), self.config.mimic
+        if maker is not None and mimic is not None and mimic.exclusion.background:
+            maker.exclusion_mask = self.factory.make_exclusion_mask()
+        return maker
+
+    def _make_plain_background_maker(self):
+        """Make the background maker that Gammapy would make."""
+        analysis = self
+        if self.config.mimic is not None and self._makes_image:
+            # Gammapy asks for one bin of energy, but is given an image later
+            analysis = copy.copy(self)
+            analysis.config = self.config.model_copy(deep=True)
+            analysis.config.datasets.geom.axes.energy.nbins = 1
+        return analysis._create("background_maker")
+
+    @property
+    def _makes_image(self):
+        """Whether datasets are summed over energy before the background is made."""
+        return self.config.datasets.background.method == "ring"
+
+    def get_datasets(self):
+        """Reduce the target observations."""
+        if self.config.mimic is None:
+            super().get_datasets()
+            return
+        self.datasets = self.reduce(self.factory.make_target_observations())
+        self._keep("datasets")
+        warn_of_losses({"target": _get_tables(self.datasets)})
+
+    def get_plan(self, path=None):
+        """Pair target observations with OFF observations.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`, optional
+            Folder to keep the ranking of each target in. Default is None.
+        """
+        self.plan = self.factory.make_plan(path)
+        self._keep("plan")
+
+    def get_mimic_observations(self):
+        """Make the mimic observations of all sets, in memory."""
+        self._update("plan", self.get_plan)
+        self.mimic_observations = {
+            mimic_set: self.factory.make_mimic_observations(self.plan, mimic_set)
+            for mimic_set in self.plan.sets
+        }
+        self._keep("mimic_observations")
+
+    def get_mimic_datasets(self):
+        """Reduce the mimic observations of all sets."""
+        self._update("plan", self.get_plan)
+        self._update("mimic_observations", self.get_mimic_observations)
+        self.mimic_datasets = {
+            mimic_set: self.reduce(observations, mimic_set)
+            for mimic_set, observations in self.mimic_observations.items()
+        }
+        self._keep("mimic_datasets")
+        sets = self.mimic_datasets.items()
+        warn_of_losses({f"mimic set {name}": _get_tables(_) for name, _ in sets})
+
+    def get_systematics(self):
+        """Estimate the systematic error of the background from the mimic sets."""
+        self._update("mimic_datasets", self.get_mimic_datasets)
+        self._update("datasets", self.get_datasets)
+        estimator = self.factory.make_systematics_estimator()
+        self.systematics = estimator.run(self.mimic_datasets, self.datasets)
+
+    def _keep(self, name):
+        """Note with which settings a result was made."""
+        self._made[name] = _Made(getattr(self, name), self._get_settings(name))
+
+    def _update(self, name, make):
+        """Make a result if there is none, or one that was made with other settings."""
+        value, made = getattr(self, name), self._made.get(name)
+        is_own = made is not None and made.value is value
+        if not value or (is_own and made.settings != self._get_settings(name)):
+            make()
+
+    def _get_settings(self, name):
+        """Get the settings that a result depends on, to be compared."""
+        if name == "observations":
+            return pickle.dumps(self.config.observations.model_dump())
+        mimic = self.config.mimic
+        settings = [self.observations and self.observations.ids]
+        if name == "datasets":
+            settings += [mimic.model_dump(include=self._get_target_sections())]
+        elif name == "plan":
+            settings += [mimic.model_dump(include=PLAN_SECTIONS)]
+        else:
+            settings += [mimic.model_dump(exclude=OTHER_SECTIONS)]
+            settings += [self.plan and self.plan.table.as_array().tolist()]
+        if name in ("datasets", "mimic_datasets"):
+            settings += [self.config.datasets.model_dump()]
+        # a parameter of a maker can be a map
+        return pickle.dumps(settings)
+
+    def _get_target_sections(self):
+        """Sections of ``mimic`` that the datasets of the targets depend on."""
+        mimic = self.config.mimic
+        if mimic.background == "template":
+            return TEMPLATE_SECTIONS
+        if mimic.exclusion.background:
+            return TEMPLATE_SECTIONS - {"template"}
+        return {"background"}
+
+    def reduce(self, observations, mimic_set=None):
+        """Reduce observations as the configuration says.
+
+        With a ring background, maps are summed over energy before the background is
+        made. Datasets with OFF counts have them also when they are stacked.
+
+        Parameters
+        ----------
+        observations : `~gammapy.data.Observations`
+            Observations, targets or mimics.
+        mimic_set : int, optional
+            Mimic set of the observations. Default is None, for targets.
+
+        Returns
+        -------
+        datasets : `~gammapy.datasets.Datasets`
+            Datasets. Those of single observations are named after their OBS_ID. Meta
+            tables tell the counts that have no prediction of the background, see
+            `~gammapy_mimic.data.meta_tables.Loss`, and for mimics ``OFF_OBS_ID`` and
+            ``MIMIC_SET``.
+
+        Raises
+        ------
+        ValueError
+            If nothing is left of the observations. Names what masks them.
+        """
+        check_observations(observations)
+        config = self.config.datasets
+        datasets = reduce_observations(
+            self._create("reference_dataset", name="stacked"),
+            observations,
+            self._make_chain(),
+            stack=config.stack,
+            cutout_width=2 * config.geom.selection.offset_max,
+            n_jobs=self.config.general.n_jobs,
+        )
+        _check_reduced(datasets, observations)
+        if not config.stack:
+            datasets = _name_by_obs_id(datasets)
+        if mimic_set is not None:
+            add_partners(datasets, self.plan, mimic_set)
+        return datasets
+
+    def _make_chain(self):
+        """Make the makers of a dataset in their order, which is Gammapy's."""
+        dataset_maker = self._create("dataset_maker")
+        background = [_ for _ in [self._make_background_maker()] if _ is not None]
+        safe_mask = [self._create("safe_mask_maker")]
+        if self.config.datasets.type == "1d":
+            return [dataset_maker, *background, *safe_mask]
+        image = [ImageMaker()] if self._makes_image else []
+        return [dataset_maker, *safe_mask, *image, *background]
+
+    def run(self, force=False):
+        """Run all steps into the folder ``general.outdir``, or go on where it stopped.
+
+        See `gammapy_mimic.analysis.pipeline.run_pipeline`.
+
+        Parameters
+        ----------
+        force : bool, optional
+            Whether to do finished steps again. Default is False.
+        """
+        run_pipeline(self, force=force)
+        path = make_path(self.config.general.outdir)
+        self.datasets, self.mimic_datasets = read_results(path, self.plan)
+
+
+def _check_reduced(datasets, observations):
+    """Raise an error if nothing is left, and warn of observations in no dataset."""
+    tables = _get_tables(datasets)
+    obs_ids = {int(_) for table in tables for _ in np.ravel(table["OBS_ID"])}
+    if not obs_ids:
+        raise ValueError(_NO_DATASETS)
+    missing = [_.obs_id for _ in observations if get_obs_id(_) not in obs_ids]
+    if missing:
+        log.warning(
+            f"OBS_ID {missing} are in no dataset: their fields of view do not overlap "
+            "with the geometry."
+        )
+    masked = [_ for _ in find_losses(tables) if _.fraction == 1]
+    if len(masked) == len(obs_ids):
+        causes = dict.fromkeys(_.cause for _ in masked)
+        reasons = " ".join(map(get_reason, causes))
+        raise ValueError(
+            f"datasets: nothing is left of {len(masked)} observations. "
+            f"{describe_loss(masked[0])}. {reasons}"
+        )
+
+
+def _get_tables(datasets):
+    """Meta tables of datasets."""
+    return [_.meta_table for _ in datasets if _.meta_table is not None]
+
+
+def _name_by_obs_id(datasets):
+    """Give the datasets names that are not random, as are Gammapy's."""
+    names = [f"obs_{int(_.meta_table['OBS_ID'][0])}" for _ in datasets]
+    return Datasets([_rename(*_) for _ in zip(datasets, names, strict=True)])
+
+
+def _rename(dataset, name):
+    """Copy a dataset with its background model, which Gammapy's copy leaves out."""
+    renamed = dataset.copy(name=name)
+    model = getattr(dataset, "background_model", None)
+    if model is not None:
+        model = model.copy(dataset_name=name, name=f"{name}-bkg")
+        renamed.models = [model]
+    return renamed

@@ -1,0 +1,109 @@
+"""Datasets with what Gammapy leaves out: partners, background models, meta tables."""
+
+import numpy as np
+from astropy.table import Table
+from gammapy.datasets import Datasets
+from gammapy.utils.scripts import make_path
+
+from ..data.obs_ids import NO_PARTNER, to_obs_id
+from ..selection.plan import MimicPlan
+from ..utils.files import replace_folder
+
+__all__ = ["add_partners", "read_datasets", "write_datasets"]
+
+DATASETS_FILE, MODELS_FILE, META_DIR = "datasets.yaml", "models.yaml", "meta"
+
+
+def add_partners(datasets, plan, mimic_set):
+    """Add ``OFF_OBS_ID`` and ``MIMIC_SET`` to meta tables, as `MimicMaker` does.
+
+    Gammapy's own makers know the target, and not which OFF observation a mimic
+    observation was made of. `MimicSystematicsEstimator` needs both.
+
+    Parameters
+    ----------
+    datasets : `~gammapy.datasets.Datasets`
+        Datasets of mimic observations, stacked or not. Changed in place.
+    plan : `~gammapy_mimic.selection.MimicPlan`, `~astropy.table.Table` or dict
+        Plan, as for `~gammapy_mimic.selection.MimicPlan.create`.
+    mimic_set : int
+        Mimic set.
+
+    Raises
+    ------
+    ValueError
+        If the plan has no such set, or a dataset does not tell its observations.
+    """
+    partners = MimicPlan.create(plan).partners(mimic_set)
+    for dataset in datasets:
+        dataset.meta_table = _add_partners(dataset, partners, mimic_set)
+
+
+def _add_partners(dataset, partners, mimic_set):
+    table = dataset.meta_table
+    if table is None or "OBS_ID" not in table.colnames:
+        raise ValueError(
+            f"The dataset {dataset.name!r} has no meta_table with OBS_ID, which tells "
+            "the partner of a target in the plan."
+        )
+    table = table.copy()
+    obs_ids = np.asarray(table["OBS_ID"])
+    off_obs_ids = [partners.get(to_obs_id(_), NO_PARTNER) for _ in obs_ids.ravel()]
+    table["OFF_OBS_ID"] = np.reshape(off_obs_ids, obs_ids.shape)
+    table["MIMIC_SET"] = np.full(obs_ids.shape, mimic_set)
+    return table
+
+
+def write_datasets(datasets, path):
+    """Write datasets, their models and their meta tables to a folder.
+
+    The folder is put in place when it is complete.
+
+    Parameters
+    ----------
+    datasets : `~gammapy.datasets.Datasets`
+        Datasets.
+    path : str or `~pathlib.Path`
+        Folder. What it has is replaced.
+    """
+    datasets = Datasets(datasets)
+    with replace_folder(path) as folder:
+        models_path = folder / MODELS_FILE if datasets.models else None
+        datasets.write(folder / DATASETS_FILE, models_path)
+        (folder / META_DIR).mkdir()
+        for dataset in datasets:
+            if dataset.meta_table is not None:
+                dataset.meta_table.write(folder / META_DIR / f"{dataset.name}.ecsv")
+
+
+def read_datasets(path):
+    """Read what `write_datasets` wrote.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        Folder.
+
+    Returns
+    -------
+    datasets : `~gammapy.datasets.Datasets`
+        Datasets with their models and meta tables.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder has no datasets.
+    """
+    path = make_path(path)
+    if not (path / DATASETS_FILE).is_file():
+        raise FileNotFoundError(f"There are no datasets in {path}.")
+    models_path = path / MODELS_FILE
+    if not models_path.is_file():
+        models_path = None
+    # Gammapy cannot read OFF counts lazily
+    datasets = Datasets.read(path / DATASETS_FILE, models_path, lazy=False)
+    for dataset in datasets:
+        meta_path = path / META_DIR / f"{dataset.name}.ecsv"
+        if meta_path.is_file():
+            dataset.meta_table = Table.read(meta_path)
+    return datasets

@@ -1,0 +1,322 @@
+"""Makers from a configuration."""
+
+import astropy.units as u
+from astropy.coordinates import Angle, SkyCoord
+from gammapy.data import Observations
+from gammapy.maps import Map, WcsGeom
+
+from ..data.datastore import open_datastore, select_datastore
+from ..data.obs_ids import get_obs_id, to_obs_ids
+from ..data.observation import get_fixed_pointing
+from ..data.query import query_obs_table
+from ..estimators import MimicSystematicsEstimator
+from ..exclusion.core import ExclusionRegions
+from ..exclusion.sky_regions import regions_to_text
+from ..makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
+from ..selection.criteria import MatchCriteria
+from .config_text import naming_key
+
+__all__ = ["MakerFactory", "check_observations"]
+
+MASK_WIDTH = "8 deg"  # of a spectrum, more than the field of view
+
+_NOTHING_TO_SCRAMBLE = (
+    "mimic.scramble: there is no source to hide in the fields. Set mimic.exclusion, or "
+    "leave scramble out."
+)
+
+
+def check_observations(observations):
+    """Raise an error if no target observation is selected.
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.Observations`
+        Target observations.
+    """
+    if not observations:
+        raise ValueError(
+            "observations: no observation is selected. See datastore, obs_ids, "
+            "obs_file, obs_cone, obs_time and required_irf."
+        )
+
+
+class MakerFactory:
+    """OFF observations and makers that a configuration stands for.
+
+    Parameters
+    ----------
+    config : `~gammapy_mimic.analysis.MimicAnalysisConfig`
+        Configuration with a section ``mimic``.
+    observations : `~gammapy.data.Observations`
+        Target observations.
+
+    Raises
+    ------
+    ValueError
+        If the configuration has no such section, there is no target observation, or
+        no source to scramble.
+    """
+
+    def __init__(self, config, observations):
+        if getattr(config, "mimic", None) is None:
+            raise ValueError("The configuration has no section 'mimic'.")
+        check_observations(observations)
+        exclusion, scramble = config.mimic.exclusion, config.mimic.scramble
+        if scramble and scramble.method != "azimuth" and exclusion.is_empty:
+            raise ValueError(_NOTHING_TO_SCRAMBLE)
+        self.config = config
+        self.observations = observations
+        self._kept = {}
+
+    def _keep(self, make, *sections):
+        """Call a method, or return what it has made from the same configuration."""
+        key = [_ if isinstance(_, str) else _.model_dump_json() for _ in sections]
+        known = self._kept.get(make.__name__)
+        if known is None or known[0] != key:
+            known = self._kept[make.__name__] = key, make()
+        return known[1]
+
+    @property
+    def off_datastore(self):
+        """OFF observations (`~gammapy.data.DataStore`)."""
+        config = self.config
+        return self._keep(self._open_off, config.mimic.off, config.observations)
+
+    def _open_off(self):
+        config = self.config.mimic.off
+        path = config.datastore or self.config.observations.datastore
+        with naming_key("mimic.off.datastore"):
+            datastore = open_datastore(path)
+        table = datastore.obs_table
+        if config.query is not None:
+            with naming_key("mimic.off.query"):
+                table = query_obs_table(table, config.query)
+        obs_ids = to_obs_ids(table["OBS_ID"]).tolist()
+        if config.obs_ids:
+            missing = sorted(set(config.obs_ids) - set(obs_ids))
+            if missing:
+                raise ValueError(
+                    f"mimic.off.obs_ids: OBS_ID {missing} are not in {path}, or not "
+                    "selected by the query."
+                )
+            obs_ids = config.obs_ids
+        elif config.query is None:
+            targets = {get_obs_id(_) for _ in self.observations}
+            obs_ids = [_ for _ in obs_ids if _ not in targets]
+        if not obs_ids:
+            raise ValueError(f"mimic.off: {path} has no observations but the targets.")
+        return select_datastore(datastore, obs_ids)
+
+    @property
+    def exclusion_regions(self):
+        """Sources in any field (`~gammapy_mimic.exclusion.ExclusionRegions`)."""
+        config, mimic = self.config, self.config.mimic
+        sections = config.observations, mimic.off, mimic.exclusion, mimic.selection
+        return self._keep(self._find_exclusion_regions, *sections)
+
+    def _find_exclusion_regions(self):
+        config = self.config.mimic.exclusion
+        if config.is_empty:
+            return ExclusionRegions()
+        pointings = [get_fixed_pointing(_) for _ in self.observations]
+        positions = SkyCoord([*pointings, *self.off_datastore.obs_table.pointing_radec])
+        with naming_key("mimic.exclusion"):
+            return ExclusionRegions.from_catalogs(
+                positions,
+                MatchCriteria.create(self.config.mimic.selection.criteria).fov_radius,
+                catalogs=config.catalogs,
+                point_radius=config.radius,
+                stars=config.stars,
+                magnitude_max=config.magnitude_max,
+                star_radius=config.star_radius,
+                regions=config.regions,
+            )
+
+    @property
+    def selector(self):
+        """Selector of OFF observations, with its index (`KLBackgroundSelector`)."""
+        config, regions = self.config, regions_to_text(list(self.exclusion_regions))
+        sections = config.observations, config.mimic.off, regions
+        return self._make_selector(self._keep(self._make_index, *sections))
+
+    def _make_selector(self, index=None):
+        config = self.config.mimic
+        return KLBackgroundSelector(
+            self.off_datastore,
+            criteria=config.selection.criteria,
+            distribution=config.selection.distribution,
+            exclusion_regions=list(self.exclusion_regions),
+            kl_max=config.selection.kl_max,
+            time_request=config.template.time_request,
+            background=config.template.dimension,
+            smooth=config.template.smooth,
+            index=index,
+        )
+
+    def _make_index(self):
+        path = self.config.mimic.off.index
+        if path is not None and not path.parent.is_dir():
+            raise ValueError(f"mimic.off.index: there is no folder {path.parent}.")
+        selector = self._make_selector()
+        return selector.make_index(path, n_jobs=self.config.general.n_jobs)
+
+    def make_plan(self, path=None):
+        """Make the plan that pairs targets with OFF observations.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`, optional
+            Folder to keep the ranking of each target in. Default is None.
+
+        Returns
+        -------
+        plan : `~gammapy_mimic.selection.MimicPlan`
+            Plan.
+        """
+        config = self.config.mimic
+        return self.selector.make_plan(
+            self.observations,
+            n_sets=config.n_sets,
+            randomise=config.selection.randomise,
+            random_state=config.random_state,
+            path=path,
+            n_jobs=self.config.general.n_jobs,
+        )
+
+    @property
+    def maker_options(self):
+        """Options of the `~gammapy_mimic.MimicMaker` of any set (dict)."""
+        config = self.config.mimic
+        is_template = config.background == "template"
+        return {
+            "alignment": config.alignment,
+            "time": config.time,
+            "background": self.selector if is_template else config.background,
+            "scramble": self._make_scramble_maker(),
+        }
+
+    def make_maker(self, plan, mimic_set):
+        """Make the maker of a mimic set.
+
+        Parameters
+        ----------
+        plan : `~gammapy_mimic.selection.MimicPlan`
+            Plan.
+        mimic_set : int
+            Mimic set.
+
+        Returns
+        -------
+        maker : `~gammapy_mimic.MimicMaker`
+            Maker.
+        """
+        options = self.maker_options
+        return MimicMaker(self.off_datastore, plan, mimic_set=mimic_set, **options)
+
+    def make_mimic_observations(self, plan, mimic_set):
+        """Make the mimic observations of a set.
+
+        Parameters
+        ----------
+        plan : `~gammapy_mimic.selection.MimicPlan`
+            Plan.
+        mimic_set : int
+            Mimic set.
+
+        Returns
+        -------
+        observations : `~gammapy.data.Observations`
+            Mimics of the targets that have a partner.
+        """
+        maker = self.make_maker(plan, mimic_set)
+        treated = Observations([_ for _ in self.observations if maker.can_make(_)])
+        return maker.make_observations(treated, n_jobs=self.config.general.n_jobs)
+
+    def make_target_observations(self):
+        """Make the observations to compare mimics with.
+
+        Returns
+        -------
+        observations : `~gammapy.data.Observations`
+            Target observations, with templates as background if the mimics have them.
+        """
+        if self.config.mimic.background != "template":
+            return self.observations
+        n_jobs = self.config.general.n_jobs
+        observations = self.selector.make_observations(self.observations, n_jobs=n_jobs)
+        if not observations:
+            raise ValueError(
+                "mimic.background: there is no good OFF observation for the template "
+                "of any target. Widen mimic.selection."
+            )
+        return observations
+
+    def make_systematics_estimator(self):
+        """Make the estimator of the systematic error.
+
+        Returns
+        -------
+        estimator : `~gammapy_mimic.estimators.MimicSystematicsEstimator`
+            Estimator.
+        """
+        config, datasets = self.config.mimic.systematics, self.config.datasets
+        position = config.position if datasets.type == "3d" else datasets.on_region
+        if position.lon is not None:
+            position = SkyCoord(position.lon, position.lat, frame=position.frame)
+        else:
+            position = None
+        return MimicSystematicsEstimator(
+            config.correlation_radius,
+            energy_edges=_to_quantity(config.energy_edges),
+            offset_edges=_to_quantity(config.offset_edges),
+            position=position,
+            exclusion_mask=self.make_exclusion_mask(),
+            min_background=config.min_background,
+            n_jobs=self.config.general.n_jobs,
+        )
+
+    def make_exclusion_mask(self):
+        """Make the mask of the known sources.
+
+        Returns
+        -------
+        mask : `~gammapy.maps.WcsNDMap` or None
+            The mask ``datasets.background.exclusion`` if there is one, else that of the
+            exclusion regions. None without them.
+        """
+        config = self.config.datasets
+        if config.background.exclusion is not None:
+            return Map.read(config.background.exclusion)
+        if not self.exclusion_regions:
+            return None
+        wcs = config.geom.wcs
+        center, width = wcs.skydir, (wcs.width.width, wcs.width.height)
+        if config.type == "1d":
+            center, width = config.on_region, (MASK_WIDTH, MASK_WIDTH)
+        geom = WcsGeom.create(
+            skydir=SkyCoord(center.lon, center.lat, frame=center.frame),
+            frame=center.frame,
+            width=tuple(Angle(_).deg for _ in width),
+            binsz=wcs.binsize.deg,
+        )
+        return self.exclusion_regions.to_mask(geom)
+
+    def _make_scramble_maker(self):
+        config = self.config.mimic.scramble
+        if config is None:
+            return None
+        regions = list(self.exclusion_regions)
+        if not regions and config.method != "azimuth":
+            raise ValueError(_NOTHING_TO_SCRAMBLE)
+        return ScrambleMaker(
+            regions or None,
+            method=config.method,
+            width=config.width,
+            random_state=self.config.mimic.random_state,
+        )
+
+
+def _to_quantity(values):
+    """Quantity of a list, None for an empty one."""
+    return u.Quantity(values) if values else None

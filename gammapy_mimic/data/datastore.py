@@ -1,0 +1,595 @@
+"""Write observations: single files and whole DL3 datastores."""
+
+import contextlib
+import copy
+import os
+import warnings
+import zlib
+from typing import NamedTuple
+
+import astropy.units as u
+import numpy as np
+from astropy.io import fits
+from astropy.table import Column
+from astropy.utils.exceptions import AstropyUserWarning
+from gammapy.data import DataStore, EventList, HDUIndexTable
+from gammapy.irf import Background3D, FoVAlignment
+from gammapy.irf.io import IRF_DL3_HDU_SPECIFICATION
+from gammapy.maps import MapAxis
+from gammapy.utils.fits import HDULocation
+from gammapy.utils.pbar import progress_bar
+from gammapy.utils.scripts import make_path
+
+from ..utils.files import check_own, replace_file, replace_folder
+from ..utils.parallel import run_parallel
+from ..version import __version__
+from .events import (
+    TIME_KEYS,
+    GoodEvents,
+    find_good_time,
+    get_time_ref,
+    read_column,
+    read_gti,
+)
+from .headers import INDEX_HEADER, derive_header, make_obs_table
+from .irfs import convert_dead_time
+from .obs_ids import get_obs_id, to_obs_ids
+from .observation import (
+    IRF_NAMES,
+    get_gti,
+    get_hdu,
+    get_livetime_fraction,
+    load_events_file,
+)
+
+__all__ = [
+    "DatastoreWriter",
+    "find_broken_files",
+    "open_datastore",
+    "select_datastore",
+    "write_background",
+    "write_datastore",
+    "write_observation",
+]
+
+CREATOR = "gammapy-mimic"
+DATA_DIR = "data"
+
+
+def write_datastore(observations, path, irfs="link", overwrite=False):
+    """Write observations as a DL3 datastore that Gammapy reads.
+
+    The store has one events file an observation, ``obs-index.fits.gz`` and
+    ``hdu-index.fits.gz``. It is written beside its place and moved there when it is
+    complete: an interrupted run leaves the store that was there, or none.
+
+    Parameters
+    ----------
+    observations : iterable of `~gammapy.data.Observation`
+        Observations. Taken one after the other, so that a generator need not hold
+        more than one in memory.
+    path : str or `~pathlib.Path`
+        Folder of the store.
+    irfs : {"link", "copy"}, optional
+        "link" lets the index point at the files that hold the IRFs, by relative path;
+        IRFs in memory are written. "copy" writes all IRFs, for a store that can be
+        moved on its own. Default is "link".
+    overwrite : bool, optional
+        Whether to replace a store that this function wrote. Default is False.
+
+    Raises
+    ------
+    ValueError
+        If there are no observations, two have one OBS_ID, an option is not valid, or
+        an IRF would be linked in the store that is replaced.
+    FileExistsError
+        If the folder has content and may not be replaced.
+    """
+    with DatastoreWriter.open(path, irfs, overwrite) as writer:
+        if hasattr(observations, "__len__"):
+            observations = progress_bar(observations, desc="Write datastore")
+        for observation in observations:
+            writer.add(writer.write(observation))
+
+
+class WrittenObservation(NamedTuple):
+    """What the index of a datastore says of an observation."""
+
+    header: dict
+    """Header of the event list, with ``EVENT_COUNT``."""
+    rows: list
+    """Rows of the HDU index."""
+
+
+class DatastoreWriter:
+    """Writer of a datastore in the making, see `DatastoreWriter.open`."""
+
+    def __init__(self, folder, path, irfs):
+        self.folder = folder
+        self.path = path
+        self.irfs = irfs
+        self._written = {}
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path, irfs="link", overwrite=False):
+        """Give a writer, and put the store in place when the block went well.
+
+        Parameters
+        ----------
+        path, irfs, overwrite
+            As for `write_datastore`.
+
+        Yields
+        ------
+        writer : `DatastoreWriter`
+            Writer.
+        """
+        if irfs not in ("link", "copy"):
+            raise ValueError(f"Invalid irfs: {irfs!r}. Choose from ('link', 'copy').")
+        path = _resolve(path)
+        with _replace_datastore(path, overwrite) as folder:
+            writer = cls(folder, path, irfs)
+            yield writer
+            writer.finish()
+
+    def write(self, observation):
+        """Write the file of an observation, also in another process.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Observation.
+
+        Returns
+        -------
+        written : `WrittenObservation`
+            What to `add` to the index.
+
+        Raises
+        ------
+        ValueError
+            If the OBS_ID is there.
+        """
+        obs_id = get_obs_id(observation)
+        if obs_id in self._written:
+            raise ValueError(f"OBS_ID {obs_id} is there more than once.")
+        file_name = f"obs_id_{obs_id:06d}.fits"
+        hdu_list, links = _make_hdu_list(observation, copy_irfs=self.irfs == "copy")
+        path = self.folder / DATA_DIR / file_name
+        # astropy made the headers from values, and would check each card anew
+        hdu_list.writeto(path, output_verify="ignore")
+        header = hdu_list["EVENTS"].header
+        is_good = _find_good_time(hdu_list["EVENTS"], hdu_list["GTI"])
+        rows = [
+            *_index_written(obs_id, file_name, hdu_list),
+            *(_index_link(obs_id, name, _, self.path) for name, _ in links.items()),
+        ]
+        return WrittenObservation({**header, "EVENT_COUNT": int(is_good.sum())}, rows)
+
+    def add(self, written):
+        """Add a written observation to the index.
+
+        Parameters
+        ----------
+        written : `WrittenObservation`
+            What `write` returned.
+        """
+        self._written[written.header["OBS_ID"]] = written
+
+    def finish(self):
+        """Write the index, after which the store is complete."""
+        if (self.folder / DataStore.DEFAULT_OBS_TABLE).exists():
+            return
+        if not self._written:
+            raise ValueError("There are no observations to write.")
+        written = self._written.values()
+        hdu_table = _make_hdu_table([row for _ in written for row in _.rows])
+        hdu_table.write(self.folder / DataStore.DEFAULT_HDU_TABLE)
+        obs_table = make_obs_table([_.header for _ in written])
+        obs_table.write(self.folder / DataStore.DEFAULT_OBS_TABLE)
+
+
+def write_observation(observation, path, overwrite=False):
+    """Write an observation with all its IRFs to one file.
+
+    Background IRFs are written as GADF knows them: Gammapy's REVERSE_LON_RADEC is
+    turned into RADEC, unless the header makes Gammapy reverse it when reading.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+    path : str or `~pathlib.Path`
+        File.
+    overwrite : bool, optional
+        Whether to replace an existing file. Default is False.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and may not be replaced.
+    """
+    with replace_file(path, overwrite) as temporary:
+        hdu_list, _ = _make_hdu_list(observation, copy_irfs=True)
+        hdu_list.writeto(temporary)
+
+
+@contextlib.contextmanager
+def _replace_datastore(path, overwrite):
+    """Give a folder to fill, and put it in place of the path when that went well."""
+    _check_folder(path, overwrite)
+    with replace_folder(path) as folder:
+        (folder / DATA_DIR).mkdir()
+        yield folder
+
+
+def _resolve(path):
+    """Absolute path of a store, whose index has relative paths."""
+    path = make_path(path)
+    if path.is_symlink():
+        check_own(path)
+    return path.resolve()
+
+
+def _check_folder(path, overwrite):
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not overwrite:
+        raise FileExistsError(
+            f"{path} is not empty. Choose another folder, or overwrite it."
+        )
+    index = path / DataStore.DEFAULT_HDU_TABLE
+    creator = fits.getheader(index, 1).get("CREATOR", "") if index.exists() else ""
+    if not creator.startswith(CREATOR):
+        raise FileExistsError(
+            f"{path} is not a datastore written by {CREATOR} and will not be "
+            "overwritten. Choose another folder, or remove it yourself."
+        )
+
+
+def _make_hdu_list(observation, copy_irfs):
+    """HDUs of an observation, and the locations of IRFs that are not copied."""
+    # errors name the key that is missing; what is read is not kept
+    observation = copy.copy(observation)
+    load_events_file(observation)
+    events_hdu = _make_events_hdu(observation)
+    hdus = [fits.PrimaryHDU(), events_hdu, _make_gti_hdu(observation, events_hdu)]
+    links = {}
+    for name in IRF_NAMES:
+        irf = get_hdu(observation, name)
+        if irf is None:
+            continue
+        if not isinstance(irf, HDULocation):
+            hdus.append(_make_irf_hdu(observation, name, events_hdu.header))
+        elif copy_irfs:
+            hdus.append(_copy_hdu(irf))
+        else:
+            links[name] = irf
+    return fits.HDUList(hdus), links
+
+
+def _make_events_hdu(observation):
+    if get_hdu(observation, "events") is None:
+        raise ValueError(f"OBS_ID {observation.obs_id} has no events to write.")
+    events, gti = observation.events, get_gti(observation)
+    header = events.table.meta
+    header = header | derive_header(header, gti, get_livetime_fraction(observation))
+    table = events.table.copy(copy_data=False)
+    table.meta = header
+    for name in ("RA", "DEC"):
+        # FITS has no unit such as hourangle
+        table[name] = Column(read_column(table, name, "deg"), unit="deg")
+    hdu = EventList(table, events.meta).to_table_hdu()
+    # Gammapy writes its own name, but reads the background by the one that was there
+    optional = observation.meta.optional or {}
+    for key in ("CREATOR", "HDUVERS"):
+        if key in optional or key in header:
+            hdu.header[key] = optional.get(key, header.get(key))
+    hdu.header["OBS_ID"] = get_obs_id(observation)
+    pointing = observation.pointing.to_fits_header()
+    hdu.header.update({key: pointing[key] for key in pointing if key != "OBS_MODE"})
+    hdu.header.setdefault("OBS_MODE", pointing["OBS_MODE"])
+    return hdu
+
+
+def _make_gti_hdu(observation, events_hdu):
+    gti, header = observation.gti, events_hdu.header
+    hdu = gti.to_table_hdu()
+    # Gammapy writes the reference time rounded to 1e-7 s
+    if abs(gti.time_ref - get_time_ref(header)) < 1 * u.us:
+        for key in TIME_KEYS:
+            hdu.header[key] = header[key]
+    hdu.header.update(HDUCLASS="GADF", HDUVERS="0.3", HDUCLAS1="GTI", TIMEUNIT="s")
+    return hdu
+
+
+def _copy_hdu(location):
+    """Copy an HDU as it is, with Gammapy's standard name."""
+    with fits.open(location.path(), memmap=False) as hdu_list:
+        hdu = hdu_list[location.hdu_name].copy()
+        hdu.data  # noqa: B018, read it while the file is open
+    hdu.name = IRF_DL3_HDU_SPECIFICATION[location.hdu_class]["extname"]
+    return hdu
+
+
+def _make_irf_hdu(observation, name, header):
+    irf = getattr(observation, name)
+    if not hasattr(irf, "to_table_hdu"):
+        raise ValueError(
+            f"The {name} of OBS_ID {observation.obs_id} is a {type(irf).__name__}, "
+            "which the DL3 format does not know."
+        )
+    if name == "bkg":
+        irf = _to_gadf_alignment(irf, header)
+    return irf.to_table_hdu()
+
+
+def _to_gadf_alignment(bkg, header):
+    """Turn the background such that Gammapy reads it back with the same sense."""
+    is_reversed = bkg.fov_alignment is FoVAlignment.REVERSE_LON_RADEC
+    reads_reversed = _reads_reversed(header)
+    if bkg.has_offset_axis or not (is_reversed or reads_reversed):
+        return bkg
+    if bkg.fov_alignment is FoVAlignment.ALTAZ:
+        raise ValueError(
+            "Gammapy takes the background of observations with CREATOR "
+            f"{header['CREATOR']!r} and HDUVERS '0.2' as aligned with RADEC, it cannot "
+            "be aligned with ALTAZ."
+        )
+    axes, data = list(bkg.axes), bkg.data
+    if is_reversed != reads_reversed:
+        idx = bkg.axes.index("fov_lon")
+        axes[idx] = MapAxis.from_edges(
+            -axes[idx].edges[::-1], name="fov_lon", interp=axes[idx].interp
+        )
+        data = np.flip(data, axis=idx)
+    return Background3D(
+        axes=axes,
+        data=data,
+        unit=bkg.unit,
+        meta=copy.deepcopy(bkg.meta),
+        is_pointlike=bkg.is_pointlike,
+        fov_alignment=FoVAlignment.RADEC,
+    )
+
+
+def _reads_reversed(header):
+    """Whether `gammapy.data.Observation` reverses the background that it reads."""
+    creator, version = header.get("CREATOR"), header.get("HDUVERS")
+    return creator == "SASH FITS::EventListWriter" and version == "0.2"
+
+
+def _index_written(obs_id, file_name, hdu_list):
+    """Rows of the HDU index for the HDUs of a file."""
+    for hdu in hdu_list[1:]:
+        hdu_class = {"EVENTS": "events", "GTI": "gti"}.get(hdu.name)
+        if hdu_class is None:
+            hdu_class = hdu.header["HDUCLAS4"].lower()
+        yield {
+            "OBS_ID": obs_id,
+            "HDU_TYPE": "rad_max"
+            if "rad_max" in hdu_class
+            else hdu_class.split("_")[0],
+            "HDU_CLASS": hdu_class,
+            "FILE_DIR": DATA_DIR,
+            "FILE_NAME": file_name,
+            "HDU_NAME": hdu.name,
+        }
+
+
+def _index_link(obs_id, name, location, path):
+    """Row of the HDU index for an HDU of another file."""
+    source = location.path().resolve()
+    if source.is_relative_to(path):
+        raise ValueError(
+            f"The IRFs of OBS_ID {obs_id} are in {path}, which is to be replaced. "
+            "Write to another folder."
+        )
+    return {
+        "OBS_ID": obs_id,
+        "HDU_TYPE": name,
+        "HDU_CLASS": location.hdu_class,
+        "FILE_DIR": os.path.relpath(source.parent, path),
+        "FILE_NAME": source.name,
+        "HDU_NAME": location.hdu_name,
+    }
+
+
+def _make_hdu_table(rows):
+    table = HDUIndexTable(rows=rows)
+    table.meta.update(INDEX_HEADER, HDUCLAS2="HDU", EXTNAME="HDU_INDEX")
+    table.meta["CREATOR"] = f"{CREATOR} {__version__}"
+    return table
+
+
+def write_background(datastore, path, templates, labels=None, overwrite=False):
+    """Write a datastore whose observations have other backgrounds.
+
+    Only the backgrounds are written, one file each, and one for each dead time that
+    the observations of a template have: a template that tells its own (DEADC) is
+    converted. The index points at the original files for all else, by relative path.
+    Written like `write_datastore`.
+
+    Parameters
+    ----------
+    datastore : `~gammapy.data.DataStore`
+        Datastore. Observations without a background are left out.
+    path : str or `~pathlib.Path`
+        Folder of the new store.
+    templates : dict of `~gammapy.irf.BackgroundIRF`
+        Backgrounds by label.
+    labels : dict, optional
+        Label by OBS_ID. Default is that the labels are the OBS_IDs.
+    overwrite : bool, optional
+        Whether to replace a store that this package wrote. Default is False.
+
+    Raises
+    ------
+    ValueError
+        If there are no backgrounds, or a label has none.
+    FileExistsError
+        If the folder has content and may not be replaced.
+    """
+    labels = {obs_id: obs_id for obs_id in templates} if labels is None else labels
+    missing = sorted({str(_) for _ in labels.values() if _ not in templates})
+    if missing or not labels:
+        raise ValueError(f"There is no template for {missing or 'any observation'}.")
+    path = _resolve(path)
+    with _replace_datastore(path, overwrite) as folder:
+        rows, written = [], {}
+        for obs_id, label in progress_bar(labels.items(), desc="Write backgrounds"):
+            observation = datastore.obs(obs_id, required_irf="all-optional")
+            for name in ("events", "gti", *IRF_NAMES):
+                location = get_hdu(observation, name)
+                if name != "bkg" and location is not None:
+                    rows.append(_index_link(obs_id, name, location, path))
+            location = get_hdu(observation, "events")
+            header = fits.getheader(location.path(), location.hdu_name)
+            is_2d = templates[label].has_offset_axis
+            fraction = get_livetime_fraction(observation)
+            key = label, not is_2d and _reads_reversed(header), round(fraction, 9)
+            if key not in written:
+                irf = convert_dead_time(templates[label], fraction)
+                irf = _to_gadf_alignment(irf, header)
+                number = sum(_[0] == label for _ in written)
+                suffix = f"_{number}" if number else ""
+                file_name = f"background_{label}{suffix}.fits"
+                hdu_list = irf.to_hdulist()
+                hdu_list.writeto(folder / DATA_DIR / file_name)
+                written[key] = file_name, hdu_list
+            rows += _index_written(obs_id, *written[key])
+        _make_hdu_table(rows).write(folder / DataStore.DEFAULT_HDU_TABLE)
+        obs_table = datastore.obs_table
+        obs_table = obs_table[np.isin(obs_table["OBS_ID"], list(labels))]
+        obs_table.write(folder / DataStore.DEFAULT_OBS_TABLE)
+
+
+def open_datastore(path):
+    """Open a DL3 datastore that has observations and their index.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        Folder of the store.
+
+    Returns
+    -------
+    datastore : `~gammapy.data.DataStore`
+        Datastore.
+
+    Raises
+    ------
+    OSError
+        If there is no store, it is empty, or it has no observation index.
+    """
+    path = make_path(path)
+    if not path.is_dir():
+        raise OSError(f"There is no datastore in {path}, not a folder.")
+    datastore = DataStore.from_dir(path)
+    if len(datastore.hdu_table) == 0:
+        raise OSError(f"The datastore in {path} is empty.")
+    if datastore.obs_table is None:
+        raise OSError(
+            f"The datastore in {path} has no {DataStore.DEFAULT_OBS_TABLE}, which is "
+            "needed to match observations."
+        )
+    for table in (datastore.hdu_table, datastore.obs_table):
+        if table["OBS_ID"].dtype.kind != "i":
+            table["OBS_ID"] = to_obs_ids(table["OBS_ID"])
+    return datastore
+
+
+def select_datastore(datastore, obs_ids):
+    """Select observations of a datastore.
+
+    Parameters
+    ----------
+    datastore : `~gammapy.data.DataStore`
+        Datastore.
+    obs_ids : list of int
+        Observation IDs.
+
+    Returns
+    -------
+    datastore : `~gammapy.data.DataStore`
+        Datastore with the rows of these observations.
+    """
+    obs_ids, tables = to_obs_ids(obs_ids), (datastore.hdu_table, datastore.obs_table)
+    return DataStore(*(_[np.isin(to_obs_ids(_["OBS_ID"]), obs_ids)] for _ in tables))
+
+
+def find_broken_files(datastore, obs_ids, n_jobs=None):
+    """Find the observations that cannot be read to the end, or have no valid events.
+
+    Parameters
+    ----------
+    datastore : `~gammapy.data.DataStore`
+        Datastore.
+    obs_ids : list of int
+        Observation IDs.
+    n_jobs : int, optional
+        Number of processes. Default is that of `gammapy.utils.parallel`, 1.
+
+    Returns
+    -------
+    broken : dict of str
+        Reasons by OBS_ID, empty if all is well.
+    """
+    table, obs_ids = datastore.hdu_table, to_obs_ids(obs_ids)
+    table_ids = to_obs_ids(table["OBS_ID"])
+    files = {}
+    for idx in np.nonzero(np.isin(table_ids, obs_ids))[0]:
+        location = table.location_info(idx)
+        ids, names = files.setdefault(location.path(), (set(), []))
+        ids.add(int(table_ids[idx]))
+        names.append(location.hdu_name)
+    reasons = run_parallel(
+        _check_file,
+        [(path, names) for path, (_, names) in files.items()],
+        n_jobs,
+        task_name="Check files",
+    )
+    found = set().union(*(ids for ids, _ in files.values()))
+    broken = {int(_): "not in the HDU index" for _ in obs_ids if _ not in found}
+    for (ids, _), reason in zip(files.values(), reasons, strict=True):
+        if reason:
+            broken.update(dict.fromkeys(ids, reason))
+    return dict(sorted(broken.items()))
+
+
+def _check_file(path, hdu_names):
+    """Read HDUs of a file. The reason if that fails, else None."""
+    try:
+        with (
+            warnings.catch_warnings(category=AstropyUserWarning, action="error"),
+            fits.open(path, memmap=False) as hdu_list,
+        ):
+            hdus = {_.name: _ for _ in (hdu_list[name] for name in hdu_names)}
+            for hdu in hdus.values():
+                _check_hdu(hdu, hdus.get("GTI"))
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
+        return f"{path}: {error}"
+    except AstropyUserWarning as warning:
+        return f"{path}: {warning}"
+    return None
+
+
+def _check_hdu(hdu, gti):
+    """Read an HDU, and whether its events count."""
+    data = hdu.data
+    if hdu.name in ("EVENTS", "GTI") and len(data) == 0:
+        raise ValueError(f"{hdu.name} has no rows")
+    if hdu.name == "EVENTS":
+        is_good = None if gti is None else _find_good_time(hdu, gti)
+        try:
+            GoodEvents.create(data, is_good).check_any()
+        except ValueError as error:
+            raise ValueError(f"{hdu.name} has {error}") from None
+
+
+def _find_good_time(events, gti):
+    """Find the events in the good time, both as HDUs."""
+    intervals = read_gti(gti, events.header)
+    unit = events.header.get("TIMEUNIT", "s")
+    return find_good_time(read_column(events.data, "TIME", "s", unit), *intervals)

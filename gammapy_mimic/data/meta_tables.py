@@ -1,0 +1,231 @@
+"""What the meta tables of datasets tell: kept when datasets are stacked, and read.
+
+A meta table has a row for a dataset, and once it is stacked the values of all side by
+side.
+"""
+
+import logging
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+from astropy.table import Table
+
+from .obs_ids import NO_PARTNER
+
+__all__ = [
+    "Loss",
+    "describe_loss",
+    "describe_losses",
+    "find_losses",
+    "get_reason",
+    "stack_dataset",
+    "warn_of_losses",
+]
+
+log = logging.getLogger(__name__)
+
+FILL_VALUES = {"b": False, "i": NO_PARTNER, "u": NO_PARTNER, "f": np.nan}
+"""Values for a column that a meta table does not have, by the kind of the column."""
+
+LOST_MAX = 0.01
+"""Part of the counts of an observation that may get lost without being named."""
+
+NO_LOSS = {"LOST_COUNTS": 0, "LOST_FRACTION": 0.0, "LOST_BINS": "", "LOST_CAUSE": ""}
+"""Columns of the meta table of a dataset, with their values where nothing is lost."""
+
+REASONS = {
+    "background": "The background IRF, or the template, does not reach over these "
+    "bins. Choose a higher lowest energy, finer bins, or the safe mask 'aeff-default'.",
+    "RingBackgroundMaker": "Exclusion regions cover the whole ring there. Choose a "
+    "wider ring, or smaller regions.",
+    "AdaptiveRingBackgroundMaker": "Exclusion regions cover the whole ring there. "
+    "Choose a larger r_out_max, or smaller regions.",
+    "ReflectedRegionsBackgroundMaker": "There is no reflected region outside of the "
+    "exclusion mask.",
+    "FoVBackgroundMaker": "There are too few counts outside of the exclusion mask to "
+    "normalise the background.",
+}
+"""Why there is no prediction, and the way out, by `Loss.cause`."""
+
+SAFE_MASK = (
+    "The safe mask {!r} leaves no bin. Choose finer bins of energy, other methods, or "
+    "other parameters of it."
+)
+MAX_NAMED = 5  # observations in the text of one cause
+
+
+class Loss(NamedTuple):
+    """Counts of an observation that its safe mask keeps, but that have no prediction.
+
+    A field for each column of the meta table.
+    """
+
+    obs_id: int
+    """Observation ID, ``OBS_ID``."""
+    counts: int
+    """Lost counts, ``LOST_COUNTS``."""
+    fraction: float
+    """Their part of those that the safe mask keeps, 1 where the dataset is masked
+    completely, ``LOST_FRACTION``."""
+    bins: str
+    """Energies, or part of the bins, that they are from, ``LOST_BINS``."""
+    cause: str
+    """What has no prediction there, or masks all: "background" for the IRF or template,
+    the tag of a background maker, or methods of the safe mask, ``LOST_CAUSE``."""
+
+
+def find_losses(meta_tables, minimum=LOST_MAX):
+    """Find the observations that have lost counts.
+
+    Parameters
+    ----------
+    meta_tables : list of `~astropy.table.Table`
+        Meta tables of datasets, stacked or not.
+    minimum : float, optional
+        Part of the counts that may be lost. Default is 1%.
+
+    Returns
+    -------
+    losses : list of `Loss`
+        Observations that have lost more, in the order of the tables.
+    """
+    names = ("OBS_ID", *NO_LOSS)
+    losses = []
+    for table in meta_tables:
+        if table is not None and set(names) <= set(table.colnames):
+            columns = [_get_values(table[name]).tolist() for name in names]
+            losses += [Loss(*row) for row in zip(*columns, strict=True)]
+    return [_ for _ in losses if _.fraction > minimum]
+
+
+def warn_of_losses(groups):
+    """Log what observations have lost: a warning for each cause.
+
+    An observation that is masked completely has a warning of its own.
+
+    Parameters
+    ----------
+    groups : dict of list of `~astropy.table.Table`
+        Meta tables of datasets by the name of their group, such as "mimic set 1".
+    """
+    losses = [
+        (name, loss) for name, tables in groups.items() for loss in find_losses(tables)
+    ]
+    masked = [[_] for _ in losses if _[1].fraction == 1]
+    for group in (*masked, [_ for _ in losses if _[1].fraction < 1]):
+        for text in describe_losses(group):
+            log.warning(text)
+
+
+def describe_losses(losses):
+    """Describe what observations have lost, and why: one text for each cause.
+
+    Parameters
+    ----------
+    losses : list of tuple
+        Names of groups, such as "mimic set 1", and `Loss`.
+
+    Returns
+    -------
+    texts : list of str
+        Texts, which name the first few observations.
+    """
+    by_cause = defaultdict(list)
+    for name, loss in losses:
+        by_cause[loss.cause].append(f"{name}, {describe_loss(loss)}")
+    texts = []
+    for cause, named in by_cause.items():
+        n_more = len(named) - MAX_NAMED
+        more = f"; and {n_more} more observations" if n_more > 0 else ""
+        texts.append(f"{'; '.join(named[:MAX_NAMED])}{more}. {get_reason(cause)}")
+    return texts
+
+
+def describe_loss(loss):
+    """Describe what an observation has lost, such as "OBS_ID 1: 5% of its counts".
+
+    Parameters
+    ----------
+    loss : `Loss`
+        Loss.
+
+    Returns
+    -------
+    text : str
+        Text.
+    """
+    if loss.fraction == 1:
+        where = f" in {loss.bins}" if loss.bins else ""
+        return f"OBS_ID {loss.obs_id}: all is masked, {loss.counts} counts{where}"
+    return (
+        f"OBS_ID {loss.obs_id}: {loss.fraction:.0%} of its counts ({loss.counts}) have "
+        f"no prediction of the background, in {loss.bins}"
+    )
+
+
+def get_reason(cause):
+    """Get why counts are lost, and the way out.
+
+    Parameters
+    ----------
+    cause : str
+        `Loss.cause`.
+
+    Returns
+    -------
+    reason : str
+        Sentences.
+    """
+    return REASONS.get(cause) or SAFE_MASK.format(cause)
+
+
+def stack_dataset(stacked, dataset):
+    """Stack a dataset to another one, with all columns of their meta tables.
+
+    Gammapy drops the columns that the first one does not have, and fails for those that
+    the second one does not have. A dataset that is masked completely adds to nothing
+    but the meta table: Gammapy 2.1 takes its good time intervals, later ones do not.
+
+    Parameters
+    ----------
+    stacked : `~gammapy.datasets.Dataset`
+        Dataset. Changed in place. The value of a column that one of the two does not
+        have is -1, NaN or "none".
+    dataset : `~gammapy.datasets.Dataset`
+        Dataset to add. Not changed.
+    """
+    tables = [_.meta_table for _ in (stacked, dataset) if _.meta_table is not None]
+    stacked.meta_table = None
+    if dataset.mask_safe is None or dataset.mask_safe.data.any():
+        stacked.stack(dataset)
+    stacked.meta_table = _join_rows(tables) if tables else None
+
+
+def _join_rows(tables):
+    """Join tables of one row to one, with the values side by side as in Gammapy."""
+    if len(tables) == 1:
+        return tables[0].copy()
+    columns = {name: table[name] for table in tables for name in table.colnames}
+    lengths = [np.size(table[table.colnames[0]]) for table in tables]
+    joined = Table()
+    for name, column in columns.items():
+        parts = [
+            _get_values(table[name])
+            if name in table.colnames
+            else np.full(length, _get_blank(column, "none"))
+            for table, length in zip(tables, lengths, strict=True)
+        ]
+        joined[name] = np.concatenate(parts)[np.newaxis]
+        joined[name].unit = column.unit
+    return joined
+
+
+def _get_values(column):
+    """Values as a plain array. A text that is masked is one that was empty on disk."""
+    return np.ravel(np.ma.filled(np.ma.asarray(column), _get_blank(column, "")))
+
+
+def _get_blank(column, text):
+    """Value for none, by the kind of a column."""
+    return FILL_VALUES.get(column.dtype.kind, text)

@@ -1,0 +1,466 @@
+"""What an observation holds, without reading more of its files than is needed.
+
+This is the only place that knows how `~gammapy.data.Observation` keeps its lazy data.
+"""
+
+import copy
+
+import astropy.units as u
+import numpy as np
+from astropy.io import fits
+from gammapy.data import (
+    GTI,
+    DataStore,
+    FixedPointingInfo,
+    Observation,
+    ObservationFilter,
+    ObservationMetaData,
+    Observations,
+    PointingMode,
+)
+from gammapy.data.io import EventListReader
+from gammapy.utils.fits import HDULocation
+
+from .events import (
+    EVENT_UNITS,
+    get_time_ref,
+    select_good_events,
+)
+from .headers import get_header_deadc, make_time_info
+from .obs_ids import get_obs_id, to_obs_id, to_obs_ids
+
+__all__ = [
+    "IRF_NAMES",
+    "describe_error",
+    "get_fixed_pointing",
+    "get_good_events",
+    "get_gti",
+    "get_hdu",
+    "get_livetime_fraction",
+    "get_location",
+    "get_off_observation",
+    "load_events_file",
+    "replace_parts",
+    "to_pool",
+]
+
+HEADER_ATTRIBUTE = "_events_header"
+IRF_NAMES = ("aeff", "edisp", "psf", "bkg", "rad_max")
+
+
+def get_hdu(observation, name):
+    """Get a part of an observation as it is kept, without reading it.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+    name : {"events", "gti", "aeff", "edisp", "psf", "bkg", "rad_max", "pointing", \
+"meta"}
+        Part of the observation.
+
+    Returns
+    -------
+    hdu : object or `~gammapy.utils.fits.HDULocation` or None
+        The object if it is in memory, else where to read it, else None.
+    """
+    # each public attribute of Gammapy reads the file
+    parts = observation.__dict__
+    attribute = name if name in ("aeff", "edisp", "psf") else f"_{name}"
+    value = parts.get(attribute)
+    return parts.get(f"_{attribute}_hdu") if value is None else value
+
+
+def _keep_part(observation, name, value):
+    """Keep a part that was read: "events", "gti", "pointing" or "meta"."""
+    # Gammapy sets neither the pointing nor metadata, and no GTI besides events
+    setattr(observation, f"_{name}", value)
+
+
+def _get_part(observation, name, is_filtered):
+    """Read a part of an observation, with its filters applied or as it is on disk."""
+    if not is_filtered:
+        observation = copy.copy(observation)
+        observation.obs_filter = ObservationFilter()
+    return getattr(observation, name)
+
+
+def load_events_file(observation, with_events=True):
+    """Read the header, GTI, pointing and metadata of an observation in one go.
+
+    Gammapy opens the file for each of them.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation. Keeps what is read: a copy (`copy.copy`), if it is not our own.
+    with_events : bool, optional
+        Whether to read the events as well. Default is True.
+
+    Returns
+    -------
+    header : dict
+        Header of the event list, empty for an observation without events.
+    """
+    events, gti = get_hdu(observation, "events"), get_hdu(observation, "gti")
+    if events is None:
+        return {}
+    if not isinstance(events, HDULocation):
+        return events.table.meta
+    if not with_events and hasattr(observation, HEADER_ATTRIBUTE):
+        return getattr(observation, HEADER_ATTRIBUTE)
+
+    try:
+        _load_file(observation, events, gti, with_events)
+    # Gammapy needs some keys, and does not say of which observation
+    except (KeyError, ValueError, u.UnitsError) as error:
+        raise ValueError(
+            f"OBS_ID {observation.obs_id} cannot be read from {events.path()}: "
+            f"{describe_error(error)}."
+        ) from error
+    return getattr(observation, HEADER_ATTRIBUTE)
+
+
+def _load_file(observation, events, gti, with_events):
+    with fits.open(events.path(), memmap=False) as hdu_list:
+        hdu = hdu_list[events.hdu_name]
+        _check_header(hdu.header)
+        header = dict(hdu.header)
+        if with_events:
+            _set_units(hdu)
+            _keep_part(observation, "events", EventListReader.from_gadf_hdu(hdu))
+        if isinstance(gti, HDULocation) and gti.path() == events.path():
+            hdu = hdu_list[gti.hdu_name]
+            get_time_ref(hdu.header, "GTI")
+            _keep_part(observation, "gti", GTI.from_table_hdu(hdu))
+
+    setattr(observation, HEADER_ATTRIBUTE, header)
+    # what is in memory may be other than what is on disk
+    for name, read in HEADER_PARTS.items():
+        if isinstance(get_hdu(observation, name), HDULocation):
+            _keep_part(observation, name, read(header))
+
+
+def _make_pointing(header):
+    try:
+        return FixedPointingInfo.from_fits_header(header)
+    except OSError as error:
+        raise ValueError(f"the header of the events: {error}") from None
+
+
+HEADER_PARTS = {"pointing": _make_pointing, "meta": ObservationMetaData.from_header}
+"""Parts of an observation that are made from the header of its events."""
+
+
+def _check_header(header):
+    """Check what Gammapy needs, and complete the dead time."""
+    get_time_ref(header)
+    if "DEADC" not in header:
+        deadc = get_header_deadc(header)
+        if not np.isfinite(deadc):
+            raise ValueError(
+                "the header of the events has neither DEADC nor LIVETIME and ONTIME"
+            )
+        header["DEADC"] = deadc
+    missing = [key for key in ("GEOLON", "GEOLAT") if key not in header]
+    if not {"GEOALT", "ALTITUDE"} & set(header):
+        missing.append("ALTITUDE")
+    if missing:
+        raise ValueError(f"the header of the events has no {', '.join(missing)}")
+
+
+def _set_units(hdu):
+    """Give columns without a unit the one that GADF prescribes."""
+    for name, unit in EVENT_UNITS.items():
+        if name in hdu.columns.names and not hdu.columns[name].unit:
+            hdu.columns[name].unit = unit
+
+
+def describe_error(error):
+    """Describe an error of reading a file, with the key that is missing.
+
+    Parameters
+    ----------
+    error : Exception
+        Error.
+
+    Returns
+    -------
+    text : str
+        Text.
+    """
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, KeyError) and error.args:
+        key = str(error.args[0])
+        return f"{key} is missing" if key.isupper() else key.rstrip(".")
+    return str(error).rstrip(".") or type(error).__name__
+
+
+def get_gti(observation, is_filtered=True):
+    """Get the good time intervals of an observation.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+    is_filtered : bool, optional
+        Whether to apply the filters of the observation. Default is True.
+
+    Returns
+    -------
+    gti : `~gammapy.data.GTI`
+        Good time intervals, at least one.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    gti = None
+    if get_hdu(observation, "gti") is not None:
+        gti = _get_part(observation, "gti", is_filtered)
+    if gti is None or len(gti.table) == 0:
+        raise ValueError(f"OBS_ID {observation.obs_id} has no GTI.")
+    return gti
+
+
+def get_good_events(observation, is_filtered=True, is_required=False):
+    """Get the event list of an observation, and which of its events count.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation. Without GTI, all its times are good.
+    is_filtered : bool, optional
+        Whether to apply the filters of the observation. Default is True.
+    is_required : bool, optional
+        Whether it is an error if no event counts. Default is False.
+
+    Returns
+    -------
+    events : `~gammapy.data.EventList`
+        Events.
+    good : `~gammapy_mimic.data.events.GoodEvents`
+        Those that count.
+
+    Raises
+    ------
+    ValueError
+        If there is no event list, or an event is not valid.
+    """
+    events = gti = None
+    if get_hdu(observation, "events") is not None:
+        events = _get_part(observation, "events", is_filtered)
+    if get_hdu(observation, "gti") is not None:
+        gti = _get_part(observation, "gti", is_filtered)
+    try:
+        if events is None:
+            raise ValueError("no events")
+        good = select_good_events(events, gti)
+        if is_required:
+            good.check_any()
+    except ValueError as error:
+        raise ValueError(
+            f"OBS_ID {observation.obs_id} has {error}. Mend its event list, or leave "
+            "it out with the criterion exclude_obs_ids."
+        ) from None
+    return events, good
+
+
+def replace_parts(observation, optional, **parts):
+    """Make an observation with some other parts, without reading the rest.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation. Not changed.
+    optional : dict
+        Keywords to add to ``observation.meta.optional``.
+    **parts : dict
+        "events", "gti" or IRFs, instead of those of the observation.
+
+    Returns
+    -------
+    observation : `~gammapy.data.Observation`
+        New observation.
+    """
+    names = ("events", "gti", *IRF_NAMES)
+    update = {"optional": {**(observation.meta.optional or {}), **optional}}
+    if get_hdu(observation, "gti") is not None and len(observation.gti.table):
+        update["time_info"] = make_time_info(observation.gti)
+    return Observation(
+        obs_id=observation.obs_id,
+        meta=observation.meta.model_copy(update=update),
+        pointing=observation.pointing,
+        location=observation.observatory_earth_location,
+        obs_filter=observation.obs_filter.copy(),
+        **{name: get_hdu(observation, name) for name in names} | parts,
+    )
+
+
+def get_location(observation):
+    """Get where an observation was taken, which the ALTAZ alignment needs.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+
+    Returns
+    -------
+    location : `~astropy.coordinates.EarthLocation`
+        Location.
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    """
+    location = observation.observatory_earth_location
+    if location is None:
+        raise ValueError(
+            f"OBS_ID {observation.obs_id} has no observatory location, which the ALTAZ "
+            "alignment needs. Set GEOLON, GEOLAT and ALTITUDE in its header."
+        )
+    return location
+
+
+def get_fixed_pointing(observation):
+    """Get the pointing of an observation that tracks a position.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+
+    Returns
+    -------
+    pointing : `~astropy.coordinates.SkyCoord`
+        Pointing (ICRS).
+
+    Raises
+    ------
+    ValueError
+        If the observation was taken in DRIFT mode.
+    """
+    if observation.pointing.mode is PointingMode.DRIFT:
+        raise ValueError(
+            f"OBS_ID {observation.obs_id} was taken in DRIFT mode. Its field of view "
+            "moves over the sky, only tracking observations (OBS_MODE = POINTING) "
+            "can be used."
+        )
+    return observation.pointing.fixed_icrs
+
+
+def get_livetime_fraction(observation):
+    """Get the part of the observation time in which events were recorded.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+
+    Returns
+    -------
+    fraction : float
+        Livetime over observation time: 1 minus the dead time, times the part that a
+        filter in phase keeps. Gammapy multiplies exposures by the livetime, and
+        background rates by the observation time.
+    """
+    # completes a dead time that Gammapy does not find, on a copy
+    observation = copy.copy(observation)
+    load_events_file(observation, with_events=False)
+    ontime = get_gti(observation).time_sum
+    if not ontime > 0:
+        raise ValueError(f"OBS_ID {observation.obs_id} has no good time.")
+    return float((observation.observation_live_time_duration / ontime).to_value(""))
+
+
+def to_pool(observations, name="off_observations"):
+    """Check a pool of observations, and make `~gammapy.data.Observations` of a list.
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
+        Pool.
+    name : str, optional
+        Name of the parameter, for errors. Default is "off_observations".
+
+    Returns
+    -------
+    observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+        Pool.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    ValueError
+        If it is empty.
+    """
+    is_list = isinstance(observations, list | tuple)
+    if is_list and all(isinstance(_, Observation) for _ in observations):
+        observations = Observations(observations)
+    elif not isinstance(observations, DataStore | Observations):
+        kind = type(observations).__name__
+        if is_list:
+            kind += f" of {', '.join(sorted({type(_).__name__ for _ in observations}))}"
+        raise TypeError(
+            f"{name} must be a DataStore or Observations, or a list of Observation, "
+            f"got {kind}"
+        )
+    if isinstance(observations, Observations) and not len(observations):
+        raise ValueError(f"{name} has no observations.")
+    return observations
+
+
+def get_off_observation(off_observations, obs_id):
+    """Get an observation of a pool.
+
+    Parameters
+    ----------
+    off_observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+        Pool.
+    obs_id : int
+        Observation ID.
+
+    Returns
+    -------
+    observation : `~gammapy.data.Observation`
+        Observation that can be loaded without an effect on the pool.
+
+    Raises
+    ------
+    ValueError
+        If it is not there.
+    """
+    obs_id = to_obs_id(obs_id)
+    if isinstance(off_observations, DataStore):
+        names = off_observations.obs_ids
+        for name in names[to_obs_ids(names) == obs_id]:
+            return off_observations.obs(name, required_irf="all-optional")
+    else:
+        for observation in off_observations:
+            if get_obs_id(observation) == obs_id:
+                return copy.copy(observation)
+    raise ValueError(f"OBS_ID {obs_id} is not among the OFF observations.")
+
+
+def replace_background(observation, bkg):
+    """Give an observation another background, without reading its other parts.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation. Not changed.
+    bkg : `~gammapy.irf.BackgroundIRF`
+        Background.
+
+    Returns
+    -------
+    observation : `~gammapy.data.Observation`
+        Observation with the background. Its metadata say HDUVERS 0.3, as Gammapy would
+        reverse the background of an old H.E.S.S. file.
+    """
+    return replace_parts(observation, {"HDUVERS": "0.3"}, bkg=bkg)

@@ -1,0 +1,234 @@
+"""Where observations are, and their events and conditions, read in one go."""
+
+import contextlib
+import copy
+import os
+import warnings
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+from astropy.io import fits
+from gammapy.data import DataStore
+from gammapy.utils.fits import HDULocation
+from gammapy.utils.scripts import make_path
+
+from .events import (
+    GoodEvents,
+    find_good_time,
+    read_column,
+    read_gti,
+    select_good_events,
+)
+from .headers import (
+    OBS_TABLE_COLUMNS,
+    derive_header,
+    derive_times,
+    get_header_deadc,
+    get_header_pointing,
+)
+from .irfs import get_safe_range, parse_safe_range
+from .obs_ids import get_obs_id, to_obs_ids
+from .observation import (
+    get_fixed_pointing,
+    get_hdu,
+    get_livetime_fraction,
+    load_events_file,
+)
+
+META_KEYS = (
+    "MJDREFI",
+    "MJDREFF",
+    "TIMEUNIT",
+    "TIMESYS",
+    "TIMEREF",
+    "GEOLON",
+    "GEOLAT",
+    "ALTITUDE",
+)
+
+NO_FILE = (-1, -1, -1)
+
+
+def to_str(values):
+    """Text of an array of strings, also of bytes that are no UTF-8."""
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "backslashreplace")
+    return values.astype(str)
+
+
+class Location(NamedTuple):
+    """Where an HDU is."""
+
+    path: str
+    hdu: str
+
+
+class FileSource(NamedTuple):
+    """Where to read an observation: small, to be sent to other processes."""
+
+    events: Location
+    aeff: Location | None
+    gti: Location | None
+
+
+def find_sources(observations):
+    """Find where the observations are: a source, an observation, or why neither."""
+    if isinstance(observations, DataStore):
+        sources = _find_sources_in_store(observations)
+    else:
+        sources = {get_obs_id(_): _get_source(_) for _ in observations}
+        if len(sources) < len(observations):
+            ids = [get_obs_id(_) for _ in observations]
+            ids, n = np.unique(ids, return_counts=True)
+            raise ValueError(f"OBS_ID {ids[n > 1].tolist()} are there more than once.")
+    if not sources:
+        raise ValueError("There are no observations to index.")
+    return sources
+
+
+def _find_sources_in_store(datastore):
+    locations = _find_locations(datastore.hdu_table)
+    obs_ids = set(to_obs_ids(datastore.hdu_table["OBS_ID"]).tolist())
+    sources = dict.fromkeys(obs_ids, "no events in the HDU index")
+    for obs_id, events in locations["events"].items():
+        others = (locations[_].get(obs_id) for _ in ("aeff", "gti"))
+        sources[obs_id] = FileSource(events, *others)
+    if datastore.obs_table is None:
+        return sources
+
+    indexed = to_obs_ids(datastore.obs_table["OBS_ID"]).tolist()
+    if len(set(indexed)) < len(indexed):
+        ids, n = np.unique(indexed, return_counts=True)
+        raise ValueError(
+            f"OBS_ID {ids[n > 1].tolist()} are more than once in the observation index."
+        )
+    sources |= dict.fromkeys(set(indexed) - obs_ids, "not in the HDU index")
+    sources |= dict.fromkeys(obs_ids - set(indexed), "not in the observation index")
+    return sources
+
+
+def _find_locations(hdu_table):
+    """Locations of what is read, by OBS_ID, in one pass of the table."""
+    names = ("HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME")
+    columns = [np.char.strip(to_str(np.asarray(hdu_table[_]))) for _ in names]
+    columns = [_.tolist() for _ in (to_obs_ids(hdu_table["OBS_ID"]), *columns)]
+    base_dir = hdu_table.base_dir.as_posix()
+    locations = {"events": {}, "aeff": {}, "gti": {}}
+    for obs_id, hdu_type, hdu_class, *place in zip(*columns, strict=True):
+        # as Gammapy, take the first if there are several
+        if hdu_type in locations and obs_id not in locations[hdu_type]:
+            location = HDULocation(hdu_class, base_dir, *place)
+            locations[hdu_type][obs_id] = _to_location(location)
+    return locations
+
+
+def _to_location(location):
+    path = location.path()
+    if not path.exists():
+        # Gammapy leaves out the folder of the index, and so would the reason
+        path = make_path(location.base_dir) / location.file_dir / location.file_name
+    return Location(str(path), location.hdu_name)
+
+
+def _get_source(observation):
+    hdus = [get_hdu(observation, name) for name in ("events", "aeff", "gti")]
+    if hdus[0] is None:
+        return "no events"
+    is_file = all(isinstance(_, HDULocation | None) for _ in hdus)
+    if not is_file or _is_filtered(observation):
+        return observation
+    return FileSource(*(_ and _to_location(_) for _ in hdus))
+
+
+def _is_filtered(observation):
+    obs_filter = observation.obs_filter
+    return obs_filter.time_filter is not None or bool(obs_filter.event_filters)
+
+
+def get_stamp(source):
+    """Size and time (in ns) of the files of a source, and a hash of what is read."""
+    if not isinstance(source, FileSource):
+        return NO_FILE
+    try:
+        stats = [os.stat(_) for _ in {_.path for _ in source if _ is not None}]
+    except OSError:
+        return NO_FILE
+    # not where they are: an archive can be moved
+    places = [_ and (os.path.basename(_.path), _.hdu) for _ in source]
+    size, time = sum(_.st_size for _ in stats), max(_.st_mtime_ns for _ in stats)
+    return size, time, zlib.crc32(str(places).encode())
+
+
+@contextlib.contextmanager
+def open_fits(path):
+    """Open a FITS file, an error if it is cut."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="File may have been truncated")
+        with fits.open(path, memmap=False) as hdu_list:
+            yield hdu_list
+
+
+def read_file(source):
+    """Read events, pointing, safe energy range, and header and GTI, opening it once."""
+    aeff_header = {}
+    with open_fits(source.events.path) as hdu_list:
+        hdu = hdu_list[source.events.hdu]
+        gti = _read_gti(source, hdu_list, hdu.header)
+        is_good = None
+        if gti is not None and "TIME" in hdu.columns.names:
+            is_good = find_good_time(
+                read_column(hdu.data, "TIME", "s", hdu.header.get("TIMEUNIT", "s")),
+                *gti,
+            )
+        events = GoodEvents.create(hdu.data, is_good)
+        header = hdu.header
+        if source.aeff is not None and source.aeff.path == source.events.path:
+            aeff_header = hdu_list[source.aeff.hdu].header
+    if source.aeff is not None and source.aeff.path != source.events.path:
+        aeff_header = fits.getheader(*source.aeff)
+    energy_range = parse_safe_range(aeff_header)
+    return events, get_header_pointing(header), energy_range, (header, gti)
+
+
+def _read_gti(source, hdu_list, header):
+    """Good time intervals, in s from the reference time of the events, or None."""
+    if source.gti is None:
+        return None
+    if source.gti.path == source.events.path:
+        return read_gti(hdu_list[source.gti.hdu], header)
+    with open_fits(source.gti.path) as others:
+        return read_gti(others[source.gti.hdu], header)
+
+
+def read_header(source):
+    """Read the conditions of an observation, without its events."""
+    with open_fits(source.events.path) as hdu_list:
+        header = hdu_list[source.events.hdu].header
+        return get_conditions(header, _read_gti(source, hdu_list, header))
+
+
+def get_conditions(header, gti):
+    """Get what an observation table needs of a file."""
+    keys = {*OBS_TABLE_COLUMNS, *META_KEYS} & set(header)
+    conditions = {key: header[key] for key in keys}
+    if gti is not None and gti[0].size:
+        conditions |= derive_times(*gti, get_header_deadc(header))
+    empty = (type(None), fits.card.Undefined)
+    return {key: _ for key, _ in conditions.items() if not isinstance(_, empty)}
+
+
+def read_observation(observation):
+    """As `read_file`, of an observation in memory or with a filter: all conditions."""
+    # the pool does not keep what is read
+    observation = copy.copy(observation)
+    load_events_file(observation)
+    gti = None if get_hdu(observation, "gti") is None else observation.gti
+    table = observation.events.table
+    events = select_good_events(observation.events, gti)
+    pointing = get_fixed_pointing(observation)
+    pointing = float(pointing.ra.deg), float(pointing.dec.deg)
+    header = {**table.meta, "RA_PNT": pointing[0], "DEC_PNT": pointing[1]}
+    if gti is not None:
+        header |= derive_header(header, gti, get_livetime_fraction(observation))
+    return events, pointing, get_safe_range(observation), header

@@ -1,0 +1,6 @@
+"""Sources and stars to leave out."""
+
+from .core import ExclusionRegions
+from .sky_regions import check_regions
+
+__all__ = ["ExclusionRegions", "check_regions"]

@@ -1,0 +1,551 @@
+"""Circles of the sky around catalogued sources and stars."""
+
+import inspect
+import logging
+import os
+import warnings
+from typing import NamedTuple
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import Angle, SkyCoord
+from astropy.io.registry import IORegistryError
+from astropy.table import Table
+from gammapy.catalog import CATALOG_REGISTRY
+from gammapy.utils.scripts import make_path
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from ..data.events import read_column
+from ..utils.coordinates import get_separation, to_lon_lat, to_vectors
+from .catalog_sizes import find_size, is_no_size
+
+__all__ = [
+    "CATALOGS",
+    "Circles",
+    "MissingCatalogError",
+    "join_circles",
+    "join_origins",
+    "merge_circles",
+    "read_catalog",
+    "read_stars",
+]
+
+log = logging.getLogger(__name__)
+
+CATALOGS = ("gamma-cat", "hgps", "3hwc", "2hwc")
+"""Tags of the catalogues of Gammapy that are known here."""
+
+NO_VALUE = (-1, -9, -99, -999, -9999)  # sizes that stand for none
+MERGE_FRACTION = 0.5  # of the smaller radius
+RADIUS_MAX = 90  # deg, of a source
+
+HOURS = ("h", "hourangle", "h:m:s", "hms", '"h:m:s"')
+
+# lower case, without leading underscores
+POSITION_COLUMNS = {
+    "icrs": (
+        ("ra", "raj2000", "ra_j2000", "ra_icrs", "raicrs", "radeg", "ra_deg"),
+        (
+            *("dec", "dej2000", "decj2000", "de_j2000", "dec_j2000", "de_icrs"),
+            *("dec_icrs", "deicrs", "dedeg", "dec_deg", "de_deg"),
+        ),
+    ),
+    "galactic": (("glon", "l"), ("glat", "b")),
+}
+SHAPE_COLUMNS = ("spatial_model", "morph_type", "model_form", "spatial_type", "shape")
+EDGE_SHAPES = ("shell", "disk", "disc")
+MAGNITUDE_COLUMNS = ("vmag", "bmag", "hpmag", "gmag", "mag", "magnitude")
+NAME_COLUMNS = (
+    *("name", "source_name", "common_name", "source", "object"),
+    *("hip", "hd", "hr", "star"),
+)
+
+
+class MissingCatalogError(FileNotFoundError):
+    """A catalogue of Gammapy has not been downloaded."""
+
+
+class Circles(NamedTuple):
+    """Circles of the sphere. Arrays of shape (n,)."""
+
+    lon: np.ndarray
+    """Right ascension of the centres, in deg."""
+    lat: np.ndarray
+    """Declination of the centres, in deg."""
+    radius: np.ndarray
+    """Radii, in deg."""
+    names: np.ndarray
+    """Names (str), empty if there is none."""
+    origins: np.ndarray
+    """Where the entries come from (str), several with commas between."""
+
+    def take(self, key):
+        """Circles of an index array, a mask or a slice."""
+        return Circles(*(_[key] for _ in self))
+
+    @property
+    def size(self):
+        """Number of circles."""
+        return len(self.lon)
+
+
+class _Entries(NamedTuple):
+    """What a catalogue says of its sources."""
+
+    lon: np.ndarray
+    lat: np.ndarray
+    sigma: np.ndarray
+    """Width of a Gaussian, in deg, NaN where there is none."""
+    edge: np.ndarray
+    """Outer radius of a shell or disk, in deg, NaN where there is none."""
+    radius: np.ndarray
+    """Radius of the region itself, in deg, NaN where there is none."""
+    names: np.ndarray
+
+
+def join_circles(circles):
+    """Join a list of circles."""
+    numbers, text = np.zeros(0), np.zeros(0, dtype=object)
+    empty = Circles(numbers, numbers, numbers, text, text)
+    columns = zip(empty, *circles, strict=True)
+    return Circles(*(np.concatenate(_) for _ in columns))
+
+
+def read_catalog(catalog, point_radius, extension_factor):
+    """Read circles that hold the sources of a catalogue.
+
+    Parameters
+    ----------
+    catalog : str, `~pathlib.Path` or `~astropy.table.Table`
+        Tag of a catalogue of Gammapy, or a table or its file, see
+        `~gammapy_mimic.exclusion.ExclusionRegions.from_catalogs`.
+    point_radius : float
+        Radius around a point source, in deg.
+    extension_factor : float
+        Number of Gaussian widths that are held.
+
+    Returns
+    -------
+    circles : `Circles`
+        One circle a source. Two if gamma-cat has two positions of it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such catalogue.
+    ValueError
+        If the tag is not known, or the table not valid.
+    """
+    if not isinstance(catalog, Table):
+        for tag in CATALOGS:
+            if str(catalog).lower().replace("-", "") == tag.replace("-", ""):
+                return _to_circles(_read_tag(tag), tag, point_radius, extension_factor)
+    table, origin = _read_table(catalog)
+    entries = _read_entries(table, origin)
+    _warn_of_sizes(table, origin, point_radius)
+    return _to_circles(entries, origin, point_radius, extension_factor)
+
+
+def read_stars(stars, magnitude_max, radius):
+    """Read circles around the bright stars of a catalogue.
+
+    Parameters
+    ----------
+    stars : str, `~pathlib.Path` or `~astropy.table.Table`
+        Table with columns of position and magnitude, or its file.
+    magnitude_max : float
+        Magnitude of the faintest star.
+    radius : float
+        Radius, in deg.
+
+    Returns
+    -------
+    circles : `Circles`
+        One circle a star.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or the table has not got these columns.
+    """
+    table, origin = _read_table(stars)
+    column = _find_column(table, MAGNITUDE_COLUMNS)
+    if column is None:
+        raise ValueError(
+            f"The star catalogue {origin} has no magnitude: its columns are "
+            f"{table.colnames}. Name one of {list(MAGNITUDE_COLUMNS)}, of numbers."
+        )
+    magnitude = read_column(table, column)
+    entries = _read_entries(table[magnitude <= magnitude_max], origin)
+    entries = entries._replace(radius=np.full_like(entries.lon, radius))
+    return _to_circles(entries, origin, radius, 0)
+
+
+def _to_circles(entries, origin, point_radius, extension_factor):
+    """Give every entry its radius, see `ExclusionRegions.from_catalogs`."""
+    sigma, edge = np.nan_to_num(entries.sigma), np.nan_to_num(entries.edge)
+    has_position = np.isfinite(entries.lon + entries.lat)
+    if not has_position.all():
+        names = entries.names[~has_position].tolist()
+        log.warning("Skipped entries of %s without position: %s", origin, names)
+    radius = edge + np.hypot(point_radius, extension_factor * sigma)
+    radius = np.where(entries.radius > 0, entries.radius, radius)
+    too_large = radius > RADIUS_MAX
+    if too_large.any():
+        idx = np.argmax(too_large)
+        raise ValueError(
+            f"The source {entries.names[idx]!r} of {origin} has a radius of "
+            f"{radius[idx]:g} deg. Check the unit of its size."
+        )
+    origins = np.full(len(radius), origin, dtype=object)
+    circles = Circles(entries.lon, entries.lat, radius, entries.names, origins)
+    return circles.take(has_position)
+
+
+def _read_tag(tag):
+    """Read a catalogue of Gammapy."""
+    catalog = CATALOG_REGISTRY.get_cls(tag)
+    path = make_path(inspect.signature(catalog).parameters["filename"].default)
+    # what astropy raises without a file depends on its version
+    if not path.is_file():
+        is_set = "GAMMAPY_DATA" in os.environ
+        reason = f"there is no file {path}" if is_set else "it is not set"
+        raise MissingCatalogError(
+            f"The catalogue {tag!r} is not in $GAMMAPY_DATA: {reason}. Get it with "
+            "`gammapy download datasets`, and set $GAMMAPY_DATA to that folder."
+        )
+    try:
+        table = catalog().table
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"The catalogue {tag!r} cannot be read: {error}") from error
+    if tag == "gamma-cat":
+        return _read_gamma_cat(table)
+    if tag == "hgps":
+        return _read_hgps(table)
+    return _read_hwc(table, tag)
+
+
+def _read_gamma_cat(table):
+    """Read gamma-cat, which has two positions of many sources.
+
+    They are those of the object (ra, dec) and of the measured emission (pos_ra,
+    pos_dec). As a rule the second is the better one, but not where it is a misprint (IC
+    443, 30 Dor C). The region has to hold the source either way.
+    """
+    entries = _read_entries(table, "gamma-cat")
+    size = np.fmax(
+        *(_get_extent(table, _, "gamma-cat") for _ in ("morph_sigma", "morph_sigma2"))
+    )
+    is_shell = np.asarray(table["morph_type"].astype(str)) == "shell"
+    # Gammapy reads morph_sigma of a shell as its outer radius
+    nominal = entries._replace(
+        sigma=np.where(is_shell, np.nan, size), edge=np.where(is_shell, size, np.nan)
+    )
+    measured = nominal._replace(
+        lon=_get_angles(table, "pos_ra", "gamma-cat"),
+        lat=_get_angles(table, "pos_dec", "gamma-cat"),
+    )
+    has_position = np.isfinite(measured.lon + measured.lat)
+    return _Entries(
+        *(
+            np.concatenate([first, second[has_position]])
+            for first, second in zip(nominal, measured, strict=True)
+        )
+    )
+
+
+def _read_hgps(table):
+    """Read the HGPS: Size is the outer radius of a shell, else a Gaussian width."""
+    entries = _read_entries(table, "hgps")
+    size = _get_extent(table, "Size", "hgps")
+    is_shell = np.asarray(table["Spatial_Model"].astype(str)) == "Shell"
+    return entries._replace(
+        sigma=np.where(is_shell, np.nan, size), edge=np.where(is_shell, size, np.nan)
+    )
+
+
+def _read_hwc(table, tag):
+    """Read a HAWC catalogue: sources were searched and measured as disks."""
+    entries = _read_entries(table, tag)
+    names = [_ for _ in table.colnames if _.endswith("_radius")]
+    edge = np.fmax.reduce([_get_extent(table, _, tag) for _ in names])
+    return entries._replace(sigma=np.full_like(edge, np.nan), edge=edge)
+
+
+def _read_table(table):
+    """Read a table, and where it comes from."""
+    if isinstance(table, Table):
+        # columns of a QTable become plain ones with units
+        return Table(table), str(table.meta.get("name", "table"))
+    path = make_path(table)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{str(table)!r} is neither a catalogue that is known, {list(CATALOGS)}, "
+            "nor the file of a table."
+        )
+    try:
+        with warnings.catch_warnings():
+            # units of columns that do not matter here
+            warnings.simplefilter("ignore", u.UnitsWarning)
+            # the sources are in the first table
+            warnings.filterwarnings("ignore", message="hdu= was not specified")
+            try:
+                table = Table.read(path)
+            except IORegistryError:  # the ending does not tell the format
+                table = Table.read(path, format="ascii")
+        table.convert_bytestring_to_unicode()
+        return Table(table), path.stem
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} is not a table that can be read: {reason}") from error
+
+
+def _read_entries(table, origin):
+    """Read positions, extensions and names by the usual names of their columns."""
+    lon, lat = _read_position(table, origin)
+    sizes = dict.fromkeys(("sigma", "edge", "radius"), np.full(len(table), np.nan))
+    for name, (kind, factor) in _find_sizes(table).items():
+        sizes[kind] = np.fmax(sizes[kind], factor * _get_extent(table, name, origin))
+    # the size of a shell or a disk is its radius, whatever the column is called
+    has_edge = _has_edge(table) & ~np.isfinite(sizes["edge"])
+    sizes["edge"] = np.where(has_edge, sizes["sigma"], sizes["edge"])
+    sizes["sigma"] = np.where(has_edge, np.nan, sizes["sigma"])
+    return _Entries(lon, lat, **sizes, names=_read_names(table))
+
+
+def _find_sizes(table):
+    """Columns of sizes, and their meaning. All of them count."""
+    numbers = [_ for _ in table.colnames if _has_angles(table[_])]
+    sizes = {_: find_size(_) for _ in numbers if table[_].ndim == 1}
+    return {name: size for name, size in sizes.items() if size is not None}
+
+
+def _has_angles(column):
+    """Whether a column has numbers that can be angles."""
+    unit = getattr(column, "unit", None)
+    return column.dtype.kind in "fiu" and (unit is None or _is_angle(unit))
+
+
+def _has_edge(table):
+    """Whether sources are shells or disks."""
+    column = _find_column(table, SHAPE_COLUMNS, kinds="USO")
+    if column is None:
+        return np.zeros(len(table), dtype=bool)
+    shapes = [str(_).lower() for _ in table[column]]
+    return np.array([any(shape in _ for shape in EDGE_SHAPES) for _ in shapes], bool)
+
+
+def _warn_of_sizes(table, origin, point_radius):
+    """Warn of a table that may have sizes, none of which is known."""
+    texts = [_ for _ in table.colnames if table[_].dtype.kind in "USO" and find_size(_)]
+    if texts:
+        log.warning(
+            "The column %s of %s is text, and not read as a size. Make it one of "
+            "numbers.",
+            *(" and ".join(texts), origin),
+        )
+    if _find_sizes(table):
+        return
+    known = {_ for pair in POSITION_COLUMNS.values() for names in pair for _ in names}
+    known |= {*MAGNITUDE_COLUMNS, *NAME_COLUMNS}
+    angles = [
+        name
+        for name in table.colnames
+        if table[name].dtype.kind == "f"
+        and (table[name].unit is None or _is_angle(table[name].unit))
+        and name.lower().lstrip("_") not in known
+        and not is_no_size(name)
+    ]
+    if angles:
+        log.warning(
+            "No column of %s is known as a size, all sources get a radius of %g deg. "
+            "If %s is one, name it extension (width of a Gaussian) or radius. The "
+            "columns are: %s",
+            *(origin, point_radius, " or ".join(angles), ", ".join(table.colnames)),
+        )
+
+
+def _is_angle(unit):
+    return u.Unit(unit).is_equivalent("deg") and unit != u.dimensionless_unscaled
+
+
+def _read_position(table, origin):
+    """Read the position (ICRS), in deg."""
+    found = {
+        frame: [_find_column(table, _, kinds="fiuUSO") for _ in spellings]
+        for frame, spellings in POSITION_COLUMNS.items()
+    }
+    frame = next((_ for _ in found if None not in found[_]), None)
+    if frame is None:
+        raise ValueError(
+            f"The table {origin} has no position: its columns are {table.colnames}. "
+            "Name two of them ra and dec, of numbers in deg or with units."
+        )
+    columns = found[frame]
+    text_unit = u.hourangle if frame == "icrs" else u.deg
+    lon = _get_angles(table, columns[0], origin, text_unit)
+    lat = _get_angles(table, columns[1], origin)
+    if np.any(np.abs(lat) > 90):
+        raise ValueError(
+            f"The column {columns[1]!r} of {origin} has the value "
+            f"{lat[np.abs(lat) > 90][0]:g} deg, which is not within 90 deg."
+        )
+    if frame == "icrs":
+        return lon % 360, lat
+    position = SkyCoord(lon, lat, unit="deg", frame=frame).icrs
+    return position.ra.deg, position.dec.deg
+
+
+def _read_names(table):
+    column = _find_column(table, NAME_COLUMNS, kinds="USOiu")
+    if column is None:
+        return np.full(len(table), "", dtype=object)
+    values = np.ma.asarray(table[column])
+    prefix = f"{column.strip('_')} " if values.dtype.kind in "iu" else ""
+    names = [f"{prefix}{_}".strip() for _ in values.astype(str).filled("")]
+    return np.array(names, dtype=object)
+
+
+def _find_column(table, spellings, kinds="fiu"):
+    """Find the column with the first of several names, None if there is none."""
+    names = {
+        name.lower().lstrip("_"): name
+        for name in table.colnames
+        if getattr(table[name], "dtype", np.dtype("V")).kind in kinds
+    }
+    return next((names[_] for _ in spellings if _ in names), None)
+
+
+def _get_angles(table, name, origin, text_unit="deg"):
+    """Get a column in deg. Text such as "05:34:31" is in another unit."""
+    column = table[name]
+    try:
+        if column.dtype.kind in "USO":
+            return _parse_angles(column, text_unit)
+        if str(column.unit) in HOURS:
+            return read_column(table, name) * 15
+        return read_column(table, name, "deg")
+    except ValueError as error:
+        unit = f" has the unit {str(column.unit)!r}, which" if column.unit else ""
+        raise ValueError(
+            f"The column {name!r} of {origin}{unit} is not one of an angle. Make it "
+            f"one of numbers in deg. ({error})"
+        ) from error
+
+
+def _parse_angles(column, unit):
+    """Parse text, in deg if it is a single number. NaN where it is empty."""
+    texts = [str(_).strip() for _ in np.ma.asarray(column).astype(str).filled("")]
+    unit = u.hourangle if str(column.unit) in HOURS else unit
+    return np.array([_parse_angle(_, unit) for _ in texts], dtype=float)
+
+
+def _parse_angle(text, unit):
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return Angle(text, unit).deg
+
+
+def _get_extent(table, name, origin):
+    """Get a column of sizes in deg, NaN where it holds none."""
+    no_value = np.isin(read_column(table, name), NO_VALUE)
+    values = np.where(no_value, np.nan, _get_angles(table, name, origin))
+    if np.any(values < 0):
+        raise ValueError(
+            f"The column {name!r} of {origin} has the value {np.nanmin(values):g} deg. "
+            "Give sizes that are not negative, or mask them."
+        )
+    return values
+
+
+def merge_circles(circles):
+    """Merge the entries of one source to a circle that holds them.
+
+    Entries whose separation is less than half of the smaller radius, or all of it if
+    they have the same name, belong together, also through others. The result does not
+    depend on their order, except that a name is that of the first.
+
+    Parameters
+    ----------
+    circles : `Circles`
+        Entries of several catalogues.
+
+    Returns
+    -------
+    merged : `Circles`
+        Circles by right ascension.
+    """
+    labels = _find_duplicates(circles)
+    order = np.argsort(labels, kind="stable")
+    edges = np.nonzero(np.diff(labels[order]))[0] + 1
+    groups = np.split(order, edges) if circles.size else []
+    merged = join_circles([_merge(circles.take(_)) for _ in groups])
+    return _sort(merged)
+
+
+def _sort(circles):
+    return circles.take(np.lexsort((circles.radius, circles.lat, circles.lon)))
+
+
+def _find_duplicates(circles):
+    """Label the source of each circle. Shape (n,)."""
+    vectors = to_vectors(circles.lon, circles.lat).T
+    chord_max = 2 * np.sin(np.radians(circles.radius.max(initial=0)) / 2)
+    first, second = cKDTree(vectors).query_pairs(chord_max, output_type="ndarray").T
+    separation = np.degrees(get_separation(vectors[first], vectors[second]))
+    smaller = np.minimum(circles.radius[first], circles.radius[second])
+    names = circles.names[first]
+    same_name = (names == circles.names[second]) & (names != "")
+    same = separation < np.where(same_name, 1, MERGE_FRACTION) * smaller
+    shape = (circles.size, circles.size)
+    graph = coo_array((same[same], (first[same], second[same])), shape=shape)
+    return connected_components(graph, directed=False)[1]
+
+
+def _merge(circles):
+    """Merge circles to one, which holds them.
+
+    Its diameter joins those two that reach furthest apart (one circle, if it holds all
+    others), and is enlarged if a third reaches out.
+    """
+    if circles.size == 1:
+        return circles
+    ordered = _sort(circles)
+    vectors = to_vectors(ordered.lon, ordered.lat).T
+    radius = np.radians(ordered.radius)
+    separation = get_separation(vectors[:, np.newaxis], vectors)
+    reach = separation + radius[:, np.newaxis] + radius
+    first, second = np.unravel_index(np.argmax(reach), reach.shape)
+    step = (reach[first, second] / 2 - radius[first]) if first != second else 0
+    center = _move(vectors[first], vectors[second], step)
+    radius = np.degrees(np.max(get_separation(center, vectors) + radius))
+    return Circles(
+        *to_lon_lat(center[:, np.newaxis]),
+        np.array([radius]),
+        np.array([_join_names(circles)], dtype=object),
+        np.array([join_origins(*circles.origins)], dtype=object),
+    )
+
+
+def _join_names(circles):
+    """Names in the first catalogue that has one."""
+    named = circles.take(circles.names != "")
+    names = named.names[named.origins == named.origins[0]] if named.size else []
+    return " / ".join(dict.fromkeys(names))
+
+
+def join_origins(*origins):
+    """Join origins, each of which may be several, without duplicates."""
+    parts = (_ for text in origins for _ in text.split(", ") if _)
+    return ", ".join(dict.fromkeys(parts))
+
+
+def _move(start, end, angle):
+    """Move a unit vector by an angle, in rad, towards another one."""
+    direction = end - (start @ end) * start
+    norm = np.linalg.norm(direction)
+    direction = direction / norm if norm > 0 else direction
+    return np.cos(angle) * start + np.sin(angle) * direction

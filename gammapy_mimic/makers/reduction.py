@@ -1,0 +1,201 @@
+"""Data reduction of observations and of their mimics, by the same makers."""
+
+import numpy as np
+from astropy.coordinates import Angle, SkyCoord, UnitSphericalRepresentation
+from gammapy.datasets import Datasets, MapDataset
+from gammapy.makers import (
+    DatasetsMaker,
+    FoVBackgroundMaker,
+    MapDatasetMaker,
+    SafeMaskMaker,
+)
+from gammapy.makers.core import Maker
+from gammapy.maps import MapAxis, WcsGeom
+from gammapy.utils import parallel
+
+from ..data.meta_tables import stack_dataset
+from ..data.observation import get_fixed_pointing
+from .coverage import add_coverage
+
+__all__ = ["ImageMaker", "get_center", "reduce_fov_background", "reduce_observations"]
+
+BLOCK_SIZE = 8
+"""Number of datasets a process that are in memory before they are stacked."""
+
+
+def get_center(observations):
+    """Find the center of the observed fields.
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.Observations`
+        Observations.
+
+    Returns
+    -------
+    center : `~astropy.coordinates.SkyCoord`
+        Mean direction of the pointings (ICRS).
+    """
+    mean = _get_pointings(observations).cartesian.mean()
+    direction = mean.represent_as(UnitSphericalRepresentation)
+    return SkyCoord(direction, frame="icrs")
+
+
+def reduce_fov_background(
+    observations,
+    center=None,
+    energy_range=("0.5 TeV", "20 TeV"),
+    energy_bins=10,
+    width=None,
+    binsz="0.05 deg",
+    offset_max="2 deg",
+    exclusion_mask=None,
+    fields=None,
+    n_jobs=None,
+):
+    """Reduce observations to one stacked dataset, with the FoV background.
+
+    The background IRF of every observation is scaled to its counts outside the
+    exclusion mask (`~gammapy.makers.FoVBackgroundMaker`).
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.Observations`
+        Observations.
+    center : `~astropy.coordinates.SkyCoord`, optional
+        Center of the map. Default is that of the pointings of the fields.
+    energy_range : tuple of `~astropy.units.Quantity` or str, optional
+        Range of the reconstructed energy. Default is 0.5 to 20 TeV.
+    energy_bins : int, optional
+        Number of energy bins. Default is 10.
+    width : `~astropy.coordinates.Angle` or str, optional
+        Width of the map. Default is what holds all events up to the largest offset.
+    binsz, offset_max : `~astropy.coordinates.Angle` or str, optional
+        Size of a pixel, and largest offset of an event. Default is 0.05 deg and 2 deg.
+    exclusion_mask : `~gammapy.maps.WcsNDMap`, optional
+        Exclusion mask, True where the background is normalised. Default is None.
+    fields : `~gammapy.data.Observations`, optional
+        Observations whose fields the map holds, such as the targets: for maps of one
+        geometry. Default is those that are reduced.
+    n_jobs : int, optional
+        Number of processes. Default is that of `gammapy.utils.parallel`, 1.
+
+    Returns
+    -------
+    dataset : `~gammapy.datasets.MapDataset`
+        Stacked dataset with counts and background.
+    """
+    energy_axis = MapAxis.from_energy_bounds(*energy_range, nbin=energy_bins)
+    fields = observations if fields is None else fields
+    center = get_center(fields) if center is None else center
+    offset_max = Angle(offset_max)
+    if width is None:
+        separation = _get_pointings(fields).separation(center).max()
+        width = 2 * (separation + offset_max + Angle(binsz))
+    geom = WcsGeom.create(
+        skydir=center,
+        width=Angle(width),
+        binsz=Angle(binsz).deg,
+        proj="TAN",
+        axes=[energy_axis],
+    )
+    makers = [
+        MapDatasetMaker(selection=["counts", "background"]),
+        SafeMaskMaker(methods=["aeff-default", "offset-max"], offset_max=offset_max),
+        FoVBackgroundMaker(method="scale", exclusion_mask=exclusion_mask),
+    ]
+    reference = MapDataset.create(geom, name="stacked")
+    return reduce_observations(reference, observations, makers, n_jobs=n_jobs)[0]
+
+
+class ImageMaker(Maker):
+    """Sum a dataset over energy, so that makers after it see an image."""
+
+    tag = "ImageMaker"
+
+    def run(self, dataset, observation=None):
+        """Sum the maps over energy, inside the safe mask.
+
+        Parameters
+        ----------
+        dataset : `~gammapy.datasets.MapDataset`
+            Dataset.
+        observation : `~gammapy.data.Observation`, optional
+            Not used.
+
+        Returns
+        -------
+        dataset : `~gammapy.datasets.MapDataset`
+            Dataset with one bin of energy, and the name of the input.
+        """
+        return dataset.to_image(name=dataset.name)
+
+
+def reduce_observations(
+    reference, observations, makers, stack=True, cutout_width=None, n_jobs=None
+):
+    """Reduce observations by a chain of makers, in their order.
+
+    As `~gammapy.makers.DatasetsMaker`, with two differences. Datasets with OFF counts
+    are stacked to one with OFF counts, whose noise would be forgotten in a
+    `~gammapy.datasets.MapDataset`. And bins without a prediction of the background are
+    masked, and counted in the meta tables (`~gammapy_mimic.makers.coverage`).
+
+    Parameters
+    ----------
+    reference : `~gammapy.datasets.MapDataset`
+        Reference dataset. Its name is that of the stacked one.
+    observations : `~gammapy.data.Observations`
+        Observations.
+    makers : list of `~gammapy.makers.Maker`
+        Makers.
+    stack : bool, optional
+        Whether to stack. Default is True.
+    cutout_width : `~astropy.units.Quantity`, optional
+        Width of the cutout of the reference dataset for an observation. Default is
+        twice the largest offset of a safe mask maker, or none.
+    n_jobs : int, optional
+        Number of processes. Default is that of `gammapy.utils.parallel`, 1.
+
+    Returns
+    -------
+    datasets : `~gammapy.datasets.Datasets`
+        Datasets in the order of the observations, or one stacked dataset.
+
+        Empty if no observation is on the geometry.
+    """
+    n_jobs = parallel.N_JOBS_DEFAULT if n_jobs is None else n_jobs
+    size = BLOCK_SIZE * n_jobs if stack else len(observations)
+    makers = add_coverage(makers)
+    datasets, stacked = [], None
+    for start in range(0, len(observations), size):
+        block = observations[start : start + size]
+        # anew for each block, as it keeps what it has made
+        chain = DatasetsMaker(
+            makers, stack_datasets=False, n_jobs=n_jobs, cutout_width=cutout_width
+        )
+        # where there is no rate, Gammapy integrates a power law of 0
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            made = chain.run(reference, block)
+        if not stack:
+            datasets += made
+            continue
+        if stacked is None and made:
+            stacked = _make_stacked(reference, made[0])
+        for dataset in made:
+            stack_dataset(stacked, dataset)
+    return Datasets(datasets if stacked is None else [stacked])
+
+
+def _make_stacked(reference, dataset):
+    """Make an empty dataset of the kind of another one, on the reference geometry."""
+    geoms = dict(reference.geoms)
+    if dataset.counts.geom.axes["energy"].nbin == 1:
+        for name, geom in geoms.items():
+            if "energy" in geom.axes.names:
+                geoms[name] = geom.squash("energy")
+    return type(dataset).from_geoms(**geoms, name=reference.name)
+
+
+def _get_pointings(observations):
+    return SkyCoord([get_fixed_pointing(_) for _ in observations])

@@ -1,0 +1,451 @@
+"""Which OFF observations were taken under the conditions of a target observation."""
+
+import dataclasses
+import difflib
+import logging
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import Angle, SkyCoord
+from astropy.time import Time
+from regions import CircleSkyRegion
+
+from ..data.events import get_time_ref, read_column
+from ..data.obs_ids import to_obs_ids
+
+__all__ = ["Conditions", "MatchCriteria", "describe_rejections"]
+
+log = logging.getLogger(__name__)
+
+NO_NAMES = ("", "-", "--", "n/a", "nan", "none", "null", "unknown")
+"""Names that stand for none, in lower case."""
+
+FOV_RADIUS_MAX = 10 * u.deg  # of any IACT
+"""Radius of the field of view of any IACT: an object that is farther off is none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """Observation conditions as arrays, one entry an observation.
+
+    An attribute is None where the table has no such column.
+
+    Attributes
+    ----------
+    obs_id : `~numpy.ndarray`
+        Observation IDs.
+    name : `~numpy.ndarray` of str
+        Names of the observed objects, in lower case, "" if not known.
+    pointing, target : `~astropy.coordinates.SkyCoord`
+        Pointing, and position of the observed object. The pointing where that is not
+        known, is a placeholder (0, 0), or is not in the field of view.
+    livetime, elevation, azimuth, nsb, n_tels, muon_efficiency : `~numpy.ndarray`
+        Livetime in s, elevation and azimuth in deg, NSBLEVEL in the unit of its
+        column, number of telescopes, MUONEFF.
+    mjd : `~numpy.ndarray`
+        Start time (MJD).
+    """
+
+    obs_id: np.ndarray
+    name: np.ndarray
+    pointing: SkyCoord
+    target: SkyCoord
+    livetime: np.ndarray | None = None
+    elevation: np.ndarray | None = None
+    azimuth: np.ndarray | None = None
+    nsb: np.ndarray | None = None
+    n_tels: np.ndarray | None = None
+    muon_efficiency: np.ndarray | None = None
+    mjd: np.ndarray | None = None
+
+    @property
+    def airmass(self):
+        """Airmass, 1 / sin(elevation)."""
+        if self.elevation is None:
+            return None
+        return 1 / np.sin(np.radians(self.elevation))
+
+    @classmethod
+    def from_obs_table(cls, table):
+        """Read the conditions from an observation index table.
+
+        Parameters
+        ----------
+        table : `~gammapy.data.ObservationTable`
+            Observation table with ``OBS_ID``, ``RA_PNT``, ``DEC_PNT`` and what the
+            criteria need.
+
+        Returns
+        -------
+        conditions : `Conditions`
+            Conditions, in the order of the table.
+
+        Raises
+        ------
+        ValueError
+            If a required column is missing.
+        """
+        missing = {"OBS_ID", "RA_PNT", "DEC_PNT"} - set(table.colnames)
+        if missing:
+            raise ValueError(
+                f"The observation table has no column {sorted(missing)}. "
+                "See the GADF format of the observation index."
+            )
+        pointing = SkyCoord(
+            _get_column(table, "RA_PNT", "deg"),
+            _get_column(table, "DEC_PNT", "deg"),
+            unit="deg",
+        )
+        return cls(
+            obs_id=to_obs_ids(table["OBS_ID"]),
+            name=_get_names(table),
+            pointing=pointing,
+            target=_get_target(table, pointing),
+            livetime=_get_column(table, "LIVETIME", "s"),
+            elevation=_get_elevation(table),
+            azimuth=_get_column(table, "AZ_PNT", "deg"),
+            nsb=_get_column(table, "NSBLEVEL"),
+            n_tels=_get_column(table, "N_TELS", ""),
+            muon_efficiency=_get_column(table, "MUONEFF", ""),
+            mjd=_get_mjd(table),
+        )
+
+    def __len__(self):
+        return len(self.obs_id)
+
+    def __getitem__(self, item):
+        values = {_.name: getattr(self, _.name) for _ in dataclasses.fields(self)}
+        return Conditions(
+            **{name: None if _ is None else _[item] for name, _ in values.items()}
+        )
+
+
+def _get_column(table, name, unit=None):
+    return read_column(table, name, unit) if name in table.colnames else None
+
+
+def _get_elevation(table):
+    elevation = _get_column(table, "ALT_PNT", "deg")
+    zenith = _get_column(table, "ZEN_PNT", "deg")
+    if elevation is None or zenith is None:
+        return elevation if zenith is None else 90 - zenith
+    return np.where(np.isfinite(elevation), elevation, 90 - zenith)
+
+
+def _get_names(table):
+    if "OBJECT" not in table.colnames:
+        return np.full(len(table), "")
+    names = [_.decode() if isinstance(_, bytes) else str(_) for _ in table["OBJECT"]]
+    names = [_.strip().lower() for _ in names]
+    return np.array(["" if _ in NO_NAMES else _ for _ in names], dtype=str)
+
+
+def _get_target(table, pointing):
+    lon = _get_column(table, "RA_OBJ", "deg")
+    lat = _get_column(table, "DEC_OBJ", "deg")
+    if lon is None or lat is None:
+        return pointing
+    valid = np.isfinite(lon) & (np.abs(lat) <= 90) & ((lon != 0) | (lat != 0))
+    lon, lat = (
+        np.where(valid, values, known)
+        for values, known in ((lon, pointing.ra.deg), (lat, pointing.dec.deg))
+    )
+    target = SkyCoord(lon, lat, unit="deg")
+    is_near = target.separation(pointing) < FOV_RADIUS_MAX
+    return SkyCoord(
+        np.where(is_near, target.ra.deg, pointing.ra.deg),
+        np.where(is_near, target.dec.deg, pointing.dec.deg),
+        unit="deg",
+    )
+
+
+def _get_mjd(table):
+    start = _get_column(table, "TSTART", "s")
+    if start is None or "MJDREFI" not in table.meta:
+        return None
+    return (get_time_ref(table.meta, "observation table") + start * u.s).mjd
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchCriteria:
+    """Conditions that an OFF observation must share with its target observation.
+
+    Criteria that are None are not applied. The observation itself, observations of
+    the same OBJECT, and pointings whose field of view holds the position of the target
+    observation's object, or its pointing, are always rejected.
+
+    Parameters
+    ----------
+    livetime : float, optional
+        Largest difference of the livetimes, as a fraction of the target's.
+        Default is 0.1.
+    airmass : float, optional
+        Largest difference of the airmass, 1 / sin(elevation). Default is 0.15.
+    azimuth : `~astropy.coordinates.Angle` or str, optional
+        Largest difference of the azimuths, on the circle. Default is None.
+    nsb : float, optional
+        Largest difference of NSBLEVEL, in the unit of that column. Default is None.
+    n_tels : int, optional
+        Largest difference of the number of telescopes. Default is None.
+    muon_efficiency : float, optional
+        Largest difference of MUONEFF, as a fraction of the target's. Default is None.
+    time_difference : `~astropy.units.Quantity` or str, optional
+        Longest time between the starts of the observations. Default is None.
+    epochs : `~astropy.time.Time` or list of str, optional
+        Times at which the instrument changed. Both observations must lie between the
+        same two. Default is None.
+    galactic_latitude : `~astropy.coordinates.Angle` or str, optional
+        Smallest absolute Galactic latitude of an OFF pointing. Default is 10 deg.
+    elevation : list of `~astropy.coordinates.Angle` or of str, optional
+        Range of the elevation of OFF observations. Default is None.
+    exclude_objects : list of str, optional
+        OBJECT names of OFF observations to leave out. Default is none.
+    exclude_circles : list of `~regions.CircleSkyRegion` or tuple, optional
+        Circles on the sky in which no OFF observation may point, also as
+        ``(ra, dec, radius)``. Default is none.
+    exclude_obs_ids : list of int, optional
+        OFF observations to leave out. Default is none.
+    fov_radius : `~astropy.coordinates.Angle` or str, optional
+        Radius of the field of view. Default is 2.5 deg.
+    strict : bool, optional
+        Whether a criterion whose column is missing is an error. By default it is
+        skipped with a warning.
+
+    Raises
+    ------
+    ValueError
+        If a value is negative or has the wrong unit.
+    """
+
+    livetime: float | None = 0.1
+    airmass: float | None = 0.15
+    azimuth: Angle | None = None
+    nsb: float | None = None
+    n_tels: int | None = None
+    muon_efficiency: float | None = None
+    time_difference: u.Quantity | None = None
+    epochs: Time | None = None
+    galactic_latitude: Angle | None = "10 deg"
+    elevation: tuple | None = None
+    exclude_objects: tuple = ()
+    exclude_circles: tuple = ()
+    exclude_obs_ids: tuple = ()
+    fov_radius: Angle = "2.5 deg"
+    strict: bool = False
+
+    def __post_init__(self):
+        convert = self._convert
+        for name in ("livetime", "airmass", "nsb", "n_tels", "muon_efficiency"):
+            convert(name, float)
+        for name in ("azimuth", "galactic_latitude", "fov_radius"):
+            convert(name, lambda _: Angle(_).to("deg"))
+        convert("time_difference", lambda _: u.Quantity(_).to("d"))
+        convert("epochs", lambda _: np.atleast_1d(Time(_)).sort())
+        convert("elevation", lambda _: Angle([Angle(x) for x in _]).to("deg"))
+        convert("exclude_objects", _to_tuple_of_str)
+        convert("exclude_circles", lambda _: tuple(_to_circle(x) for x in _))
+        convert("exclude_obs_ids", lambda _: tuple(to_obs_ids(_).tolist()))
+
+        if self.elevation is not None and self.elevation.shape != (2,):
+            raise ValueError(
+                f"elevation must be a range of two angles, got {self.elevation}"
+            )
+
+    def _convert(self, name, function):
+        value = getattr(self, name)
+        if value is None:
+            return
+        try:
+            converted = function(value)
+        except (TypeError, ValueError, u.UnitsError) as error:
+            raise ValueError(f"Invalid value of {name}: {value!r}, {error}") from error
+        is_number = isinstance(converted, float | u.Quantity)
+        if is_number and not np.all(converted >= 0 * getattr(converted, "unit", 1)):
+            raise ValueError(f"{name} must not be negative, got {value!r}")
+        object.__setattr__(self, name, converted)
+
+    @classmethod
+    def create(cls, criteria=None):
+        """Create criteria from a dict.
+
+        Parameters
+        ----------
+        criteria : `MatchCriteria` or dict, optional
+            Criteria, or values by name. Default are the default criteria.
+
+        Returns
+        -------
+        criteria : `MatchCriteria`
+            Criteria.
+
+        Raises
+        ------
+        ValueError
+            If a key of the dict is not the name of a criterion.
+        """
+        if isinstance(criteria, cls):
+            return criteria
+        criteria = dict(criteria or {})
+        names = [_.name for _ in dataclasses.fields(cls)]
+        for key in criteria:
+            if key not in names:
+                close = difflib.get_close_matches(key, names, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"Unknown criterion {key!r}.{hint} Valid: {names}")
+        return cls(**criteria)
+
+    def check_columns(self, *conditions):
+        """Find the criteria that cannot be applied, as their column is missing.
+
+        Parameters
+        ----------
+        *conditions : `Conditions`
+            Conditions of the target and of the OFF observations.
+
+        Returns
+        -------
+        skipped : set of str
+            Names of the criteria to be skipped. One warning names them all.
+
+        Raises
+        ------
+        ValueError
+            If there is one, and the criteria are strict.
+        """
+        columns = {
+            "livetime": "livetime",
+            "airmass": "elevation",
+            "azimuth": "azimuth",
+            "nsb": "nsb",
+            "n_tels": "n_tels",
+            "muon_efficiency": "muon_efficiency",
+            "time_difference": "mjd",
+            "epochs": "mjd",
+            "elevation": "elevation",
+        }
+        skipped = {
+            name
+            for name, column in columns.items()
+            if getattr(self, name) is not None
+            and any(getattr(_, column) is None for _ in conditions)
+        }
+        if skipped:
+            message = f"No column in the observation table for {sorted(skipped)}"
+            if self.strict:
+                raise ValueError(f"{message}. Set these criteria to None.")
+            log.warning(f"{message}: these criteria are skipped.")
+        return skipped
+
+    def reject(self, target, off, skip=()):
+        """Find the OFF observations that do not match a target observation.
+
+        Parameters
+        ----------
+        target : `Conditions`
+            Conditions of one target observation.
+        off : `Conditions`
+            Conditions of the OFF observations.
+        skip : set of str, optional
+            Criteria that are not applied. Default is none.
+
+        Returns
+        -------
+        rejected : dict of `~numpy.ndarray`
+            For each criterion, which OFF observations it rejects. Boolean arrays of
+            shape (n_off,). An unknown value (NaN) is rejected.
+        """
+        accepted = {
+            "same_observation": off.obs_id != target.obs_id,
+            "same_object": (off.name != target.name) | (off.name == ""),
+            "same_field": np.all(
+                [
+                    off.pointing.separation(position) > self.fov_radius
+                    for position in (target.target, target.pointing)
+                ],
+                axis=0,
+            ),
+        }
+        for name, accept in _ACCEPT.items():
+            value = getattr(self, name)
+            if name not in skip and value is not None and np.size(value) > 0:
+                accepted[name] = accept(value, target, off)
+        return {name: ~np.asarray(mask) for name, mask in accepted.items()}
+
+
+def describe_rejections(counts, n_candidates):
+    """Say which criterion removed most candidates.
+
+    Parameters
+    ----------
+    counts : dict of int
+        Number of candidates that each criterion rejects.
+    n_candidates : int
+        Number of candidates.
+
+    Returns
+    -------
+    text : str
+        Sentence.
+    """
+    name = max(counts, key=counts.get) if counts else "nothing"
+    return (
+        f"The criterion that removed most is {name!r}: "
+        f"{counts.get(name, 0)} of {n_candidates} candidates."
+    )
+
+
+def _to_tuple_of_str(names):
+    if isinstance(names, str):
+        raise ValueError("a list of names is needed")
+    return tuple(_.strip().lower() for _ in names)
+
+
+def _to_circle(circle):
+    if isinstance(circle, CircleSkyRegion):
+        return circle
+    lon, lat, radius = circle
+    return CircleSkyRegion(SkyCoord(Angle(lon), Angle(lat)), Angle(radius).to("deg"))
+
+
+def _accept_azimuth(value, target, off):
+    difference = (off.azimuth - target.azimuth + 180) % 360 - 180
+    return np.abs(difference) <= value.deg
+
+
+def _accept_epoch(value, target, off):
+    edges = value.mjd
+    return np.searchsorted(edges, off.mjd) == np.searchsorted(edges, target.mjd)
+
+
+def _accept_circles(value, target, off):
+    separations = [off.pointing.separation(_.center) > _.radius for _ in value]
+    return np.all(separations, axis=0)
+
+
+# Every criterion is a function (value, target, off) -> accepted
+_ACCEPT = {
+    "livetime": lambda value, target, off: (
+        np.abs(off.livetime - target.livetime) <= value * target.livetime
+    ),
+    "airmass": lambda value, target, off: np.abs(off.airmass - target.airmass) <= value,
+    "azimuth": _accept_azimuth,
+    "nsb": lambda value, target, off: np.abs(off.nsb - target.nsb) <= value,
+    "n_tels": lambda value, target, off: np.abs(off.n_tels - target.n_tels) <= value,
+    "muon_efficiency": lambda value, target, off: (
+        np.abs(off.muon_efficiency - target.muon_efficiency)
+        <= value * target.muon_efficiency
+    ),
+    "time_difference": lambda value, target, off: (
+        np.abs(off.mjd - target.mjd) <= value.to_value("d")
+    ),
+    "epochs": _accept_epoch,
+    "galactic_latitude": lambda value, target, off: (
+        np.abs(off.pointing.galactic.b) > value
+    ),
+    "elevation": lambda value, target, off: (
+        (off.elevation >= value[0].deg) & (off.elevation <= value[1].deg)
+    ),
+    "exclude_objects": lambda value, target, off: ~np.isin(off.name, value),
+    "exclude_circles": _accept_circles,
+    "exclude_obs_ids": lambda value, target, off: ~np.isin(off.obs_id, value),
+}

@@ -1,0 +1,655 @@
+"""The binned events of an archive of observations, in one small file.
+
+Comparing one observation with thousands of others needs their counts in bins of energy
+and offset, and the conditions they were taken under. `OffIndex` keeps both, so that
+every file of the archive is read only once.
+"""
+
+import functools
+import hashlib
+import logging
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Column, Table
+from gammapy.data import ObservationTable
+from gammapy.utils.scripts import make_path
+from regions import (
+    Regions,
+)
+
+from ..data.events import (
+    get_seconds,
+    get_time_ref,
+    read_column,
+)
+from ..data.headers import (
+    OBS_TABLE_COLUMNS,
+    make_obs_table,
+)
+from ..data.obs_ids import to_obs_ids
+from ..data.observation import (
+    describe_error,
+    to_pool,
+)
+from ..data.readers import (
+    META_KEYS,
+    NO_FILE,
+    FileSource,
+    find_sources,
+    get_conditions,
+    get_stamp,
+    open_fits,
+    read_file,
+    read_header,
+    read_observation,
+    to_str,
+)
+from ..exclusion.sky_regions import regions_to_text
+from ..utils.files import check_own, replace_file
+from ..utils.parallel import run_parallel
+from ..version import __version__
+from .binning import FoVBinning
+from .criteria import Conditions
+
+__all__ = ["OffIndex"]
+
+log = logging.getLogger(__name__)
+
+CREATOR = "gammapy-mimic"
+INDEX_VERSION = 3
+FILE_COLUMNS = ("FILE_SIZE", "FILE_TIME", "FILE_HDUS")
+FILLED_COLUMNS = ("ONTIME", "LIVETIME", "DEADC", "TSTART", "TSTOP", "ALT_PNT", "AZ_PNT")
+"""Columns whose unknown values are taken from GTI and header of the events."""
+
+
+class OffIndex:
+    """The binned events and the conditions of many observations.
+
+    See `create`, `read` and `update` to get one. The rows are sorted by OBS_ID.
+
+    Parameters
+    ----------
+    table : `~gammapy.data.ObservationTable`
+        Observation table with ``ENERGY_MIN``, ``ENERGY_MAX``, ``FILE_SIZE``,
+        ``FILE_TIME`` and ``FILE_HDUS``.
+    counts : `~numpy.ndarray` of int
+        Counts outside the exclusion regions. Shape (n_obs, n_energy, n_offset).
+    fraction : `~numpy.ndarray` of float
+        Part of the solid angle of each ring of offset that is outside the exclusion
+        regions. Shape (n_obs, n_offset).
+    binning : `FoVBinning`
+        Bins and exclusion regions.
+    broken : `~astropy.table.Table`, optional
+        ``OBS_ID`` and ``REASON`` of the observations that cannot be used.
+
+    Examples
+    --------
+    >>> index = OffIndex.create(data_store, n_jobs=4)  # doctest: +SKIP
+    >>> index.write("off-index.fits")  # doctest: +SKIP
+    >>> index = OffIndex.read("off-index.fits").update(data_store)  # doctest: +SKIP
+    """
+
+    def __init__(self, table, counts, fraction, binning, broken=None):
+        self.table = table
+        # the checksum, and whoever keeps it, relies on them
+        self.counts, self.fraction = counts.view(), fraction.view()
+        self.counts.setflags(write=False)
+        self.fraction.setflags(write=False)
+        self.binning = binning
+        self.broken = _make_broken_table({}) if broken is None else broken
+
+    @classmethod
+    def create(
+        cls,
+        observations,
+        energy_axis=None,
+        offset_axis=None,
+        exclusion_regions=(),
+        n_jobs=None,
+        parallel_backend=None,
+    ):
+        """Read the events of all observations and count them.
+
+        The result does not depend on the order of the observations, the number of jobs
+        or the backend. Of a file only the events and the header of the effective area
+        are read, in one go; `~gammapy_mimic.data.find_broken_files` finds damage in the
+        rest of it.
+
+        Parameters
+        ----------
+        observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
+            Observations. Those that are in memory, or have an ``obs_filter``, are
+            counted in this process.
+        energy_axis : `~gammapy.maps.MapAxis`, optional
+            Axis of the name "energy". Default is `ENERGY_AXIS`.
+        offset_axis : `~gammapy.maps.MapAxis`, optional
+            Axis of the name "offset". Default is `OFFSET_AXIS`.
+        exclusion_regions : list of `~regions.SkyRegion`, optional
+            Sources in any of the fields. Default is none.
+        n_jobs : int, optional
+            Number of processes. Default is that of `gammapy.utils.parallel`, 1.
+        parallel_backend : {"multiprocessing", "ray"}, optional
+            Backend. Default is that of `gammapy.utils.parallel`.
+
+        Returns
+        -------
+        index : `OffIndex`
+            Index. Observations that cannot be used are in ``broken``, with a warning.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not valid, an OBS_ID is there twice, or there is no
+            observation that can be used.
+        """
+        binning = FoVBinning.create(energy_axis, offset_axis, exclusion_regions)
+        return cls._make_empty(binning).update(observations, n_jobs, parallel_backend)
+
+    @classmethod
+    def _make_empty(cls, binning):
+        table = ObservationTable()
+        table["OBS_ID"] = np.zeros(0, dtype=int)
+        _add_columns(table, [], [])
+        n_energy, n_offset = binning.shape
+        counts = np.zeros((0, n_energy, n_offset), dtype=np.int32)
+        return cls(table, counts, np.zeros((0, n_offset)), binning)
+
+    def update(self, observations, n_jobs=None, parallel_backend=None):
+        """Make the index of these observations, reading only what is not known yet.
+
+        An observation is known if it is in this index and the size and time of its
+        files have not changed. One in memory never is. The conditions are always those
+        of the given observations.
+
+        Parameters
+        ----------
+        observations : `~gammapy.data.DataStore`, `~gammapy.data.Observations` or list
+            All observations of the new index, not only the added ones.
+        n_jobs, parallel_backend
+            As for `create`.
+
+        Returns
+        -------
+        index : `OffIndex`
+            The same as `create` gives with this binning.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `create`.
+        """
+        observations = to_pool(observations, "observations")
+        sources = find_sources(observations)
+        stamps = {obs_id: get_stamp(_) for obs_id, _ in sources.items()}
+        rows = self._get_known_rows(stamps)
+        new = {obs_id: _ for obs_id, _ in sources.items() if obs_id not in rows}
+        obs_table = getattr(observations, "obs_table", None)
+        with_header = obs_table is None or _find_unknown(obs_table).any()
+        rows |= _count_all(new, self.binning, with_header, n_jobs, parallel_backend)
+
+        broken = {obs_id: _ for obs_id, _ in rows.items() if isinstance(_, str)}
+        rows = {obs_id: rows[obs_id] for obs_id in sorted(set(rows) - set(broken))}
+        _report_broken(broken, len(sources))
+        if obs_table is None:
+            table = _make_obs_table(rows, sources)
+        else:
+            table = _select_obs_table(obs_table, list(rows))
+            table = _fill_obs_table(table, rows, sources)
+        table = _to_plain_table(table)
+        _add_columns(table, rows.values(), [stamps[obs_id] for obs_id in rows])
+        return type(self)(
+            table=table,
+            counts=np.array([_.counts for _ in rows.values()], dtype=np.int32),
+            fraction=np.array([_.fraction for _ in rows.values()]),
+            binning=self.binning,
+            broken=_make_broken_table(broken),
+        )
+
+    def find_changed(self, observations):
+        """Find the observations whose files have changed since they were counted.
+
+        Parameters
+        ----------
+        observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+            Observations. Those that are in memory are taken as they are.
+
+        Returns
+        -------
+        obs_ids : list of int
+            Observation IDs, of those in this index. `update` reads them again.
+        """
+        sources = find_sources(observations)
+        known = zip(*(self.table[name].tolist() for name in FILE_COLUMNS), strict=True)
+        changed = []
+        for obs_id, stamp in zip(self.obs_ids.tolist(), known, strict=True):
+            now = get_stamp(sources[obs_id]) if obs_id in sources else NO_FILE
+            if NO_FILE not in (stamp, now) and stamp != now:
+                changed.append(obs_id)
+        return changed
+
+    def _get_known_rows(self, stamps):
+        known = zip(*(self.table[name].tolist() for name in FILE_COLUMNS), strict=True)
+        names = ("ENERGY_MIN", "ENERGY_MAX", "EVENT_COUNT")
+        columns = zip(*(self.table[name] for name in names), strict=True)
+        return {
+            obs_id: _Row(self.counts[idx], self.fraction[idx], values[:2], values[2])
+            for idx, (obs_id, stamp, values) in enumerate(
+                zip(self.obs_ids.tolist(), known, columns, strict=True)
+            )
+            if stamp != NO_FILE and stamps.get(obs_id) == stamp
+        }
+
+    @property
+    def obs_ids(self):
+        """Observation IDs, rising (`~numpy.ndarray`)."""
+        return np.asarray(self.table["OBS_ID"])
+
+    @property
+    def energy_axis(self):
+        """Energy axis in TeV (`~gammapy.maps.MapAxis`)."""
+        return self.binning.energy_axis
+
+    @property
+    def offset_axis(self):
+        """Offset axis in deg (`~gammapy.maps.MapAxis`)."""
+        return self.binning.offset_axis
+
+    @property
+    def exclusion_regions(self):
+        """Exclusion regions (list of `~regions.SkyRegion`)."""
+        return self.binning.exclusion_regions
+
+    @functools.cached_property
+    def conditions(self):
+        """Conditions of the observations (`Conditions`)."""
+        return Conditions.from_obs_table(self.table)
+
+    @property
+    def checksum(self):
+        """Hash of bins, exclusion regions, counts and observation table (str).
+
+        It does not depend on where the files are and when they were written, nor on
+        the order of columns.
+        """
+        digest = hashlib.sha256(regions_to_text(self.exclusion_regions).encode())
+        names = sorted(set(self.table.colnames) - set(FILE_COLUMNS))
+        columns = [self.table[name] for name in names]
+        binning = self.binning.energy_edges, self.binning.offset_edges
+        for values in (names, *binning, self.counts, self.fraction, *columns):
+            digest.update(_to_bytes(np.asarray(values)))
+        return digest.hexdigest()
+
+    def __len__(self):
+        return len(self.table)
+
+    def __str__(self):
+        energy, offset = self.binning.energy_edges, self.binning.offset_edges
+        return (
+            f"{type(self).__name__}\n\n"
+            f"  observations      : {len(self)}\n"
+            f"  broken            : {len(self.broken)}\n"
+            f"  events            : {self.counts.sum()}\n"
+            f"  energy            : {len(energy) - 1} bins, "
+            f"{energy[0]:.3g} to {energy[-1]:.3g} TeV\n"
+            f"  offset            : {len(offset) - 1} bins, "
+            f"{offset[0]:.3g} to {offset[-1]:.3g} deg\n"
+            f"  exclusion regions : {len(self.exclusion_regions)}\n"
+        )
+
+    def select(self, obs_ids):
+        """Select observations.
+
+        Parameters
+        ----------
+        obs_ids : list of int
+            Observation IDs, in any order.
+
+        Returns
+        -------
+        index : `OffIndex`
+            Their rows, sorted by OBS_ID.
+
+        Raises
+        ------
+        ValueError
+            If one is not in the index, or none is given.
+        """
+        obs_ids = np.unique(to_obs_ids(obs_ids))
+        if len(obs_ids) == 0:
+            raise ValueError("There are no observations to select.")
+        missing = np.setdiff1d(obs_ids, self.obs_ids)
+        if len(missing):
+            reasons = dict(self.broken.iterrows())
+            reason = reasons.get(missing[0], "it was not among the observations")
+            raise ValueError(
+                f"{len(missing)} of {len(obs_ids)} observations are not in the index: "
+                f"OBS_ID {missing[0]} ({reason})"
+            )
+        rows = np.searchsorted(self.obs_ids, obs_ids)
+        return type(self)(
+            self.table[rows], self.counts[rows], self.fraction[rows], self.binning
+        )
+
+    def write(self, path, overwrite=False):
+        """Write the index to a FITS file, complete or not at all.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            File.
+        overwrite : bool, optional
+            Whether to replace an existing index. Default is False.
+
+        Raises
+        ------
+        FileExistsError
+            If the file exists and may not be replaced, see `check_own`.
+        """
+        if overwrite:
+            self.check_own(path)
+        with replace_file(path, overwrite) as temporary:
+            self._to_hdu_list().writeto(temporary)
+
+    @staticmethod
+    def check_own(path):
+        """Raise an error if a file is there that is not an index.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            File. One whose header says that it is an index may be replaced by another
+            one, also if it is damaged or of another version.
+
+        Raises
+        ------
+        FileExistsError
+            If it is another kind of file, or a link.
+        """
+        path = make_path(path)
+        check_own(path)
+        if not path.exists():
+            return
+        try:
+            with (
+                warnings.catch_warnings(action="ignore"),
+                fits.open(path, memmap=False) as hdu_list,
+            ):
+                header = hdu_list[0].header
+        # a file of another kind makes astropy raise nearly anything
+        except Exception:
+            header = {}
+        creator = str(header.get("CREATOR", ""))
+        if "IDX_VERS" not in header or not creator.startswith(CREATOR):
+            raise FileExistsError(
+                f"{path} is not an index of observations and will not be replaced. "
+                "Choose another name for the index, or remove the file yourself."
+            )
+
+    @classmethod
+    def read(cls, path):
+        """Read an index.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            File.
+
+        Returns
+        -------
+        index : `OffIndex`
+            Index, equal to the one that was written.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is not an index of this version, or is damaged. It can be
+            created anew.
+        """
+        path = make_path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no index of observations in {path}.")
+        try:
+            with open_fits(path) as hdu_list:
+                return cls._from_hdu_list(hdu_list)
+        # a damaged file makes astropy raise nearly anything
+        except Exception as error:
+            raise ValueError(
+                f"{path} cannot be read as an index of observations: "
+                f"{describe_error(error)}. Create it anew."
+            ) from error
+
+    def _to_hdu_list(self):
+        primary = fits.PrimaryHDU()
+        primary.header["CREATOR"] = f"{CREATOR} {__version__}"
+        primary.header["IDX_VERS"] = INDEX_VERSION, "version of the format"
+        primary.header["IDX_HASH"] = self.checksum
+        arrays = {
+            "COUNTS": self.counts,
+            "FRACTION": self.fraction,
+            "ENERGY_EDGES": self.binning.energy_edges,
+            "OFFSET_EDGES": self.binning.offset_edges,
+        }
+        regions = regions_to_text(self.exclusion_regions).splitlines()
+        tables = {
+            "OBS_INDEX": self.table,
+            "EXCLUSION_REGIONS": Table([np.array(regions, dtype=str)], names=["DS9"]),
+            "BROKEN": self.broken,
+        }
+        hdus = [fits.ImageHDU(_, name=name) for name, _ in arrays.items()]
+        hdus += [fits.BinTableHDU(_, name=name) for name, _ in tables.items()]
+        return fits.HDUList([primary, *hdus])
+
+    @classmethod
+    def _from_hdu_list(cls, hdu_list):
+        header = hdu_list[0].header
+        if "IDX_VERS" not in header:
+            raise ValueError("it is another kind of file")
+        if header["IDX_VERS"] != INDEX_VERSION:
+            raise ValueError(
+                f"it has the version {header['IDX_VERS']} of the format, "
+                f"this is version {INDEX_VERSION}"
+            )
+        names = ("ENERGY_EDGES", "OFFSET_EDGES", "COUNTS", "FRACTION")
+        energy_edges, offset_edges, counts, fraction = (
+            _to_native(hdu_list[name].data) for name in names
+        )
+        names = ("OBS_INDEX", "EXCLUSION_REGIONS", "BROKEN")
+        table, text, broken = (_to_plain_table(_read_table(hdu_list[_])) for _ in names)
+        regions = Regions.parse("\n".join(text["DS9"]), format="ds9")
+        binning = FoVBinning(energy_edges, offset_edges, regions)
+        index = cls(table, counts, fraction, binning, Table(broken, meta={}))
+        if index.checksum != header["IDX_HASH"]:
+            raise ValueError("its content does not fit its checksum")
+        return index
+
+
+# ---------------------------------------------------------------------------- tables
+
+
+def _to_bytes(values):
+    """Bytes that are the same on all machines, whatever the width of strings."""
+    if values.dtype.kind == "U":
+        return "\0".join(values.ravel()).encode()
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
+
+
+def _to_native(values):
+    return np.array(values, dtype=values.dtype.newbyteorder("="))
+
+
+def _to_plain_table(table):
+    """Copy of a table that FITS keeps as it is: no masks, no bytes, all in ASCII."""
+    columns = [
+        Column(_to_plain_values(column), name=name, unit=column.unit)
+        for name, column in table.columns.items()
+    ]
+    plain = ObservationTable()
+    plain.add_columns(columns)
+    plain.meta.update((key, table.meta[key]) for key in META_KEYS if key in table.meta)
+    return plain
+
+
+def _to_plain_values(column):
+    mask = np.ma.getmaskarray(np.ma.asarray(column))
+    values = np.array(np.ma.getdata(np.ma.asarray(column)))
+    kind = values.dtype.kind
+    if kind in "SUO":
+        values = np.char.encode(to_str(values), "ascii", "backslashreplace")
+        return np.where(mask, "", np.char.rstrip(np.char.decode(values, "ascii")))
+    if mask.any():
+        return np.where(mask, False if kind == "b" else np.nan, values)
+    if kind in "iu":
+        return values.astype(np.int64)
+    return _to_native(values)
+
+
+def _read_table(hdu):
+    return Table.read(hdu, mask_invalid=False)
+
+
+def _add_columns(table, rows, stamps):
+    ranges = np.array([_.energy_range for _ in rows], dtype=float).reshape(-1, 2)
+    for name, values in zip(("ENERGY_MIN", "ENERGY_MAX"), ranges.T, strict=True):
+        table[name] = Column(values, unit="TeV")
+    table["EVENT_COUNT"] = np.array([_.n_events for _ in rows], dtype=np.int64)
+    stamps = np.array(stamps, dtype=np.int64).reshape(-1, len(FILE_COLUMNS))
+    for name, values in zip(FILE_COLUMNS, stamps.T, strict=True):
+        table[name] = values
+
+
+def _make_broken_table(broken):
+    obs_ids = sorted(broken)
+    reasons = np.array([broken[_] for _ in obs_ids], dtype=str)
+    table = Table({"OBS_ID": np.array(obs_ids, dtype=int), "REASON": reasons})
+    return Table(_to_plain_table(table))
+
+
+def _report_broken(broken, n_obs):
+    if not broken:
+        return
+    obs_id, reason = min(broken.items())
+    if len(broken) == n_obs:
+        raise ValueError(
+            f"None of {n_obs} observations can be used. OBS_ID {obs_id}: {reason}"
+        )
+    log.warning(
+        f"{len(broken)} of {n_obs} observations cannot be used, see 'broken' of the "
+        f"index. OBS_ID {obs_id}: {reason}"
+    )
+
+
+def _make_obs_table(rows, sources):
+    """Observation table from headers, reading those of rows that were known."""
+    headers = [row.header or read_header(sources[i]) for i, row in rows.items()]
+    headers = [_ | {"OBS_ID": i} for i, _ in zip(rows, headers, strict=True)]
+    return make_obs_table(headers)
+
+
+def _select_obs_table(table, obs_ids):
+    ids = to_obs_ids(table["OBS_ID"])
+    order = np.argsort(ids)
+    table = table[order[np.searchsorted(ids, obs_ids, sorter=order)]]
+    table["OBS_ID"] = obs_ids
+    return table
+
+
+def _fill_obs_table(table, rows, sources):
+    """Fill what an index does not tell, or not of all, from the files of the events."""
+    unknown = _find_unknown(table)
+    if not unknown.any():
+        return table
+    known = _find_known(table)
+    rows = {obs_id: rows[obs_id] for obs_id in table["OBS_ID"][unknown].tolist()}
+    found = _make_obs_table(rows, sources)
+    for name, values in known.items():
+        if name not in found.colnames or np.isfinite(values).all():
+            continue
+        new = read_column(found, name, OBS_TABLE_COLUMNS[name])
+        if name in ("TSTART", "TSTOP"):
+            new = new + _get_time_shift(found.meta, table.meta)
+        values[unknown] = np.where(np.isfinite(values[unknown]), values[unknown], new)
+        table[name] = Column(values, unit=OBS_TABLE_COLUMNS[name])
+    table.meta = {**found.meta, **table.meta}
+    return table
+
+
+def _find_known(table):
+    """Find the values of columns that may have to be filled, NaN where unknown."""
+    known = {name: _read_known(table, name) for name in FILLED_COLUMNS}
+    altitude, zenith = known["ALT_PNT"], _read_known(table, "ZEN_PNT")
+    known["ALT_PNT"] = np.where(np.isfinite(altitude), altitude, 90 - zenith)
+    return known
+
+
+def _find_unknown(table):
+    """Find the rows in which a value is unknown."""
+    return ~np.isfinite(list(_find_known(table).values())).all(axis=0)
+
+
+def _read_known(table, name):
+    """Read a column, NaN where it is absent or holds no value."""
+    if name not in table.colnames:
+        return np.full(len(table), np.nan)
+    values = read_column(table, name, OBS_TABLE_COLUMNS[name])
+    if name in ("ONTIME", "LIVETIME", "DEADC"):
+        values[~(values > 0)] = np.nan
+    return values
+
+
+def _get_time_shift(meta, new_meta):
+    """Seconds from one reference time to another, 0 if that is not known."""
+    if "MJDREFI" not in new_meta:
+        return 0
+    return get_seconds(get_time_ref(meta), get_time_ref(new_meta))
+
+
+# --------------------------------------------------------------------------- reading
+
+
+class _Row(NamedTuple):
+    counts: np.ndarray
+    fraction: np.ndarray
+    energy_range: tuple
+    n_events: int
+    header: dict | None = None
+
+
+def _count_all(sources, binning, with_header, n_jobs, parallel_backend):
+    """Count the events of all sources: rows, or reasons, by OBS_ID."""
+    rows = {obs_id: _ for obs_id, _ in sources.items() if isinstance(_, str)}
+    files = {i: _ for i, _ in sources.items() if isinstance(_, FileSource)}
+    others = {i: _ for i, _ in sources.items() if i not in rows and i not in files}
+    # what is in memory is counted in less time than it takes to send it
+    for group, processes in ((files, n_jobs), (others, 1)):
+        results = run_parallel(
+            _count_source,
+            [(source, binning, with_header) for source in group.values()],
+            processes,
+            parallel_backend,
+            "Index observations",
+        )
+        rows.update(zip(group, results, strict=True))
+    return rows
+
+
+def _count_source(source, binning, with_header):
+    """Count the events of an observation. The reason if it cannot be read."""
+    is_file = isinstance(source, FileSource)
+    try:
+        read = read_file if is_file else read_observation
+        events, pointing, energy_range, header = read(source)
+        if is_file:
+            # most of its time is spent on the cards
+            header = get_conditions(*header) if with_header else None
+        events.check_any()
+    # a damaged file makes astropy raise nearly anything
+    except Exception as error:
+        reason = describe_error(error)
+        return f"{source.events.path}: {reason}" if is_file else reason
+    counts, fraction = binning.count(events.ra, events.dec, events.energy, pointing)
+    return _Row(counts, fraction, energy_range, len(events.ra), header)

@@ -1,0 +1,528 @@
+"""The plan of a mimic analysis: which OFF observation stands in for which target."""
+
+import logging
+from collections import Counter
+
+import numpy as np
+from astropy.table import Table
+from gammapy.utils.scripts import make_path
+from scipy.optimize import linear_sum_assignment
+
+from ..data.obs_ids import NO_PARTNER, to_obs_ids
+from ..utils.files import replace_file
+from ..utils.random import random_generator
+from .criteria import Conditions, MatchCriteria, describe_rejections
+
+__all__ = ["MimicPlan", "assign_partners"]
+
+log = logging.getLogger(__name__)
+
+
+OBS_ID_MINIMUM = {"OBS_ID": 0, "OFF_OBS_ID": NO_PARTNER}
+
+COLUMNS = {
+    "OBS_ID": (int, None),
+    "MIMIC_SET": (int, None),
+    "OFF_OBS_ID": (int, None),
+    "KL_DIV": (float, None),
+    "KL_CORR": (float, None),
+    "P_VALUE": (float, None),
+    "DELTA_RMS": (float, None),
+    "LIVETIME_RATIO": (float, None),
+    "DELTA_ZENITH": (float, "deg"),
+    "STATUS": (str, None),
+}
+
+
+class MimicPlan:
+    """Which OFF observation stands in for which target observation.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Plan. Needs the columns ``OBS_ID`` and ``OFF_OBS_ID`` (-1: no partner), others
+        are filled: ``MIMIC_SET`` with 1, ``STATUS`` with "ok" or "no_mimic", numbers
+        with NaN. ``DELTA_ZENITH`` is OFF minus target, ``LIVETIME_RATIO`` is OFF over
+        target.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, a target has two partners in one set, an observation
+        is its own partner, or an OFF observation is used twice in one set.
+    """
+
+    def __init__(self, table):
+        self.table = _validate(table)
+
+    @classmethod
+    def create(cls, plan):
+        """Create a plan from what a user may have.
+
+        Parameters
+        ----------
+        plan : `MimicPlan`, `~astropy.table.Table`, dict, str or `~pathlib.Path`
+            Plan, its table, ``{obs_id: off_obs_id}``, or a file.
+
+        Returns
+        -------
+        plan : `MimicPlan`
+            Plan.
+        """
+        if isinstance(plan, cls):
+            return plan
+        if isinstance(plan, dict):
+            columns = (to_obs_ids(plan), to_obs_ids(plan.values(), NO_PARTNER))
+            return cls(Table(columns, names=["OBS_ID", "OFF_OBS_ID"]))
+        if isinstance(plan, Table):
+            return cls(plan)
+        return cls.read(plan)
+
+    @classmethod
+    def from_obs_tables(
+        cls,
+        obs_table,
+        off_table,
+        criteria=None,
+        n_sets=5,
+        randomise=True,
+        n_best=10,
+        random_state=0,
+    ):
+        """Make a plan from observation tables, ranking by the difference in airmass.
+
+        Parameters
+        ----------
+        obs_table, off_table : `~gammapy.data.ObservationTable`
+            Observation tables of the targets and of the OFF observations.
+        criteria : `MatchCriteria` or dict, optional
+            What OFF observations must have in common with their target.
+        n_sets : int, optional
+            Number of mimic sets. Default is 5.
+        randomise : bool, optional
+            Whether to draw among the best candidates, or to take the best.
+            Default is True.
+        n_best : int, optional
+            Number of candidates to draw from. Default is 10.
+        random_state : int, optional
+            Seed. Default is 0.
+
+        Returns
+        -------
+        plan : `MimicPlan`
+            Plan. Targets without partner have the status "no_mimic".
+
+        Raises
+        ------
+        ValueError
+            If there is no candidate for any target.
+        """
+        criteria = MatchCriteria.create(criteria)
+        targets = _sort(Conditions.from_obs_table(obs_table))
+        off = _sort(Conditions.from_obs_table(off_table))
+        columns = {}
+        if targets.livetime is not None and off.livetime is not None:
+            columns["LIVETIME_RATIO"] = off.livetime / targets.livetime[:, np.newaxis]
+        if targets.elevation is not None and off.elevation is not None:
+            columns["DELTA_ZENITH"] = targets.elevation[:, np.newaxis] - off.elevation
+        return cls.from_cost(
+            targets.obs_id,
+            off.obs_id,
+            rank_by_airmass(targets, off, criteria),
+            columns,
+            n_sets=n_sets,
+            randomise=randomise,
+            n_best=n_best,
+            random_state=random_state,
+        )
+
+    @classmethod
+    def from_cost(
+        cls, obs_ids, off_obs_ids, cost, columns=None, random_state=0, **options
+    ):
+        """Make a plan from the cost of every pair.
+
+        Parameters
+        ----------
+        obs_ids : `~numpy.ndarray` of int
+            Target observation IDs. Shape (n_targets,).
+        off_obs_ids : `~numpy.ndarray` of int
+            OFF observation IDs. Shape (n_off,).
+        cost : `~numpy.ndarray`
+            Cost of each pair, inf where rejected. Shape (n_targets, n_off).
+        columns : dict of `~numpy.ndarray`, optional
+            Values of each pair for other columns of the plan, of the same shape.
+        random_state : int, optional
+            Seed. Default is 0.
+        **options : dict, optional
+            Options of `assign_partners`.
+
+        Returns
+        -------
+        plan : `MimicPlan`
+            Plan. Targets without partner have the status "no_mimic".
+        """
+        partners = assign_partners(cost, obs_ids, random_state=random_state, **options)
+        n_sets, n_targets = partners.shape
+        idx, idx_off = np.tile(np.arange(n_targets), n_sets), partners.ravel()
+        has_partner = idx_off != NO_PARTNER
+        table = Table(
+            {
+                "OBS_ID": obs_ids[idx],
+                "MIMIC_SET": np.repeat(np.arange(n_sets) + 1, n_targets),
+                "OFF_OBS_ID": np.where(has_partner, off_obs_ids[idx_off], NO_PARTNER),
+            }
+        )
+        for name, values in (columns or {}).items():
+            blank = "no_mimic" if name == "STATUS" else np.nan
+            table[name] = np.where(has_partner, values[idx, idx_off], blank)
+        table.meta["MIM_SEED"] = int(random_state)
+        plan = cls(table)
+        plan._report()
+        return plan
+
+    @classmethod
+    def read(cls, path):
+        """Read a plan from an ECSV or FITS file.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            File.
+
+        Returns
+        -------
+        plan : `MimicPlan`
+            Plan.
+        """
+        return cls(Table.read(make_path(path)))
+
+    def write(self, path, overwrite=False):
+        """Write the plan to an ECSV or FITS file.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            File, its ending tells the format.
+        overwrite : bool, optional
+            Whether to replace an existing file. Default is False.
+        """
+        with replace_file(path, overwrite) as temporary:
+            self.table.write(temporary)
+
+    def __len__(self):
+        return len(self.table)
+
+    def __str__(self):
+        n_targets = len(np.unique(self.table["OBS_ID"]))
+        return (
+            f"MimicPlan({n_targets} targets, {len(self.sets)} sets, "
+            f"{len(self.questionable)} questionable)"
+        )
+
+    @property
+    def sets(self):
+        """Mimic sets as a list of int."""
+        return [int(_) for _ in np.unique(self.table["MIMIC_SET"])]
+
+    @property
+    def seed(self):
+        """Seed with which the partners were drawn, None if not known."""
+        return self.table.meta.get("MIM_SEED")
+
+    @property
+    def questionable(self):
+        """Targets to look at, as a list of ``(obs_id, reason)``.
+
+        The reason is "no_mimic" or "large_kl".
+        """
+        rows = {
+            (int(row["OBS_ID"]), str(row["STATUS"]))
+            for row in self.table
+            if row["STATUS"] in ("no_mimic", "large_kl")
+        }
+        return sorted(rows)
+
+    @property
+    def reuse(self):
+        """Number of sets that an OFF observation is in, by its ID (Counter)."""
+        return Counter(_ for name in self.sets for _ in self.off_obs_ids(name))
+
+    def off_obs_ids(self, mimic_set):
+        """OFF observations of a mimic set.
+
+        Parameters
+        ----------
+        mimic_set : int
+            Mimic set.
+
+        Returns
+        -------
+        off_obs_ids : list of int
+            OFF observation IDs, sorted.
+        """
+        return sorted(self.partners(mimic_set).values())
+
+    def partners(self, mimic_set):
+        """Partners of a mimic set.
+
+        Parameters
+        ----------
+        mimic_set : int
+            Mimic set.
+
+        Returns
+        -------
+        partners : dict of int
+            OFF observation ID by target observation ID, without the targets that
+            have no partner.
+
+        Raises
+        ------
+        ValueError
+            If the plan has no such set.
+        """
+        if mimic_set not in self.sets:
+            raise ValueError(
+                f"The plan has no mimic set {mimic_set}, choose from {self.sets}."
+            )
+        rows = self.table[self.table["MIMIC_SET"] == mimic_set]
+        pairs = zip(rows["OBS_ID"], rows["OFF_OBS_ID"], strict=True)
+        return {int(obs_id): int(off) for obs_id, off in pairs if off != NO_PARTNER}
+
+    def write_questionable(self, path, overwrite=False):
+        """Write the table of `questionable`, with ``OBS_ID`` and ``REASON``.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            File, ECSV or FITS.
+        overwrite : bool, optional
+            Whether to replace an existing file. Default is False.
+
+        Raises
+        ------
+        FileExistsError
+            If the file exists and may not be replaced.
+        """
+        table = Table(
+            rows=self.questionable or None,
+            names=["OBS_ID", "REASON"],
+            dtype=[int, "U10"],
+        )
+        with replace_file(path, overwrite) as temporary:
+            table.write(temporary)
+
+    def plot(self, ax=None):
+        """Plot the plan: the partner of every target in every set.
+
+        The colour is the difference of the zenith angles.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes`, optional
+            Axes. Default is the current one.
+
+        Returns
+        -------
+        ax : `~matplotlib.axes.Axes`
+            Axes.
+        """
+        # pyplot is loaded only when a plot is asked for
+        from ..visualization import plot_plan
+
+        return plot_plan(self, ax=ax)
+
+    def _report(self):
+        pairs = Counter(
+            (int(row["OBS_ID"]), int(row["OFF_OBS_ID"]))
+            for row in self.table
+            if row["OFF_OBS_ID"] != NO_PARTNER
+        )
+        repeated = sum(count > 1 for count in pairs.values())
+        if repeated:
+            log.warning(
+                f"{repeated} pairs of target and OFF observation are in more than one "
+                "mimic set, so that the sets are not independent. Use fewer sets, "
+                "wider criteria or more OFF observations."
+            )
+
+
+def rank_by_airmass(targets, off, criteria):
+    """Rank the OFF observations by the difference in airmass.
+
+    Parameters
+    ----------
+    targets, off : `~gammapy_mimic.selection.criteria.Conditions`
+        Conditions of targets and of OFF observations.
+    criteria : `~gammapy_mimic.selection.MatchCriteria`
+        Criteria.
+
+    Returns
+    -------
+    cost : `~numpy.ndarray`
+        Difference in airmass, inf where rejected. Shape (n_targets, n_off).
+
+    Raises
+    ------
+    ValueError
+        If the airmass is not known, or no candidate is left for any target.
+    """
+    if targets.airmass is None or off.airmass is None:
+        raise ValueError(
+            "OFF observations are ranked by airmass, but an observation table has "
+            "neither ALT_PNT nor ZEN_PNT."
+        )
+    skip = criteria.check_columns(targets, off)
+    cost = np.full((len(targets), len(off)), np.inf)
+    removed = Counter()
+    for idx in range(len(targets)):
+        target = targets[idx]
+        rejected = criteria.reject(target, off, skip)
+        keep = ~np.any(list(rejected.values()), axis=0)
+        cost[idx, keep] = np.abs(off.airmass - target.airmass)[keep]
+        if not keep.any():
+            counts = {name: int(np.sum(mask)) for name, mask in rejected.items()}
+            removed.update(counts)
+            log.warning(
+                f"No OFF observation matches OBS_ID {target.obs_id}. "
+                f"{describe_rejections(counts, len(off))}"
+            )
+    if not np.isfinite(cost).any():
+        raise ValueError(
+            f"No OFF observation matches any of the {len(targets)} targets. "
+            f"{describe_rejections(removed, len(targets) * len(off))}"
+        )
+    return cost
+
+
+def assign_partners(
+    cost,
+    obs_ids,
+    n_sets=5,
+    randomise=True,
+    n_best=10,
+    avoid=None,
+    random_state=0,
+):
+    """Assign OFF observations to targets, without reuse inside a mimic set.
+
+    Every set is an assignment problem (`scipy.optimize.linear_sum_assignment`) that
+    minimises, in this order: targets without partner, partners to avoid or (with
+    `randomise`) not among the best, pairs of earlier sets, OFF observations of earlier
+    sets, and a random number (with `randomise`) or the cost.
+
+    Parameters
+    ----------
+    cost : `~numpy.ndarray`
+        Cost of each pair, inf where rejected. Shape (n_targets, n_off).
+    obs_ids : `~numpy.ndarray`
+        Target observation IDs, the seeds of the random numbers. Shape (n_targets,).
+    n_sets : int, optional
+        Number of sets. Default is 5.
+    randomise : bool, optional
+        Whether to draw among the best candidates of each target. Default is True.
+    n_best : int, optional
+        Number of candidates to draw from. Default is 10.
+    avoid : `~numpy.ndarray` of bool, optional
+        Pairs to make only if there is no other. Shape (n_targets, n_off).
+    random_state : int, optional
+        Seed. Default is 0.
+
+    Returns
+    -------
+    partners : `~numpy.ndarray` of int
+        Index of the OFF observation, -1 for none. Shape (n_sets, n_targets).
+
+    Raises
+    ------
+    ValueError
+        If the number of sets or of candidates is not positive.
+    """
+    for name, value in {"n_sets": n_sets, "n_best": n_best}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    shape = cost.shape
+    allowed = np.isfinite(cost)
+    finite = np.where(allowed, cost, 0)
+    normalised = (finite - finite.min()) / max(np.ptp(finite), 1e-300)
+    rank = np.argsort(np.argsort(cost, axis=1, kind="stable"), axis=1, kind="stable")
+    not_best = np.maximum(rank - n_best + 1, 0) if randomise else np.zeros(shape)
+    if avoid is not None:
+        not_best = not_best + shape[1] * avoid
+    used = np.zeros(shape)
+
+    # each level outweighs the sum of all lower ones, for every target at once
+    reuse_off = shape[0] + 1
+    reuse_pair = reuse_off * shape[0] * (n_sets + 1)
+    worse = reuse_pair * shape[0] * (n_sets + 1)
+
+    partners = np.full((n_sets, shape[0]), NO_PARTNER)
+    for idx_set in range(n_sets):
+        tie_breaker = normalised
+        if randomise:
+            generators = [
+                random_generator(random_state, "MimicPlan", _, idx_set + 1)
+                for _ in obs_ids
+            ]
+            tie_breaker = np.array([_.random(shape[1]) for _ in generators])
+        total = tie_breaker + reuse_off * used.sum(axis=0) + reuse_pair * used
+        total += worse * not_best
+        total[~allowed] = (shape[0] + 1) * (total[allowed].max(initial=0) + 1)
+        rows, columns = linear_sum_assignment(total)
+        valid = allowed[rows, columns]
+        partners[idx_set, rows[valid]] = columns[valid]
+        used[rows[valid], columns[valid]] += 1
+    return partners
+
+
+def _sort(conditions):
+    return conditions[np.argsort(conditions.obs_id)]
+
+
+def _validate(table):
+    missing = {"OBS_ID", "OFF_OBS_ID"} - set(table.colnames)
+    if missing:
+        raise ValueError(f"The plan has no column {sorted(missing)}.")
+    result = Table(meta=dict(table.meta))
+    for name, (dtype, unit) in COLUMNS.items():
+        result[name] = _get_column(table, name, dtype)
+        result[name].unit = unit
+        if dtype is float:
+            result[name].info.format = ".4g"
+    has_partner = result["OFF_OBS_ID"] != NO_PARTNER
+    result["STATUS"][~has_partner] = "no_mimic"
+
+    own = result["OBS_ID"] == result["OFF_OBS_ID"]
+    if own.any():
+        obs_ids = np.unique(result["OBS_ID"][own]).tolist()
+        raise ValueError(f"OBS_ID {obs_ids}: an observation cannot mimic itself.")
+    _check_unique(result, "OBS_ID", "has more than one partner")
+    _check_unique(result[has_partner], "OFF_OBS_ID", "is used more than once")
+    result.sort(["MIMIC_SET", "OBS_ID"])
+    return result
+
+
+def _get_column(table, name, dtype):
+    defaults = {int: NO_PARTNER, float: np.nan, str: "ok"}
+    if name in OBS_ID_MINIMUM:
+        return to_obs_ids(table[name], OBS_ID_MINIMUM[name])
+    if name not in table.colnames:
+        default = 1 if name == "MIMIC_SET" else defaults[dtype]
+        values = np.full(len(table), default, dtype=None if dtype is str else dtype)
+    else:
+        filled = np.ma.filled(np.ma.asarray(table[name]), defaults[dtype])
+        if dtype is str:
+            filled = [_.decode() if isinstance(_, bytes) else str(_) for _ in filled]
+        values = np.array(filled, dtype=dtype)
+    # room for every status
+    return values.astype("U10") if dtype is str else values
+
+
+def _check_unique(table, name, what):
+    pairs = Counter(zip(table["MIMIC_SET"], table[name], strict=True))
+    for (mimic_set, obs_id), count in pairs.items():
+        if count > 1:
+            raise ValueError(
+                f"{name} {obs_id} {what} in mimic set {mimic_set} of the plan."
+            )

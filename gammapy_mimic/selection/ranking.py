@@ -1,0 +1,370 @@
+"""Rank OFF observations by how alike their background is to that of a target."""
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Table
+
+from ..data.irfs import find_safe_bins
+from ..utils.coordinates import from_polar, get_ring_area, to_fov_lon_lat
+from .divergence import CountsComparison, compare_counts, kl_divergence
+
+__all__ = [
+    "KL_MAX",
+    "P_VALUE_MIN",
+    "compare_observations",
+    "compare_predictions",
+    "find_common_bins",
+    "find_rings",
+    "find_status",
+    "predict_counts",
+    "rank_observations",
+]
+
+KL_MAX = 0.02
+"""Default for the largest KL_CORR of a good pair: shapes that differ by 20% rms.
+
+Of the 812 pairs of OFF runs of H.E.S.S. DL3 DR1 that the default criteria match and
+that can be compared, 99% are below 0.017 and all below 0.024; of all 1599 that can be
+compared, 7% are above 0.02."""
+
+P_VALUE_MIN = 0.05
+"""P-value below which the difference of a pair is not put down to chance."""
+
+MIN_COVERING = (4, 5)
+"""Part of the candidates that must cover the common bins, as a fraction."""
+
+FIELD_COUNTS = 10
+"""Expected counts in a ring from which none is taken as the end of a field of view.
+Chance gives none with a probability of 5e-5."""
+
+
+def find_rings(counts, fraction):
+    """Find the rings of offset that observations see: open, and in the field of view.
+
+    A field of view ends after the last ring with events, if more would be expected in
+    the next: `FIELD_COUNTS`, by the ratio of that ring to all further in, in all
+    observations together. Where fewer are expected, none may be chance, and the ring
+    counts as seen. So does a ring in whose middle a field ends: its counts then tell.
+
+    Parameters
+    ----------
+    counts : `~numpy.ndarray`
+        Counts of each observation in rings, of all energies. Shape (n_obs, n_offset).
+    fraction : `~numpy.ndarray`
+        Part of each ring that is not masked. Same shape.
+
+    Returns
+    -------
+    seen : `~numpy.ndarray` of bool
+        Whether a ring is seen. Same shape.
+    """
+    further_in = np.cumsum(counts, axis=1) - counts
+    total, total_in = counts.sum(axis=0), further_in.sum(axis=0)
+    ratio = np.divide(total, total_in, out=np.zeros(len(total)), where=total_in > 0)
+    is_last = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1] == 0
+    ends = is_last & (further_in * ratio * fraction >= FIELD_COUNTS)
+    return (fraction > 0) & ~np.logical_or.accumulate(ends, axis=1)
+
+
+def find_common_bins(weights, energies, rings, off_energies, off_rings, accepted):
+    """Find the bins in which all candidates of a target are compared.
+
+    All in the same ones: with fewer counts a candidate seems more alike, by chance. The
+    bins are neighbouring energies times neighbouring rings of the target. Of all such
+    choices that four fifths of the candidates cover completely (rounded up: all, if
+    they are fewer than five), it is the one with most of the target's counts; then the
+    one that more candidates cover, with more bins, at lower energies and offsets.
+    If no choice has so many, it is one that as many as possible cover.
+
+    Candidates that share no bin with the target do not count. Neither the order nor the
+    counts of candidates matter.
+
+    Parameters
+    ----------
+    weights : `~numpy.ndarray`
+        Counts of the target. Shape (n_energy, n_offset).
+    energies, rings : `~numpy.ndarray` of bool
+        Energy bins in the target's safe range, and rings that it sees. Shapes
+        (n_energy,) and (n_offset,).
+    off_energies, off_rings : `~numpy.ndarray` of bool
+        The same of the candidates. Shapes (n_off, n_energy) and (n_off, n_offset).
+    accepted : `~numpy.ndarray` of bool
+        Which candidates the criteria accept; if none, all count. Shape (n_off,).
+
+    Returns
+    -------
+    bins : `~numpy.ndarray` of bool
+        Common bins, two or more, or none if there are no counts in common. Shape
+        (n_energy, n_offset).
+    covers : `~numpy.ndarray` of bool
+        Whether a candidate covers all of them. Shape (n_off,).
+    """
+    off_energies, off_rings = off_energies & energies, off_rings & rings
+    shares = off_energies.any(axis=1) & off_rings.any(axis=1)
+    counting = shares & accepted if np.any(shares & accepted) else shares
+    choices, covering = [], []
+    for own, off in ((energies, off_energies), (rings, off_rings)):
+        choices.append(_make_intervals(own))
+        is_missing = choices[-1].astype(float) @ ~off[counting].T
+        covering.append((is_missing == 0).astype(float))
+    number = covering[0] @ covering[1].T
+    counts = choices[0] @ weights @ choices[1].T
+    n_bins = np.outer(*(_.sum(axis=1) for _ in choices))
+
+    part, whole = MIN_COVERING
+    enough = -(-np.sum(counting) * part // whole)
+    valid = (number > 0) & (counts > 0) & (n_bins > 1)
+    if not valid.any():
+        return np.zeros(weights.shape, dtype=bool), np.zeros(len(shares), dtype=bool)
+    keys = [-np.arange(valid.size), n_bins, number, counts, np.minimum(number, enough)]
+    order = np.lexsort([_.ravel() for _ in (*keys, valid)])
+    selected = np.unravel_index(order[-1], valid.shape)
+    energies, rings = (_[idx] for _, idx in zip(choices, selected, strict=True))
+    covers = np.all(off_energies >= energies, axis=1)
+    return np.outer(energies, rings), covers & np.all(off_rings >= rings, axis=1)
+
+
+def _make_intervals(selected):
+    """All runs of neighbours among the selected bins. Shape (n_runs, n_bins)."""
+    idx = np.nonzero(selected)[0]
+    first, last = (idx[_][:, np.newaxis] for _ in np.triu_indices(len(idx)))
+    bins = np.arange(len(selected))
+    return selected & (bins >= first) & (bins <= last)
+
+
+def compare_observations(target, off, bins, covers):
+    """Compare the counts of a target with those of OFF observations.
+
+    Only the part of each ring of offset counts that no exclusion region covers.
+
+    Parameters
+    ----------
+    target : `~gammapy_mimic.selection.OffIndex`
+        Index with the target as its only row.
+    off : `~gammapy_mimic.selection.OffIndex`
+        Index of the OFF observations, with the same bins.
+    bins, covers : `~numpy.ndarray` of bool
+        Common bins, and the candidates that cover them, see `find_common_bins`.
+
+    Returns
+    -------
+    comparison : `~gammapy_mimic.selection.divergence.CountsComparison`
+        Comparison with each OFF observation. NaN for those that do not cover the bins,
+        and for a target without counts.
+    """
+    if not target.counts.any():
+        blank = np.full(len(off), np.nan)
+        none = np.zeros(len(off))
+        return CountsComparison(blank, blank, blank, blank, none, none)
+    compared = bins & covers[:, np.newaxis, np.newaxis]
+    return compare_counts(
+        target.counts[0],
+        off.counts,
+        fraction=target.fraction[:, np.newaxis] * compared,
+        fraction_off=off.fraction[:, np.newaxis] * compared,
+    )
+
+
+def compare_predictions(predicted, predicted_off):
+    """Compare the counts that background IRFs predict. They have no noise.
+
+    Parameters
+    ----------
+    predicted : `~numpy.ndarray`
+        Predicted counts of the target, in any unit. Shape (n_bins,).
+    predicted_off : `~numpy.ndarray`
+        Predicted counts of the candidates. Shape (n_candidates, n_bins). NaN for a
+        candidate that is not to be compared.
+
+    Returns
+    -------
+    kl_div : `~numpy.ndarray`
+        Divergence of the target from each candidate. Shape (n_candidates,).
+    """
+    kl_div = np.full(len(predicted_off), np.nan)
+    total = predicted_off.sum(axis=1)
+    usable = total > 0
+    if not usable.any():
+        return kl_div
+    shape = predicted / predicted.sum()
+    shapes = predicted_off[usable] / total[usable, np.newaxis]
+    kl_div[usable] = kl_divergence(shape, shapes, axis=1)
+    return kl_div
+
+
+def predict_counts(bkg, energy_axis, offset_axis, n_offsets=5, n_angles=36):
+    """Predict the counts of a background IRF in rings of offset.
+
+    Parameters
+    ----------
+    bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
+        Background rate.
+    energy_axis, offset_axis : `~gammapy.maps.MapAxis`
+        Axes.
+    n_offsets, n_angles : int, optional
+        Points in a ring, along the offset and around. Default is 5 and 36.
+
+    Returns
+    -------
+    counts : `~numpy.ndarray`
+        Counts in a second. Shape (n_energy, n_offset).
+    """
+    fine_axis = offset_axis.upsample(n_offsets)
+    edges, offset = (
+        _.to_value("deg") for _ in (fine_axis.edges, fine_axis.center[:, np.newaxis])
+    )
+    if bkg.has_offset_axis:
+        position = {"offset": offset * u.deg}
+    else:
+        azimuth = np.linspace(0, 2 * np.pi, n_angles, endpoint=False)
+        lon, lat = to_fov_lon_lat(from_polar(offset, azimuth))
+        position = {"fov_lon": lon * u.deg, "fov_lat": lat * u.deg}
+    energy = energy_axis.edges[:, np.newaxis, np.newaxis]
+    rate = bkg.integrate_log_log(energy=energy, axis_name="energy", **position)
+    rate = np.nan_to_num(rate.to_value("s-1 sr-1")).mean(axis=2)
+    counts = rate * get_ring_area(edges[:-1], edges[1:])
+    counts = counts.reshape(energy_axis.nbin, -1, n_offsets)
+    return counts.sum(axis=2)
+
+
+def rank_observations(target, off, criteria, kl_max=KL_MAX, predicted=None, skip=()):
+    """Rank OFF observations, best first, with the reasons of every rejection.
+
+    Parameters
+    ----------
+    target : `~gammapy_mimic.selection.OffIndex`
+        Index with the target as its only row.
+    off : `~gammapy_mimic.selection.OffIndex`
+        Index of the OFF observations, with the same bins.
+    criteria : `~gammapy_mimic.selection.MatchCriteria`
+        Conditions to share.
+    kl_max : float, optional
+        Largest KL_CORR of a good pair. Default is `KL_MAX`.
+    predicted : tuple of `~numpy.ndarray`, optional
+        Counts that the background IRFs predict, which are compared instead: of the
+        target, shape (n_energy, n_offset), and of the candidates, shape
+        (n_off, n_energy, n_offset), NaN for those that the criteria reject.
+    skip : set of str, optional
+        Criteria that are not applied. Default is none.
+
+    Returns
+    -------
+    table : `~astropy.table.Table`
+        ``OFF_OBS_ID``, ``KL_DIV``, ``KL_CORR``, ``P_VALUE``, ``DELTA_RMS``,
+        ``LIVETIME_RATIO``, ``DELTA_ZENITH``, ``LIVETIME`` (OFF), ``STATUS`` ("ok",
+        "undecided", "large_kl" or "rejected") and ``REASONS``, the criteria that
+        reject. For what they accept, it is "threshold" if a candidate does not cover
+        the bins in which all are compared (`find_common_bins`): its safe energies or
+        its field of view are too narrow, or an exclusion region masks a ring. It is
+        "no_common_counts" if there are no counts to compare. What is accepted comes
+        first, by KL_CORR.
+    """
+    conditions, off_conditions = target.conditions[0], off.conditions
+    rejected = criteria.reject(conditions, off_conditions, skip)
+    accepted = ~np.any(list(rejected.values()), axis=0)
+    bins, covers = _find_bins(target, off, accepted, predicted)
+    if predicted is None:
+        comparison = compare_observations(target, off, bins, covers)
+        kl_div, kl_corr = comparison.kl_div, comparison.kl_corr
+        p_value = comparison.p_value
+    else:
+        covered = np.where(covers[:, np.newaxis], predicted[1][:, bins], np.nan)
+        kl_div = kl_corr = compare_predictions(predicted[0][bins], covered)
+        p_value = np.full(len(off), np.nan)
+    rejected["threshold"] = accepted & ~covers & bins.any()
+    rejected["no_common_counts"] = accepted & np.isnan(kl_corr) & ~rejected["threshold"]
+    is_rejected = np.any(list(rejected.values()), axis=0)
+
+    table = Table(
+        {
+            "OFF_OBS_ID": off.obs_ids,
+            "KL_DIV": kl_div,
+            "KL_CORR": kl_corr,
+            "P_VALUE": p_value,
+            "DELTA_RMS": np.sqrt(2 * np.maximum(kl_corr, 0)),
+            "LIVETIME_RATIO": _compare(
+                np.divide, off_conditions, conditions, "livetime"
+            ),
+            "DELTA_ZENITH": -_compare(
+                np.subtract, off_conditions, conditions, "elevation"
+            ),
+            "LIVETIME": _get(off_conditions, "livetime"),
+            "STATUS": find_status(kl_corr, p_value, kl_max, is_noisy=predicted is None),
+            "REASONS": _join_reasons(rejected),
+        }
+    )
+    table["STATUS"][is_rejected] = "rejected"
+    table["DELTA_ZENITH"].unit, table["LIVETIME"].unit = "deg", "s"
+    for name in ("KL_DIV", "KL_CORR", "P_VALUE", "DELTA_RMS"):
+        table[name].info.format = ".4f"
+    for name in ("LIVETIME_RATIO", "DELTA_ZENITH", "LIVETIME"):
+        table[name].info.format = ".2f"
+    order = np.lexsort((table["OFF_OBS_ID"], kl_corr, is_rejected))
+    return table[order]
+
+
+def _find_bins(target, off, accepted, predicted):
+    """Find the common bins of a target and its candidates, see `find_common_bins`."""
+    edges = off.energy_axis.edges.value
+    ranges = [
+        [_.table[name] for name in ("ENERGY_MIN", "ENERGY_MAX")] for _ in (target, off)
+    ]
+    energies, off_energies = (find_safe_bins(edges, *_) for _ in ranges)
+    if predicted is None:
+        weights = target.counts[0]
+        counts = np.concatenate([target.counts, off.counts]).sum(axis=1)
+        seen = find_rings(counts, np.concatenate([target.fraction, off.fraction]))
+    else:
+        # what an IRF does not predict, its observation does not cover
+        weights = predicted[0]
+        values = np.concatenate([weights[np.newaxis], predicted[1]])
+        predicts, seen = values.sum(axis=2) > 0, values.sum(axis=1) > 0
+        energies, off_energies = energies & predicts[:1], off_energies & predicts[1:]
+    return find_common_bins(
+        weights, energies[0], seen[0], off_energies, seen[1:], accepted
+    )
+
+
+def find_status(kl_corr, p_value, kl_max, is_noisy=True):
+    """Judge pairs by their divergence and by its significance.
+
+    A pair whose shapes seem to differ by more than allowed, but by no more than chance
+    can do, is "undecided": there are too few events to tell.
+
+    Parameters
+    ----------
+    kl_corr, p_value : `~numpy.ndarray`
+        Divergence, and the probability of a larger one by chance. Shape (n,).
+    kl_max : float
+        Largest divergence of a good pair.
+    is_noisy : bool, optional
+        Whether the divergence is that of counts. Default is True.
+
+    Returns
+    -------
+    status : `~numpy.ndarray` of str
+        "ok", "large_kl" or "undecided". Shape (n,).
+    """
+    status = np.full(len(kl_corr), "undecided")
+    status[kl_corr <= kl_max] = "ok"
+    is_large = kl_corr > kl_max
+    status[is_large & (p_value < P_VALUE_MIN) if is_noisy else is_large] = "large_kl"
+    return status
+
+
+def _get(conditions, name):
+    values = getattr(conditions, name)
+    return np.full(len(conditions), np.nan) if values is None else values
+
+
+def _compare(function, off, target, name):
+    if getattr(target, name) is None:
+        return np.full(len(off), np.nan)
+    return function(_get(off, name), getattr(target, name))
+
+
+def _join_reasons(rejected):
+    """Names of what rejects each candidate, as a text."""
+    names, masks = np.array(list(rejected)), np.array(list(rejected.values()))
+    patterns, idx = np.unique(masks, axis=1, return_inverse=True)
+    return np.array([", ".join(names[column]) for column in patterns.T])[idx.ravel()]

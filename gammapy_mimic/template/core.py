@@ -1,0 +1,192 @@
+"""Background templates: counts of OFF observations over their exposure.
+
+Counts and exposure are those of the same part of the field of view (FoV): source
+regions are cut from the events and from the solid angle by one and the same test.
+The result is a background IRF, a rate per observation time, energy and solid angle.
+
+Events come in the livetime, but Gammapy multiplies a background IRF with the
+observation time (the sum of the GTI). So a template is made for a dead time.
+"""
+
+import functools
+
+from gammapy.data import Observation
+
+from ..data.irfs import get_fov_alignment
+from ..data.obs_ids import get_obs_id, to_obs_ids
+from .bins import TemplateBins
+from .counts import TemplateCounts
+from .groups import describe_group, make_group_labels, select_livetime, shorten
+from .rates import check_smooth, smooth_rate
+
+__all__ = [
+    "TemplateBins",
+    "TemplateCounts",
+    "describe_group",
+    "make_group_labels",
+    "make_template",
+    "make_templates",
+    "select_livetime",
+    "shorten",
+    "smooth_rate",
+]
+
+ALIGNMENTS = ("auto", "RADEC", "ALTAZ")
+
+
+def make_template(
+    observations,
+    dimension="2d",
+    energy_axis=None,
+    offset_axis=None,
+    fov_lon_axis=None,
+    fov_lat_axis=None,
+    exclusion_regions=(),
+    fov_alignment="auto",
+    smooth=None,
+    smooth_options=None,
+    livetime_fraction=None,
+):
+    """Make a background IRF from the events of observations.
+
+    Each observation counts in the energy bins that lie in its safe energy range, if the
+    effective area has one (LO_THRES, HI_THRES). The template ends one bin beyond the
+    bins that are in the safe range of any observation: there the spectrum is continued,
+    because Gammapy interpolates up to the limit of the safe range.
+
+    The values are not the mean rates of the bins, but those from which Gammapy, which
+    interpolates the log of the rate between bin centres, predicts the counts, see
+    `make_nodes`. That interpolation makes a hole, as wide as a bin, around each bin
+    without counts. Such a bin gets the rate expected from the spectrum and the mean
+    shape of the FoV, at most that of half a count. If many bins are empty then make
+    them wider, or smooth. Where all observations are masked the rate is interpolated in
+    offset, with a warning.
+
+    Gammapy takes a power law between the edges of the energy bins of a dataset. If
+    those are much wider than the bins of the template then use
+    ``MapDatasetMaker(background_oversampling=...)``.
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.Observations` or list of, or one, Observation
+        OFF observations, or a single one for a background from the run itself. They
+        are read one at a time, and what is read is not kept.
+    dimension : {"2d", "3d"}, optional
+        Rate as a function of offset or of FoV position. Default is "2d".
+    energy_axis : `~gammapy.maps.MapAxis`, optional
+        Energy axis, "energy". Default is 8 bins a decade from 0.1 to 100 TeV.
+    offset_axis : `~gammapy.maps.MapAxis`, optional
+        Offset axis, "offset", for "2d". Default is 10 bins to 2.5 deg. Gammapy goes on
+        with the rate of the last bin for one bin more.
+    fov_lon_axis, fov_lat_axis : `~gammapy.maps.MapAxis`, optional
+        Axes "fov_lon" and "fov_lat", for "3d". Default is 20 bins from -2.5 to 2.5 deg.
+    exclusion_regions : list of `~regions.SkyRegion`, optional
+        Sources in any of the fields.
+    fov_alignment : {"auto", "RADEC", "ALTAZ"}, optional
+        What a 3D template is aligned with. "auto" is the alignment of the background
+        IRF of the first observation. Default is "auto".
+    smooth : {None, "gauss", "poly", "spline"}, optional
+        Smoothing, see `smooth_rate`. Default is None.
+    smooth_options : dict, optional
+        Options of the smoothing.
+    livetime_fraction : float, optional
+        Livetime over observation time of what the template is for, see
+        `~gammapy_mimic.data.observation.get_livetime_fraction`. Default is the mean of
+        the observations that it is made of.
+
+    Returns
+    -------
+    bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
+        Background rate, in s-1 TeV-1 sr-1. ``bkg.meta`` has N_OBS, OBS_IDS, ONTIME and
+        LIVETIME (in s), and DEADC, the fraction of livetime that the rate is for.
+
+    Raises
+    ------
+    ValueError
+        If there are no observations, an option or axis is not valid, an observation
+        was taken in DRIFT mode or has no location ("ALTAZ"), or there are no counts.
+    """
+    observations = _to_list(observations)
+    bins = TemplateBins.create(
+        dimension,
+        exclusion_regions,
+        energy=energy_axis,
+        offset=offset_axis,
+        fov_lon=fov_lon_axis,
+        fov_lat=fov_lat_axis,
+    )
+    check_smooth(smooth, smooth_options)
+    alignment = _find_alignment(fov_alignment, dimension, observations)
+    parts = (TemplateCounts.from_observation(_, bins, alignment) for _ in observations)
+    counts = functools.reduce(TemplateCounts.__add__, parts)
+    return counts.to_irf(smooth, smooth_options, livetime_fraction)
+
+
+def make_templates(observations, obs_table, groups, **kwargs):
+    """Make one template for each group of observations.
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.Observations`
+        Observations.
+    obs_table : `~gammapy.data.ObservationTable`
+        Table with a row for each of them.
+    groups : dict of list
+        Bin edges by column of the table, see `make_group_labels`.
+    **kwargs : dict
+        Options of `make_template`.
+
+    Returns
+    -------
+    templates : dict of `~gammapy.irf.BackgroundIRF`
+        Template by label of the group, for the groups that have observations. What
+        the group is, is said in ``meta["GROUP"]``.
+
+    Raises
+    ------
+    ValueError
+        If an observation is not in the table, or none is in any group.
+    """
+    observations = _to_list(observations)
+    labels = make_group_labels(obs_table, groups)
+    obs_ids = to_obs_ids(obs_table["OBS_ID"]).tolist()
+    labels = dict(zip(obs_ids, labels, strict=True))
+
+    members = {}
+    for observation in observations:
+        obs_id = get_obs_id(observation)
+        if obs_id not in labels:
+            raise ValueError(f"OBS_ID {obs_id} is not in the observation table.")
+        members.setdefault(int(labels[obs_id]), []).append(observation)
+    members.pop(-1, None)
+    if not members:
+        raise ValueError(
+            f"None of the {len(observations)} observations is in a group of {groups}."
+        )
+
+    templates = {}
+    for label in sorted(members):
+        templates[label] = make_template(members[label], **kwargs)
+        templates[label].meta["GROUP"] = describe_group(groups, label)
+    return templates
+
+
+def _to_list(observations):
+    if isinstance(observations, Observation):
+        observations = [observations]
+    observations = list(observations)
+    if not observations:
+        raise ValueError("There are no observations to make a template of.")
+    return observations
+
+
+def _find_alignment(alignment, dimension, observations):
+    if alignment not in ALIGNMENTS:
+        raise ValueError(
+            f"fov_alignment must be one of {ALIGNMENTS}, got {alignment!r}."
+        )
+    if dimension == "2d":
+        return "RADEC"
+    if alignment == "auto":
+        return get_fov_alignment(observations[0]).upper()
+    return alignment

@@ -1,0 +1,1 @@
+"""Coordinates, files, processes and random numbers."""

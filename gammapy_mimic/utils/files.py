@@ -1,0 +1,267 @@
+"""Write files and folders completely or not at all, and replace only what is ours.
+
+Both are written in a folder beside their place, with a random name, and moved when they
+are complete. A folder that was written so has a list of what is in it: it is replaced
+or removed only as long as there is nothing else in it. Links are never replaced or
+followed.
+"""
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from gammapy.utils.scripts import make_path
+
+__all__ = [
+    "add_files",
+    "check_own",
+    "make_checksum",
+    "remove_leftovers",
+    "remove_own",
+    "replace_file",
+    "replace_folder",
+]
+
+FILES_LIST = ".gammapy-mimic-files"
+
+
+@contextlib.contextmanager
+def replace_file(path, overwrite=False):
+    """Give a name to write to, and put the file in place when that went well.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        File.
+    overwrite : bool, optional
+        Whether to replace an existing file. Default is False.
+
+    Yields
+    ------
+    temporary : `~pathlib.Path`
+        File of the same name in another folder.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and may not be replaced, or is a link or a folder.
+    """
+    path = make_path(path)
+    _check_file(path, overwrite)
+    with _work_beside(path) as folder:
+        yield folder / path.name
+        _check_file(path, overwrite)
+        (folder / path.name).replace(path)
+
+
+@contextlib.contextmanager
+def replace_folder(path):
+    """Give a folder to fill, and put it in place when that went well.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        Folder. One that was written by this function is replaced.
+
+    Yields
+    ------
+    temporary : `~pathlib.Path`
+        New folder.
+
+    Raises
+    ------
+    FileExistsError
+        If something else is there, see `check_own`.
+    """
+    path = make_path(path)
+    _check_folder(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _work_beside(path) as folder:
+        new, old = folder / path.name, folder / f"{path.name}-old"
+        new.mkdir()
+        yield new
+        _write_list(new, _find_entries(new))
+        _check_folder(path)
+        try:
+            if path.exists():
+                path.rename(old)
+            new.rename(path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                old.rename(path)
+            raise
+
+
+def add_files(path, names):
+    """Say that files are to be added to a folder that `replace_folder` wrote.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        Folder.
+    names : list of str
+        Names of the files.
+    """
+    path = make_path(path)
+    _write_list(path, _read_list(path) | set(names))
+
+
+def check_own(path):
+    """Raise an error if a path may not be replaced or removed.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        File, or folder that `replace_folder` wrote. It need not be there.
+
+    Raises
+    ------
+    FileExistsError
+        If it is a link, neither a file nor a folder, or a folder with anything that was
+        not written with it.
+    """
+    path = make_path(path)
+    if path.is_symlink():
+        raise FileExistsError(
+            f"{path} is a link, which is neither replaced nor followed. Give the file "
+            "or folder itself, or choose another name."
+        )
+    if path.is_dir():
+        known = _read_list(path)
+        foreign = [
+            _ for _ in _find_entries(path) if _ not in known or (path / _).is_symlink()
+        ]
+        if foreign:
+            raise FileExistsError(
+                f"{path / foreign[0]} was not written with {path} by gammapy-mimic, "
+                "and would be removed with it. Move it, or choose another folder."
+            )
+    elif path.exists() and not path.is_file():
+        raise FileExistsError(f"{path} is not a file. Choose another name.")
+
+
+def remove_own(path):
+    """Remove a file, or a folder that `replace_folder` wrote, if it is there.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        File or folder.
+
+    Raises
+    ------
+    FileExistsError
+        As `check_own`.
+    """
+    path = make_path(path)
+    check_own(path)
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(path):
+    """Remove what is left beside a path by a process that was killed.
+
+    What it was about to replace is put back.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        File or folder that was to be written.
+    """
+    path = make_path(path)
+    pattern = re.compile(rf"\.{re.escape(path.name)}-[a-z0-9_]{{8}}")
+    expected = {FILES_LIST, path.name, f"{path.name}-old"}
+    for folder in path.parent.glob(f".{glob.escape(path.name)}-*"):
+        if not pattern.fullmatch(folder.name) or folder.is_symlink():
+            continue
+        names = set(os.listdir(folder)) if folder.is_dir() else {""}
+        # the list is there before anything else, and removed last
+        if names <= expected and (FILES_LIST in names or not names):
+            old = folder / f"{path.name}-old"
+            if old.exists() and not os.path.lexists(path):
+                old.rename(path)
+            _remove_work(folder)
+
+
+@contextlib.contextmanager
+def _work_beside(path):
+    """Give a new folder, and remove it in the end."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        (folder / FILES_LIST).touch()
+        yield folder
+    finally:
+        _remove_work(folder)
+
+
+def _remove_work(folder):
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != FILES_LIST:
+            path.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_file(path, overwrite):
+    if os.path.lexists(path) and not overwrite:
+        raise FileExistsError(f"{path} exists. Choose another name, or overwrite it.")
+    if path.is_dir() and not path.is_symlink():
+        raise FileExistsError(f"{path} is a folder. Choose another name.")
+    check_own(path)
+
+
+def _check_folder(path):
+    if path.is_file() and not path.is_symlink():
+        raise FileExistsError(f"{path} is a file. Choose another name.")
+    check_own(path)
+
+
+def _find_entries(folder):
+    """Relative paths of all that is in a folder, apart from its list."""
+    entries = []
+    for root, folders, files in os.walk(folder):
+        entries += [
+            (Path(root) / name).relative_to(folder).as_posix()
+            for name in (*folders, *files)
+        ]
+    return sorted(_ for _ in entries if _ != FILES_LIST)
+
+
+def _write_list(folder, entries):
+    (folder / FILES_LIST).write_text(json.dumps(sorted(entries), indent=1))
+
+
+def _read_list(folder):
+    """Set of what was written with a folder, empty if that is not known."""
+    try:
+        entries = json.loads((folder / FILES_LIST).read_text())
+        return {_ for _ in entries if isinstance(_, str)}
+    except (OSError, TypeError, ValueError, RecursionError):
+        return set()
+
+
+def make_checksum(*parts):
+    """Make a text that changes when one of the inputs of a ranking does.
+
+    Parameters
+    ----------
+    *parts : object
+        What can be written as text.
+
+    Returns
+    -------
+    checksum : str
+        Hexadecimal digits.
+    """
+    text = json.dumps([str(_) for _ in parts])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,79 @@
+"""What mimics say about a position, by hand: calibrated significance, and flux."""
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Table
+from gammapy.datasets import MapDataset
+from gammapy.maps import MapAxis, WcsGeom
+from gammapy.modeling.models import FoVBackgroundModel
+from numpy.testing import assert_allclose
+
+from gammapy_mimic.estimators.flux import average_flux
+from gammapy_mimic.estimators.measurement import Measurement
+from gammapy_mimic.estimators.normalisation import measure_normalisation
+from gammapy_mimic.estimators.tables import Comparison, tabulate_position
+
+VALUES = np.array([-1.2, 0.4, 0.9, 2.0, -0.3, 0.1])
+VALUE = 4.0
+
+
+def compare_spectra(values):
+    """Observations that are stacked: one value for each mimic set."""
+    *mimics, target = (
+        Measurement(None, None, np.array([_]), None) for _ in [*values, VALUE]
+    )
+    mimics = dict(enumerate(mimics, start=1))
+    return Comparison(mimics, target, [(1 * u.TeV, 10 * u.TeV)])
+
+
+def test_mean_and_width_of_few_sets():
+    (row,) = tabulate_position(compare_spectra(VALUES))
+    width = np.std(VALUES, ddof=1)
+    calibrated = (VALUE - VALUES.mean()) / width
+    assert_allclose(row["significance"], VALUE)
+    assert_allclose(row["mimic_mean"], VALUES.mean())
+    assert_allclose(row["mimic_width"], width)
+    assert_allclose(row["calibrated"], calibrated)
+    # errors of the mean and, in quadrature, of the width
+    error = np.sqrt(1 / 5 + calibrated**2 / (2 * 5))
+    assert_allclose(row["calibrated_err"], error)
+    assert (row["n_larger"], row["n_sample"]) == (0, 6)
+    assert_allclose(row["p_value"], 1 / 7)
+
+
+def test_one_set_has_no_width():
+    (row,) = tabulate_position(compare_spectra(VALUES[:1]))
+    assert np.isnan([row["mimic_width"], row["calibrated"]]).all()
+
+
+def test_mean_and_scatter_of_spurious_flux():
+    """The error of the mean is that of a set over the root of their number."""
+    flux = VALUES * 1e-13 * u.Unit("cm-2 s-1")
+    table = Table({"name": [f"mimic_{_}" for _ in range(len(flux))], "flux": flux})
+    table["e_min"], table["e_max"] = 1 * u.TeV, 10 * u.TeV
+    table["flux_err"] = table["flux_ul"] = 2e-13 * flux.unit
+    (row,) = average_flux(table)
+    assert_allclose(row["mean"], np.mean(flux.value))
+    assert_allclose(row["std"], np.std(flux.value, ddof=1))
+    assert_allclose(row["mean_err"], row["std"] / np.sqrt(6))
+    assert_allclose(row["statistical_err"], 2e-13)
+    assert row["n_sets"] == 6
+
+
+def make_normalised(norm):
+    axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=1)
+    geom = WcsGeom.create(width=1, binsz=0.5, axes=[axis])
+    dataset = MapDataset.create(geom, name=f"norm_{norm}")
+    model = FoVBackgroundModel(dataset_name=dataset.name)
+    model.parameters["norm"].value, model.parameters["norm"].error = norm, 0.01
+    dataset.models = [model]
+    return dataset
+
+
+def test_sets_count_by_their_degrees_of_freedom():
+    """A set of three values has twice the weight of one of two."""
+    norms = {1: [0.8, 1.0], 2: [1.1, 1.2, 1.3]}
+    sets = {name: [make_normalised(_) for _ in norms[name]] for name in norms}
+    (row,) = measure_normalisation(sets)
+    assert row["n"] == 5
+    assert_allclose(row["mean"], (1 * 0.9 + 2 * 1.2) / 3, rtol=1e-6)
