@@ -79,6 +79,11 @@ def test_maps_have_the_bands_as_an_axis(result):
     assert_allclose(axis.edges.value, u.Quantity(edges).value)
     assert_array_equal(maps.get_image(1).data, maps.bands.data[1])
     assert_array_equal(maps.get_image().data, maps.total.data[0])
+    for band in (-1, 2, "low"):
+        with pytest.raises(
+            ValueError, match=rf"no band {band!r}, choose from \['0', '1"
+        ):
+            maps.get_image(band)
     # what the tables describe
     for band in (0, 1, ALL):
         for name in (*result.names, "target", ALL):
@@ -258,6 +263,8 @@ def test_attributes_have_units():
         estimator.energy_edges = [1, 2] * u.deg
     estimator.energy_edges = [1000, 2000] * u.GeV
     assert_allclose(estimator.energy_edges.value, [1, 2])
+    with pytest.raises(AttributeError, match="has no parameter 'correlation_radus'"):
+        estimator.correlation_radus = "0.2 deg"
 
 
 def test_radius_that_was_set_later_is_used():

@@ -43,16 +43,13 @@ class BandMaps:
         maps : `BandMaps`
             Maps.
         """
-        n_bands = len(energy_edges) - 1
-        pairs = (energy_edges, values[:n_bands]), (energy_edges[[0, -1]], values[-1:])
-        return cls(
-            *(
-                Map.from_geom(
-                    geom.to_cube([MapAxis.from_energy_edges(edges)]), data=data
-                )
-                for edges, data in pairs
-            )
-        )
+
+        def make_map(edges, data):
+            axis = MapAxis.from_energy_edges(edges)
+            return Map.from_geom(geom.to_cube([axis]), data=data)
+
+        bands = make_map(energy_edges, values[: len(energy_edges) - 1])
+        return cls(bands, make_map(energy_edges[[0, -1]], values[-1:]))
 
     def get_image(self, band=ALL):
         """Get the map of a band.
@@ -66,6 +63,15 @@ class BandMaps:
         -------
         image : `~gammapy.maps.WcsNDMap`
             Map without energy axis.
+
+        Raises
+        ------
+        ValueError
+            If there is no such band.
         """
-        map_, idx = (self.total, 0) if str(band) == ALL else (self.bands, int(band))
-        return map_.slice_by_idx({"energy": idx})
+        names = [str(idx) for idx in range(len(self.bands.data))]
+        if str(band) == ALL:
+            return self.total.slice_by_idx({"energy": 0})
+        if str(band) not in names:
+            raise ValueError(f"There is no band {band!r}, choose from {[*names, ALL]}.")
+        return self.bands.slice_by_idx({"energy": int(band)})

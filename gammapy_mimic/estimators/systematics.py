@@ -49,7 +49,6 @@ __all__ = ["MimicSystematicsEstimator"]
 
 log = logging.getLogger(__name__)
 
-
 UNITS = {"energy_edges": "TeV", "offset_edges": "deg"}
 KINDS = {"position": SkyCoord, "exclusion_mask": Map, "spectral_model": SpectralModel}
 
@@ -69,9 +68,11 @@ def _convert(name, value):
         value = np.atleast_1d(u.Quantity(value).to(UNITS[name]))
         is_valid = len(value) > 1 and np.all(np.diff(value) > 0)
         what = "two or more and rise"
-    else:
+    elif name in KINDS:
         is_valid = isinstance(value, KINDS[name]) and getattr(value, "isscalar", True)
         what = f"a {KINDS[name].__name__}"
+    else:
+        raise AttributeError(f"The estimator has no parameter {name!r}.")
     if not is_valid:
         raise ValueError(f"{name} must be {what}, got {value!r}.")
     return value
