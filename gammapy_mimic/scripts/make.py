@@ -37,14 +37,12 @@ __all__ = ["make", "make_mimic_sets", "reduce_mimic_sets", "save_figure"]
     "--ranking",
     type=click.Choice(["kl", "airmass"]),
     default="kl",
-    show_default=True,
     help="Rank by the divergence of the events, or read none and rank by airmass.",
 )
 @n_sets_option
 @click.option(
     "--randomise/--best-first",
     default=True,
-    show_default=True,
     help="Draw among the ten best partners, or take the best.",
 )
 @random_state_option
@@ -55,7 +53,6 @@ __all__ = ["make", "make_mimic_sets", "reduce_mimic_sets", "save_figure"]
     "--irfs",
     type=click.Choice(["link", "copy"]),
     default="link",
-    show_default=True,
     help="Link the IRFs of the OFF observations, or copy them.",
 )
 @click.option("--outdir", required=True, help="Folder for the result.")
@@ -65,18 +62,14 @@ __all__ = ["make", "make_mimic_sets", "reduce_mimic_sets", "save_figure"]
     "--energy-range",
     nargs=2,
     default=("0.5 TeV", "20 TeV"),
-    show_default=True,
     help="Energy range of the maps.",
 )
 @click.option(
     "--correlation-radius",
     default="0.1 deg",
-    show_default=True,
     help="Correlation radius of the maps.",
 )
-@click.option(
-    "--offset-max", default="2 deg", show_default=True, help="Largest offset used."
-)
+@click.option("--offset-max", default="2 deg", help="Largest offset used.")
 def make(
     read_inputs,
     selector_options,
