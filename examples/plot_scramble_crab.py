@@ -28,7 +28,7 @@ from regions import CircleSkyRegion
 
 from gammapy_mimic import ScrambleMaker
 from gammapy_mimic.estimators import MimicSystematicsEstimator
-from gammapy_mimic.scramble.check import ScrambleCheck
+from gammapy_mimic.scramble import ScrambleCheck
 from gammapy_mimic.simulate import simulate_observations
 from gammapy_mimic.visualization import plot_scramble, plot_significance
 

@@ -30,7 +30,11 @@ from regions import (
 )
 from scipy.integrate import quad
 
-from gammapy_mimic.exclusion.sky_regions import find_inside
+from gammapy_mimic.exclusion.sky_regions import (
+    check_regions,
+    find_inside,
+    make_exclusion,
+)
 from gammapy_mimic.selection import OffIndex
 from gammapy_mimic.selection import binning as binning_module
 from gammapy_mimic.selection import index as index_module
@@ -218,8 +222,7 @@ class TestKernels:
 
 class TestRegions:
     def compile(self, region):
-        binning = FoVBinning.create(exclusion_regions=[region])
-        return binning._exclusions[0]
+        return make_exclusion(check_regions([region])[0])
 
     def contains(self, region, positions):
         vectors = to_vectors(positions.icrs.ra.deg, positions.icrs.dec.deg)

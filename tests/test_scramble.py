@@ -35,16 +35,11 @@ from gammapy_mimic import KLBackgroundSelector, MimicMaker
 from gammapy_mimic.data.observation import get_hdu
 from gammapy_mimic.exclusion.sky_regions import find_excluded, make_exclusion
 from gammapy_mimic.makers import ScrambleMaker
-from gammapy_mimic.scramble import (
-    draw_annulus,
-    draw_fill,
-    find_annulus,
-    get_fov_radius,
-    make_bands,
-    measure_coverage,
-    merge_intervals,
-    turn_fov_columns,
-)
+from gammapy_mimic.scramble.annuli import find_annulus, merge_intervals
+from gammapy_mimic.scramble.coverage import get_fov_radius, measure_coverage
+from gammapy_mimic.scramble.draw import draw_annulus, draw_fill
+from gammapy_mimic.scramble.estimate import make_bands
+from gammapy_mimic.scramble.fov_columns import turn_fov_columns
 from gammapy_mimic.simulate import make_irfs, simulate_observation
 from gammapy_mimic.utils.coordinates import local_axes, move_radec, to_vectors
 

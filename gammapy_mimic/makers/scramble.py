@@ -31,20 +31,11 @@ from ..exclusion.sky_regions import (
     check_regions,
     find_excluded,
 )
-from ..scramble import (
-    Coverage,
-    FoVEvents,
-    draw_annulus,
-    draw_azimuth,
-    draw_fill,
-    estimate_background,
-    fill_table,
-    find_annulus,
-    get_fov_radius,
-    get_region_radius,
-    measure_coverage,
-    move_events,
-)
+from ..scramble.annuli import find_annulus, get_region_radius
+from ..scramble.coverage import Coverage, get_fov_radius, measure_coverage
+from ..scramble.draw import draw_annulus, draw_azimuth, draw_fill
+from ..scramble.estimate import estimate_background
+from ..scramble.events import FoVEvents, fill_table, move_events
 from ..selection.binning import ENERGY_AXIS, FoVBinning
 from ..selection.criteria import FOV_RADIUS_MAX
 from ..utils.coordinates import get_axes, get_offset

@@ -25,27 +25,6 @@ what is borrowed: variance over mean is 1.1 for a region of 0.3 deg at the camer
 centre, and 1.25 where twelve such regions cover an annulus.
 """
 
-from .annuli import find_annulus, get_region_radius, merge_intervals
-from .coverage import Coverage, get_fov_radius, measure_coverage
-from .draw import draw_annulus, draw_azimuth, draw_fill
-from .estimate import estimate_background, make_bands
-from .events import FoVEvents, fill_table, move_events
-from .fov_columns import turn_fov_columns
+from .check import ScrambleCheck
 
-__all__ = [
-    "Coverage",
-    "FoVEvents",
-    "draw_annulus",
-    "draw_azimuth",
-    "draw_fill",
-    "estimate_background",
-    "fill_table",
-    "find_annulus",
-    "get_fov_radius",
-    "get_region_radius",
-    "make_bands",
-    "measure_coverage",
-    "merge_intervals",
-    "move_events",
-    "turn_fov_columns",
-]
+__all__ = ["ScrambleCheck"]

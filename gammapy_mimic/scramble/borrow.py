@@ -23,7 +23,7 @@ def borrow(coverage, area, capacity, donors, band_edges):
 
     Parameters
     ----------
-    coverage : `~gammapy_mimic.scramble.Coverage`
+    coverage : `~gammapy_mimic.scramble.coverage.Coverage`
         Regions.
     area : `~numpy.ndarray`
         Solid angle in each bin of offset of which others have to tell, in deg2. Shape

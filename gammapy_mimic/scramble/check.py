@@ -16,7 +16,8 @@ from ..utils.coordinates import (
     to_fov_lon_lat,
     to_vectors,
 )
-from . import get_fov_radius, measure_coverage, merge_intervals
+from .annuli import merge_intervals
+from .coverage import get_fov_radius, measure_coverage
 from .estimate import find_covered_intervals
 
 __all__ = ["CheckedEvents", "Distribution", "FoVImage", "ScrambleCheck"]

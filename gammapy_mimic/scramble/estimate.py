@@ -40,7 +40,7 @@ class Donors(NamedTuple):
     def find(cls, offset, energy, is_inside, coverage):
         """Find the events outside of the regions, up to the last bin of offset.
 
-        Parameters are those of `~gammapy_mimic.scramble.draw_fill`.
+        Parameters are those of `~gammapy_mimic.scramble.draw.draw_fill`.
         """
         idx = np.nonzero(~is_inside & (offset < coverage.edges[-1]))[0]
         offset = offset[idx]
@@ -106,7 +106,7 @@ def estimate_interval(coverage, interval, donors, energy_edges):
 
     Parameters
     ----------
-    coverage : `~gammapy_mimic.scramble.Coverage`
+    coverage : `~gammapy_mimic.scramble.coverage.Coverage`
         Regions.
     interval : tuple of float
         Lowest and highest offset, in deg.
@@ -172,7 +172,7 @@ def estimate_background(offset, energy, is_inside, coverage, energy_edges):
     Parameters
     ----------
     offset, energy, is_inside, coverage, energy_edges
-        As for `~gammapy_mimic.scramble.draw_fill`.
+        As for `~gammapy_mimic.scramble.draw.draw_fill`.
 
     Returns
     -------

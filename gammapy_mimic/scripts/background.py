@@ -29,7 +29,6 @@ __all__ = ["background"]
     "--dimension",
     type=click.Choice(KLBackgroundSelector.available_backgrounds),
     default="2d",
-    show_default=True,
     help="Rate by energy and offset, or by energy and FoV position.",
 )
 @click.option(

@@ -42,12 +42,10 @@ mimic:
 
 
 @click.command()
-@click.option(
-    "--outdir", default="gammapy-mimic-demo", show_default=True, help="Folder to fill."
-)
-@click.option("--n-targets", default=8, show_default=True, help="Target observations.")
-@click.option("--n-off", default=40, show_default=True, help="OFF observations.")
-@click.option("--n-sets", default=3, show_default=True, help="Mimic sets.")
+@click.option("--outdir", default="gammapy-mimic-demo", help="Folder to fill.")
+@click.option("--n-targets", default=8, help="Target observations.")
+@click.option("--n-off", default=40, help="OFF observations.")
+@click.option("--n-sets", default=3, help="Mimic sets.")
 @random_state_option
 @n_jobs_option
 def demo(outdir, n_targets, n_off, n_sets, random_state, n_jobs):

@@ -34,27 +34,24 @@ class Position(click.ParamType):
 
 @click.command()
 @click.option("--position", type=Position(), required=True, help="Centre of the field.")
-@click.option("--radius", default="3 deg", show_default=True, help="Of the field.")
+@click.option("--radius", default="3 deg", help="Of the field.")
 @click.option(
     "--catalog",
     "catalogs",
     multiple=True,
     default=CATALOGS,
-    show_default=True,
     metavar="TAG|FILE",
     help="Catalogue of Gammapy, or a table of sources. Repeatable.",
 )
 @click.option(
     "--point-radius",
     default="0.3 deg",
-    show_default=True,
     help="Radius around a point source.",
 )
 @click.option(
     "--extension-factor",
     type=float,
     default=3,
-    show_default=True,
     help="Number of Gaussian widths of a source that are held.",
 )
 @click.option("--stars", help="Table of stars.")
@@ -62,12 +59,9 @@ class Position(click.ParamType):
     "--magnitude-max",
     type=float,
     default=6,
-    show_default=True,
     help="Magnitude of the faintest star.",
 )
-@click.option(
-    "--star-radius", default="0.3 deg", show_default=True, help="Radius around a star."
-)
+@click.option("--star-radius", default="0.3 deg", help="Radius around a star.")
 @click.option(
     "--regions", multiple=True, help="Region file (ds9) to add to. Repeatable."
 )

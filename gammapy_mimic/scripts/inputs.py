@@ -93,14 +93,12 @@ def selector_options(function):
         "--distribution",
         type=click.Choice(KLBackgroundSelector.available_distributions),
         default="counts",
-        show_default=True,
         help="Compare events, or background IRFs.",
     )
     @click.option(
         "--kl-max",
         type=click.FloatRange(min=0, min_open=True),
         default=KL_MAX,
-        show_default=True,
         help="Largest KL_CORR of a good pair.",
     )
     @click.option("--index", help="File with the index of the OFF observations.")

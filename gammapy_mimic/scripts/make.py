@@ -36,14 +36,12 @@ COLUMNS += ["n_independent"]  # of significance.ecsv
     "--ranking",
     type=click.Choice(["kl", "airmass"]),
     default="kl",
-    show_default=True,
     help="Rank by the divergence of the events, or read none and rank by airmass.",
 )
 @n_sets_option
 @click.option(
     "--randomise/--best-first",
     default=True,
-    show_default=True,
     help="Draw among the ten best partners, or take the best.",
 )
 @random_state_option
@@ -54,7 +52,6 @@ COLUMNS += ["n_independent"]  # of significance.ecsv
     "--irfs",
     type=click.Choice(["link", "copy"]),
     default="link",
-    show_default=True,
     help="Link the IRFs of the OFF observations, or copy them.",
 )
 @click.option("--outdir", required=True, help="Folder for the result.")
@@ -64,18 +61,14 @@ COLUMNS += ["n_independent"]  # of significance.ecsv
     "--energy-range",
     nargs=2,
     default=("0.5 TeV", "20 TeV"),
-    show_default=True,
     help="Energy range of the maps.",
 )
 @click.option(
     "--correlation-radius",
     default="0.1 deg",
-    show_default=True,
     help="Correlation radius of the maps.",
 )
-@click.option(
-    "--offset-max", default="2 deg", show_default=True, help="Largest offset used."
-)
+@click.option("--offset-max", default="2 deg", help="Largest offset used.")
 def make(
     read_inputs,
     selector_options,

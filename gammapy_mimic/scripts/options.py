@@ -91,42 +91,36 @@ alignment_option = click.option(
     "--alignment",
     type=click.Choice(MimicMaker.available_alignments),
     default="auto",
-    show_default=True,
     help="What camera positions are aligned with; auto: as the OFF background says.",
 )
 background_option = click.option(
     "--background",
     type=click.Choice(MimicMaker.available_backgrounds),
     default="off",
-    show_default=True,
     help="Whose background IRF the mimic has.",
 )
 time_option = click.option(
     "--time",
     type=click.Choice(MimicMaker.available_times),
     default="target",
-    show_default=True,
     help="Whose start time events and GTI have.",
 )
 n_jobs_option = click.option(
     "--n-jobs",
     type=click.IntRange(min=1),
     default=1,
-    show_default=True,
     help="Number of processes.",
 )
 n_sets_option = click.option(
     "--n-sets",
     type=click.IntRange(min=1),
     default=5,
-    show_default=True,
     help="Number of mimic sets.",
 )
 random_state_option = click.option(
     "--random-state",
     type=click.IntRange(min=0),
     default=0,
-    show_default=True,
     help="Seed of the random numbers.",
 )
 

@@ -18,9 +18,7 @@ __all__ = ["rank"]
 @input_options
 @selector_options
 @click.option("--outdir", help="Folder for the tables and plots.")
-@click.option(
-    "--n-rows", default=10, show_default=True, help="Rows of each table on screen."
-)
+@click.option("--n-rows", default=10, help="Rows of each table on screen.")
 def rank(read_inputs, selector_options, index_path, outdir, n_rows, n_jobs):
     """Rank OFF observations by the divergence of their background from targets.
 
