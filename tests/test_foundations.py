@@ -320,7 +320,6 @@ SOURCES = sorted(
     for path in (ROOT / folder).rglob("*.py")
 )
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
-SUM_OVER_ENERGY = "estimators/significance.py"  # sums over energy, until it is gone
 
 
 def _find_calls(name):
@@ -365,7 +364,6 @@ def test_map_estimators_have_energy_edges(name):
         where
         for where, call in _find_calls(name)
         if "energy_edges" not in _get_keywords(call)
-        and not where.split(":")[0].endswith(SUM_OVER_ENERGY)
     ]
     assert found == []
 
@@ -377,7 +375,7 @@ def test_no_sum_over_energy_groups():
         if path.name != Path(__file__).name
         and "sum_over_energy_groups" in path.read_text(encoding="utf-8")
     ]
-    assert [_ for _ in found if not _.endswith(SUM_OVER_ENERGY)] == []
+    assert found == []
 
 
 # ------------------------------------------------------- stacking of a masked dataset

@@ -14,7 +14,7 @@ from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import gaussian_filter
 
 from ..data.prediction import get_safe_mask
-from ..utils.coordinates import get_offset, local_axes, to_vectors
+from ..utils.coordinates import get_axes, get_offset, get_vectors
 from .measurement import get_pointings
 
 __all__ = ["BiasMap", "CorrectedDataset", "make_bias_map", "stack_fov"]
@@ -153,8 +153,7 @@ def _get_key(dataset):
 
 def _to_fov(position, pointing):
     """Coordinates to the east and north of a pointing, in deg. Shape (2, n)."""
-    vectors = to_vectors(position.ra.deg.ravel(), position.dec.deg.ravel())
-    vectors = local_axes(pointing.ra.deg, pointing.dec.deg) @ vectors
+    vectors = get_axes(pointing) @ get_vectors(position)
     x, y, _ = vectors
     scale = get_offset(vectors) / np.maximum(np.hypot(x, y), 1e-12)
     return scale * x, scale * y

@@ -16,7 +16,7 @@ from scipy.ndimage import binary_erosion
 
 from ..data.meta_tables import stack_dataset
 from ..data.prediction import get_safe_mask
-from ..utils.coordinates import to_vectors
+from ..utils.coordinates import get_separation, get_vectors
 
 __all__ = [
     "ALL",
@@ -427,11 +427,8 @@ def measure_offset(position, pointings):
     offset : `~astropy.units.Quantity`
         Offset averaged over the pointings, in the shape of the positions.
     """
-    vectors = to_vectors(position.ra.deg.ravel(), position.dec.deg.ravel())
-    total = np.zeros(vectors.shape[1])
-    for center in to_vectors(pointings.ra.deg, pointings.dec.deg).T:
-        chord = np.sqrt(np.sum((vectors - center[:, np.newaxis]) ** 2, axis=0))
-        total += 2 * np.arcsin(np.minimum(chord / 2, 1))
+    vectors = get_vectors(position).T
+    total = sum(get_separation(vectors, _) for _ in get_vectors(pointings).T)
     return np.degrees(total / len(pointings)).reshape(position.shape) * u.deg
 
 

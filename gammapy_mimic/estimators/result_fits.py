@@ -1,5 +1,7 @@
 """The FITS file of a result."""
 
+import dataclasses
+
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import Angle, SkyCoord
@@ -46,7 +48,8 @@ def write_result(result, path, overwrite=False):
             for part in PARTS:
                 hdus += getattr(maps, part).to_hdulist(hdu=f"{kind}_{part}_{idx}")[1:]
     if result.bias is not None:
-        columns = {name: np.stack([_]) for name, _ in vars(result.bias).items()}
+        names = [_.name for _ in dataclasses.fields(result.bias)]
+        columns = {name: np.stack([getattr(result.bias, name)]) for name in names}
         hdus.append(fits.BinTableHDU(Table(columns), name="BIAS"))
     if result.blank is not None:
         hdus.append(result.blank.to_hdulist(hdu="BLANK")["BLANK"])
