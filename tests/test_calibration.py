@@ -9,9 +9,9 @@ from gammapy.modeling.models import FoVBackgroundModel
 from numpy.testing import assert_allclose
 
 from gammapy_mimic.estimators.flux import average_flux
-from gammapy_mimic.estimators.measurement import Measurement
+from gammapy_mimic.estimators.measurement import ALL, Measurement, get_bands
 from gammapy_mimic.estimators.normalisation import measure_normalisation
-from gammapy_mimic.estimators.tables import Comparison, tabulate_position
+from gammapy_mimic.estimators.tables import TARGET, Comparison, tabulate_position
 
 VALUES = np.array([-1.2, 0.4, 0.9, 2.0, -0.3, 0.1])
 VALUE = 4.0
@@ -19,11 +19,13 @@ VALUE = 4.0
 
 def compare_spectra(values):
     """Observations that are stacked: one value for each mimic set."""
-    *mimics, target = (
-        Measurement(None, None, np.array([_]), None) for _ in [*values, VALUE]
-    )
-    mimics = dict(enumerate(mimics, start=1))
-    return Comparison(mimics, target, [(1 * u.TeV, 10 * u.TeV)])
+    measurements = [
+        Measurement(None, None, None, np.array([value]), None)
+        for value in [*values, VALUE]
+    ]
+    names = [*(f"mimic_{_}" for _ in range(len(values))), TARGET]
+    measurements = dict(zip(names, measurements, strict=True))
+    return Comparison(measurements, get_bands([1, 10] * u.TeV))
 
 
 def test_mean_and_width_of_few_sets():
@@ -50,6 +52,7 @@ def test_mean_and_scatter_of_spurious_flux():
     """The error of the mean is that of a set over the root of their number."""
     flux = VALUES * 1e-13 * u.Unit("cm-2 s-1")
     table = Table({"name": [f"mimic_{_}" for _ in range(len(flux))], "flux": flux})
+    table["band"] = ALL
     table["e_min"], table["e_max"] = 1 * u.TeV, 10 * u.TeV
     table["flux_err"] = table["flux_ul"] = 2e-13 * flux.unit
     (row,) = average_flux(table)
