@@ -20,13 +20,13 @@ from gammapy.datasets import Datasets
 from gammapy.maps import WcsGeom
 
 from gammapy_mimic.analysis.datasets import write_datasets
-from gammapy_mimic.analysis.records import StepRecords
 from gammapy_mimic.data import write_datastore
 from gammapy_mimic.exclusion import ExclusionRegions
 from gammapy_mimic.makers import KLBackgroundSelector
 from gammapy_mimic.selection import MimicPlan, OffIndex
 from gammapy_mimic.utils import files
 from gammapy_mimic.utils.files import remove_leftovers, replace_file, replace_folder
+from gammapy_mimic.utils.records import StepRecords
 
 from .helpers import make_reference
 from .test_pipeline import (

@@ -13,7 +13,7 @@ from gammapy.data import DataStore, Observation
 from gammapy_mimic.data import write_datastore, write_observation
 from gammapy_mimic.data.datastore import DatastoreWriter
 from gammapy_mimic.estimators import MimicSystematics
-from gammapy_mimic.scripts.main import COMMANDS, main
+from gammapy_mimic.scripts.main import COMMANDS, cli, main
 from gammapy_mimic.scripts.make import make_mimic_sets, reduce_mimic_sets
 from gammapy_mimic.scripts.options import KeyValue
 from gammapy_mimic.selection import MimicPlan, OffIndex
@@ -424,9 +424,11 @@ def test_demo(tmp_path, monkeypatch, capsys):
 def test_help_and_version(capsys):
     assert run("--help") == 0
     text = capsys.readouterr().out
-    for command in COMMANDS:
-        assert command.name in text
-        assert run(command.name, "--help") == 0
+    for name, short_help in COMMANDS.items():
+        assert name in text
+        command = cli.get_command(None, name)
+        assert command.get_short_help_str(limit=100) == short_help
+        assert run(name, "--help") == 0
         assert "Usage" in capsys.readouterr().out
     assert run("--version") == 0
     assert run("no-such-command") == 2

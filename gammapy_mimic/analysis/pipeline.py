@@ -24,11 +24,11 @@ from ..makers.mimic_sets import write_mimic_sets
 from ..report import make_report
 from ..selection.plan import MimicPlan
 from ..utils.files import make_checksum, replace_folder
+from ..utils.records import StepRecords
 from ..version import __version__
 from .config_text import naming_key
 from .datasets import read_datasets, write_datasets
 from .factory import check_observations
-from .records import StepRecords
 
 __all__ = ["get_step_names", "read_results", "run_pipeline"]
 
@@ -92,7 +92,7 @@ def get_step_names(mimic, sets):
     Returns
     -------
     names : list of str
-        Names, as in `~gammapy_mimic.analysis.records.StepRecords`.
+        Names, as in `~gammapy_mimic.utils.records.StepRecords`.
     """
     names = ["plan", "datasets", *(f"datasets_mimic_{_}" for _ in sets)]
     if mimic.write_datastore:

@@ -15,8 +15,8 @@ from ..visualization import (
     plot_background_image,
     plot_background_spectrum,
 )
+from .figures import save_figure
 from .inputs import input_options, make_selector, selector_options
-from .make import save_figure
 from .options import IntList, KeyValue
 
 __all__ = ["background"]

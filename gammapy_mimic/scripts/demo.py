@@ -8,8 +8,8 @@ from astropy.coordinates import SkyCoord
 from ..analysis.config import MimicAnalysisConfig
 from ..analysis.core import MimicAnalysis
 from ..analysis.pipeline import get_step_names, run_pipeline
-from ..analysis.records import StepRecords
 from ..simulate import simulate_datastore
+from ..utils.records import StepRecords
 from .options import n_jobs_option, random_state_option
 
 __all__ = ["demo"]

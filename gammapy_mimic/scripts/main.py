@@ -2,54 +2,70 @@
 
 import logging
 import sys
+from importlib import import_module
 
 import click
-import matplotlib as mpl
-from gammapy.utils import pbar
 
 from ..version import __version__
-from .background import background
-from .convert import convert
-from .demo import demo
-from .exclusions import exclusions
-from .make import make
-from .rank import rank
-from .report import report
-from .run import init, run
-from .scramble import scramble
 
 __all__ = ["cli", "main"]
 
+COMMANDS = {
+    "background": "Make background templates, and a datastore of the targets that has "
+    "them.",
+    "convert": "Make the mimic of the observation TARGET from OFF, and write it to "
+    "OUT.",
+    "demo": "Simulate targets and OFF observations, and mimic the targets.",
+    "exclusions": "List the regions of known sources and bright stars that touch a "
+    "field of view.",
+    "init": "Write a commented configuration to the file CONFIG.",
+    "make": "Make mimic sets of target observations from OFF observations.",
+    "rank": "Rank OFF observations by the divergence of their background from targets.",
+    "report": "Write the report of the analysis in the folder OUTDIR.",
+    "run": "Run the analysis of the file CONFIG into its folder general.outdir.",
+    "scramble": "Hide sources of the observation IN in its own background, and write "
+    "it to OUT.",
+}
+"""Names of the commands, each in a module of its name, and what they do."""
+
+
+class Commands(click.Group):
+    """Commands that are loaded when they are called, as Gammapy takes seconds."""
+
+    def list_commands(self, ctx):
+        """Names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx, cmd_name):
+        """Load a command, None if there is no such."""
+        if cmd_name not in COMMANDS:
+            return None
+        return getattr(import_module(f".{cmd_name}", __package__), cmd_name)
+
+    def format_commands(self, ctx, formatter):
+        """Write the list of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars, no warnings.")
 def cli(debug, quiet):
     """Measure background systematics with data that contain no source."""
+    # not needed for the help
+    import matplotlib as mpl
+    from gammapy.utils import pbar
+
     level = logging.DEBUG if debug else logging.ERROR if quiet else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("gammapy_mimic").setLevel(level)
     pbar.SHOW_PROGRESS_BAR = not quiet and sys.stderr.isatty()
     mpl.use("agg")
-
-
-COMMANDS = (
-    background,
-    convert,
-    demo,
-    exclusions,
-    init,
-    make,
-    rank,
-    report,
-    run,
-    scramble,
-)
-for command in COMMANDS:
-    cli.add_command(command)
 
 
 def main(args=None):

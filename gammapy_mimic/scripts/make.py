@@ -7,13 +7,14 @@ import click
 import matplotlib.pyplot as plt
 from gammapy.data import DataStore, Observations
 
-from ..analysis.records import StepRecords
 from ..estimators import MimicSystematicsEstimator
 from ..makers.mimic_sets import write_mimic_sets
 from ..makers.reduction import reduce_fov_background
 from ..selection.plan import MimicPlan
 from ..utils.files import replace_file
+from ..utils.records import StepRecords
 from ..visualization import plot_significance, plot_significance_distribution
+from .figures import save_figure
 from .inputs import input_options, make_selector, selector_options
 from .options import (
     alignment_option,
@@ -23,7 +24,7 @@ from .options import (
     time_option,
 )
 
-__all__ = ["make", "make_mimic_sets", "reduce_mimic_sets", "save_figure"]
+__all__ = ["make", "make_mimic_sets", "reduce_mimic_sets"]
 
 COLUMNS = ["name", "mean", "mean_err", "expected_mean", "width", "width_err"]
 COLUMNS += ["n_independent"]  # of significance.ecsv
@@ -276,14 +277,6 @@ def reduce_mimic_sets(
             table.write(temporary)
     click.echo("\n".join(table.pformat()))
     return table
-
-
-def save_figure(figure, path):
-    """Save a figure to a file, close it, and say so."""
-    with replace_file(path, overwrite=True) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)
-    click.echo(f"Wrote {path}")
 
 
 def _check_outdir(outdir, overwrite):

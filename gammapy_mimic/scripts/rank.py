@@ -6,10 +6,10 @@ import click
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..analysis.records import StepRecords
+from ..utils.records import StepRecords
 from ..visualization import plot_kl_matrix, plot_ranking
+from .figures import save_figure
 from .inputs import input_options, make_selector, selector_options
-from .make import save_figure
 
 __all__ = ["rank"]
 

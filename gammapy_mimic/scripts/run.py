@@ -1,7 +1,6 @@
-"""``gammapy-mimic run`` and ``init``: the whole analysis from a configuration."""
+"""``gammapy-mimic run``: the whole analysis from a configuration."""
 
 import logging
-from importlib.resources import files
 
 import click
 from gammapy.analysis.config import LogConfig
@@ -10,9 +9,8 @@ from ..analysis.config import MimicAnalysisConfig, start_logging
 from ..analysis.config_text import naming_key
 from ..analysis.core import MimicAnalysis
 from ..analysis.pipeline import run_pipeline
-from ..utils.files import replace_file
 
-__all__ = ["init", "run"]
+__all__ = ["run"]
 
 
 @click.command()
@@ -46,14 +44,3 @@ def _set_logging(config):
     with naming_key("general.log"):
         start_logging(config)
     logging.getLogger("gammapy_mimic").setLevel(logging.NOTSET)
-
-
-@click.command()
-@click.argument("config", default="config.yaml")
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-def init(config, overwrite):
-    """Write a commented configuration to the file CONFIG."""
-    text = files("gammapy_mimic.scripts").joinpath("config.yaml").read_text()
-    with replace_file(config, overwrite) as temporary:
-        temporary.write_text(text)
-    click.echo(f"Wrote {config}. Edit it, then: gammapy-mimic run {config}")

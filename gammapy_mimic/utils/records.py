@@ -14,7 +14,7 @@ import shutil
 
 from gammapy.utils.scripts import make_path
 
-from ..utils.files import check_own, remove_leftovers, remove_own, replace_file
+from .files import check_own, remove_leftovers, remove_own, replace_file
 
 __all__ = ["StepRecords"]
 
