@@ -7,7 +7,9 @@ import sys
 import pytest
 import yaml
 from astropy.table import Table
+from gammapy.analysis import AnalysisConfig
 from gammapy.data import DataStore
+from pydantic import ValidationError
 
 from gammapy_mimic.analysis import MimicAnalysisConfig
 from gammapy_mimic.scripts.main import main
@@ -106,6 +108,18 @@ def test_without_the_section(tmp_path, config, capsys):
     out = capsys.readouterr().out
     assert "No section mimic" in out
     assert sorted(os.listdir(tmp_path / "out")) == [".steps", "datasets"]
+
+
+def test_init_for_gammapy(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("init") == 0
+    assert run("init", "plain.yaml", "--gammapy") == 0
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        AnalysisConfig.read("config.yaml")
+    plain = AnalysisConfig.read("plain.yaml").model_dump()
+    ours = MimicAnalysisConfig.read("config.yaml").model_dump()
+    assert plain == {name: _ for name, _ in ours.items() if name != "mimic"}
+    assert MimicAnalysisConfig.read("plain.yaml").mimic is None
 
 
 def test_init(tmp_path, capsys, monkeypatch):
