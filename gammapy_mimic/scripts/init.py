@@ -8,7 +8,8 @@ from ..utils.files import replace_file
 
 __all__ = ["init"]
 
-GAMMAPY_HEADER = """# Configuration of gammapy.analysis.AnalysisConfig. With a section "mimic", it is one of
+GAMMAPY_HEADER = """\
+# Configuration of gammapy.analysis.AnalysisConfig. With a section "mimic", it is one of
 # gammapy-mimic. As it stands, it is of the H.E.S.S. observations of MSH 15-52.
 """
 
