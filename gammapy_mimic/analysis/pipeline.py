@@ -277,15 +277,8 @@ class _Pipeline:
                 self.records.remove(name)
             self.report("systematics: not estimated, needs two mimic sets")
             return
-        checksum = make_checksum(
-            self._get_datasets_checksum(self._target_checksum),
-            [self._get_datasets_checksum(self._mimic_checksums[_]) for _ in sets],
-            self.config.mimic.systematics.model_dump_json(),
-            regions_to_text(list(self.analysis.exclusion_regions)),
-            RESULT_VERSION,
-        )
-        self._run_systematics(checksum)
-        self._run_report(checksum)
+        self._run_systematics(self._systematics_checksum)
+        self._run_report(self._systematics_checksum)
 
     def _run_systematics(self, checksum):
         if self.records.is_done("systematics", checksum):
@@ -450,6 +443,17 @@ class _Pipeline:
             config.background,
             self._template_checksum if config.background == "template" else None,
             scramble,
+        )
+
+    @functools.cached_property
+    def _systematics_checksum(self):
+        mimic_checksums = self._mimic_checksums.values()
+        return make_checksum(
+            self._get_datasets_checksum(self._target_checksum),
+            [self._get_datasets_checksum(_) for _ in mimic_checksums],
+            self.config.mimic.systematics.model_dump_json(),
+            regions_to_text(list(self.analysis.exclusion_regions)),
+            RESULT_VERSION,
         )
 
 
