@@ -1098,7 +1098,7 @@ class TestRealData:
 
 
 def test_events_are_read_as_by_gammapy(store):
-    source = index_module.find_sources(store)[101]
+    source = index_module.find_sources(store)[0][101]
     (_, ra, dec, energy), pointing, _, _ = index_module.read_file(source)
     events = EventList.read(source.events.path)
     assert_array_equal(ra, events.table["RA"].quantity.to_value("deg"))

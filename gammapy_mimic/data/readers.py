@@ -73,39 +73,73 @@ class FileSource(NamedTuple):
 
 
 def find_sources(observations):
-    """Find where the observations are: a source, an observation, or why neither."""
-    if isinstance(observations, DataStore):
-        sources = _find_sources_in_store(observations)
-    else:
-        sources = {get_obs_id(_): _get_source(_) for _ in observations}
-        if len(sources) < len(observations):
-            ids = [get_obs_id(_) for _ in observations]
-            ids, n = np.unique(ids, return_counts=True)
-            raise ValueError(f"OBS_ID {ids[n > 1].tolist()} are there more than once.")
-    if not sources:
+    """Find where observations are.
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.DataStore` or `~gammapy.data.Observations`
+        Observations.
+
+    Returns
+    -------
+    files : dict of `FileSource`
+        Where to read those that are on disk, by OBS_ID.
+    held : dict of `~gammapy.data.Observation`
+        Those that are in memory or have a filter, by OBS_ID.
+    broken : dict of str
+        Why the others cannot be read, by OBS_ID.
+
+    Raises
+    ------
+    ValueError
+        If an OBS_ID is there twice, or there are no observations.
+    """
+    is_store = isinstance(observations, DataStore)
+    find = _find_in_store if is_store else _find_in_observations
+    sources = find(observations)
+    if not any(sources):
         raise ValueError("There are no observations to index.")
     return sources
 
 
-def _find_sources_in_store(datastore):
-    locations = _find_locations(datastore.hdu_table)
-    obs_ids = set(to_obs_ids(datastore.hdu_table["OBS_ID"]).tolist())
-    sources = dict.fromkeys(obs_ids, "no events in the HDU index")
-    for obs_id, events in locations["events"].items():
-        others = (locations[_].get(obs_id) for _ in ("aeff", "gti"))
-        sources[obs_id] = FileSource(events, *others)
-    if datastore.obs_table is None:
-        return sources
+def _find_in_observations(observations):
+    obs_ids = [get_obs_id(_) for _ in observations]
+    _check_repeated(obs_ids, "are there more than once.")
+    files, held, broken = {}, {}, {}
+    for obs_id, observation in zip(obs_ids, observations, strict=True):
+        hdus = [get_hdu(observation, name) for name in ("events", "aeff", "gti")]
+        obs_filter = observation.obs_filter
+        is_filtered = obs_filter.time_filter is not None or obs_filter.event_filters
+        if hdus[0] is None:
+            broken[obs_id] = "no events"
+        elif is_filtered or not all(isinstance(_, HDULocation | None) for _ in hdus):
+            held[obs_id] = observation
+        else:
+            files[obs_id] = FileSource(*(_ and _to_location(_) for _ in hdus))
+    return files, held, broken
 
-    indexed = to_obs_ids(datastore.obs_table["OBS_ID"]).tolist()
-    if len(set(indexed)) < len(indexed):
-        ids, n = np.unique(indexed, return_counts=True)
-        raise ValueError(
-            f"OBS_ID {ids[n > 1].tolist()} are more than once in the observation index."
-        )
-    sources |= dict.fromkeys(set(indexed) - obs_ids, "not in the HDU index")
-    sources |= dict.fromkeys(obs_ids - set(indexed), "not in the observation index")
-    return sources
+
+def _find_in_store(datastore):
+    locations = _find_locations(datastore.hdu_table)
+    files = {
+        obs_id: FileSource(events, *(locations[_].get(obs_id) for _ in ("aeff", "gti")))
+        for obs_id, events in locations["events"].items()
+    }
+    present = set(to_obs_ids(datastore.hdu_table["OBS_ID"]).tolist())
+    broken = dict.fromkeys(present - set(files), "no events in the HDU index")
+    if datastore.obs_table is not None:
+        indexed = to_obs_ids(datastore.obs_table["OBS_ID"]).tolist()
+        _check_repeated(indexed, "are more than once in the observation index.")
+        missing = present - set(indexed)
+        broken |= dict.fromkeys(missing, "not in the observation index")
+        broken |= dict.fromkeys(set(indexed) - present, "not in the HDU index")
+    return {i: _ for i, _ in files.items() if i not in broken}, {}, broken
+
+
+def _check_repeated(obs_ids, what):
+    obs_ids, n = np.unique(obs_ids, return_counts=True)
+    if np.any(n > 1):
+        raise ValueError(f"OBS_ID {obs_ids[n > 1].tolist()} {what}")
 
 
 def _find_locations(hdu_table):
@@ -131,25 +165,8 @@ def _to_location(location):
     return Location(str(path), location.hdu_name)
 
 
-def _get_source(observation):
-    hdus = [get_hdu(observation, name) for name in ("events", "aeff", "gti")]
-    if hdus[0] is None:
-        return "no events"
-    is_file = all(isinstance(_, HDULocation | None) for _ in hdus)
-    if not is_file or _is_filtered(observation):
-        return observation
-    return FileSource(*(_ and _to_location(_) for _ in hdus))
-
-
-def _is_filtered(observation):
-    obs_filter = observation.obs_filter
-    return obs_filter.time_filter is not None or bool(obs_filter.event_filters)
-
-
 def get_stamp(source):
-    """Size and time (in ns) of the files of a source, and a hash of what is read."""
-    if not isinstance(source, FileSource):
-        return NO_FILE
+    """Size and time (in ns) of files, and a hash of what is read: `NO_FILE` if gone."""
     try:
         stats = [os.stat(_) for _ in {_.path for _ in source if _ is not None}]
     except OSError:
@@ -219,7 +236,10 @@ def get_conditions(header, gti):
 
 
 def read_observation(observation):
-    """As `read_file`, of an observation in memory or with a filter: all conditions."""
+    """As `read_file`, of an observation in memory or with a filter.
+
+    The header holds what follows from the GTI already.
+    """
     # the pool does not keep what is read
     observation = copy.copy(observation)
     load_events_file(observation)
@@ -231,4 +251,4 @@ def read_observation(observation):
     header = {**table.meta, "RA_PNT": pointing[0], "DEC_PNT": pointing[1]}
     if gti is not None:
         header |= derive_header(header, gti, get_livetime_fraction(observation))
-    return events, pointing, get_safe_range(observation), header
+    return events, pointing, get_safe_range(observation), (header, None)

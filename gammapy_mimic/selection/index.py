@@ -16,28 +16,15 @@ from astropy.io import fits
 from astropy.table import Column, Table
 from gammapy.data import ObservationTable
 from gammapy.utils.scripts import make_path
-from regions import (
-    Regions,
-)
+from regions import Regions
 
-from ..data.events import (
-    get_seconds,
-    get_time_ref,
-    read_column,
-)
-from ..data.headers import (
-    OBS_TABLE_COLUMNS,
-    make_obs_table,
-)
+from ..data.events import get_seconds, get_time_ref, read_column
+from ..data.headers import OBS_TABLE_COLUMNS, make_obs_table
 from ..data.obs_ids import to_obs_ids
-from ..data.observation import (
-    describe_error,
-    to_pool,
-)
+from ..data.observation import describe_error, to_pool
 from ..data.readers import (
     META_KEYS,
     NO_FILE,
-    FileSource,
     find_sources,
     get_conditions,
     get_stamp,
@@ -182,24 +169,38 @@ class OffIndex:
             As for `create`.
         """
         observations = to_pool(observations, "observations")
-        sources = find_sources(observations)
-        stamps = {obs_id: get_stamp(_) for obs_id, _ in sources.items()}
+        files, held, broken = find_sources(observations)
+        stamps = {obs_id: get_stamp(_) for obs_id, _ in files.items()}
         rows = self._get_known_rows(stamps)
-        new = {obs_id: _ for obs_id, _ in sources.items() if obs_id not in rows}
         obs_table = getattr(observations, "obs_table", None)
         with_header = obs_table is None or _find_unknown(obs_table).any()
-        rows |= _count_all(new, self.binning, with_header, n_jobs, parallel_backend)
+        new = {obs_id: _ for obs_id, _ in files.items() if obs_id not in rows}
+        # what is in memory is counted in less time than it takes to send it
+        for sources, is_file, processes in ((new, True, n_jobs), (held, False, 1)):
+            options = is_file, self.binning, with_header
+            results = run_parallel(
+                _count_source,
+                [(source, *options) for source in sources.values()],
+                processes,
+                parallel_backend,
+                "Index observations",
+            )
+            for obs_id, (row, reason) in zip(sources, results, strict=True):
+                if row is None:
+                    broken[obs_id] = reason
+                else:
+                    rows[obs_id] = row
 
-        broken = {obs_id: _ for obs_id, _ in rows.items() if isinstance(_, str)}
-        rows = {obs_id: rows[obs_id] for obs_id in sorted(set(rows) - set(broken))}
-        _report_broken(broken, len(sources))
+        _report_broken(broken, len(rows) + len(broken))
+        rows = dict(sorted(rows.items()))
         if obs_table is None:
-            table = _make_obs_table(rows, sources)
+            table = _make_obs_table(rows, files)
         else:
             table = _select_obs_table(obs_table, list(rows))
-            table = _fill_obs_table(table, rows, sources)
+            table = _fill_obs_table(table, rows, files)
         table = _to_plain_table(table)
-        _add_columns(table, rows.values(), [stamps[obs_id] for obs_id in rows])
+        stamps = [stamps.get(obs_id, NO_FILE) for obs_id in rows]
+        _add_columns(table, rows.values(), stamps)
         return type(self)(
             table=table,
             counts=np.array([_.counts for _ in rows.values()], dtype=np.int32),
@@ -221,23 +222,28 @@ class OffIndex:
         obs_ids : list of int
             Observation IDs, of those in this index. `update` reads them again.
         """
-        sources = find_sources(observations)
-        known = zip(*(self.table[name].tolist() for name in FILE_COLUMNS), strict=True)
+        files, _, _ = find_sources(observations)
         changed = []
-        for obs_id, stamp in zip(self.obs_ids.tolist(), known, strict=True):
-            now = get_stamp(sources[obs_id]) if obs_id in sources else NO_FILE
+        for obs_id, stamp in self._get_stamps().items():
+            now = get_stamp(files[obs_id]) if obs_id in files else NO_FILE
             if NO_FILE not in (stamp, now) and stamp != now:
                 changed.append(obs_id)
         return changed
 
+    def _get_stamps(self):
+        """Size, time and hash of the files as they were when they were counted."""
+        stamps = zip(*(self.table[name].tolist() for name in FILE_COLUMNS), strict=True)
+        return dict(zip(self.obs_ids.tolist(), stamps, strict=True))
+
     def _get_known_rows(self, stamps):
-        known = zip(*(self.table[name].tolist() for name in FILE_COLUMNS), strict=True)
+        """Rows of what is still as it was counted, by OBS_ID."""
         names = ("ENERGY_MIN", "ENERGY_MAX", "EVENT_COUNT")
         columns = zip(*(self.table[name] for name in names), strict=True)
+        values = zip(self.counts, self.fraction, columns, strict=True)
         return {
-            obs_id: _Row(self.counts[idx], self.fraction[idx], values[:2], values[2])
-            for idx, (obs_id, stamp, values) in enumerate(
-                zip(self.obs_ids.tolist(), known, columns, strict=True)
+            obs_id: _Row(counts, fraction, (low, high), n_events)
+            for (obs_id, stamp), (counts, fraction, (low, high, n_events)) in zip(
+                self._get_stamps().items(), values, strict=True
             )
             if stamp != NO_FILE and stamps.get(obs_id) == stamp
         }
@@ -458,8 +464,10 @@ class OffIndex:
         energy_edges, offset_edges, counts, fraction = (
             _to_native(hdu_list[name].data) for name in names
         )
-        names = ("OBS_INDEX", "EXCLUSION_REGIONS", "BROKEN")
-        table, text, broken = (_to_plain_table(_read_table(hdu_list[_])) for _ in names)
+        table, text, broken = (
+            _to_plain_table(Table.read(hdu_list[name], mask_invalid=False))
+            for name in ("OBS_INDEX", "EXCLUSION_REGIONS", "BROKEN")
+        )
         regions = Regions.parse("\n".join(text["DS9"]), format="ds9")
         binning = FoVBinning(energy_edges, offset_edges, regions)
         index = cls(table, counts, fraction, binning, Table(broken, meta={}))
@@ -506,10 +514,6 @@ def _to_plain_values(column):
     if kind in "iu":
         return values.astype(np.int64)
     return _to_native(values)
-
-
-def _read_table(hdu):
-    return Table.read(hdu, mask_invalid=False)
 
 
 def _add_columns(table, rows, stamps):
@@ -570,8 +574,8 @@ def _fill_obs_table(table, rows, sources):
         if name not in found.colnames or np.isfinite(values).all():
             continue
         new = read_column(found, name, OBS_TABLE_COLUMNS[name])
-        if name in ("TSTART", "TSTOP"):
-            new = new + _get_time_shift(found.meta, table.meta)
+        if name in ("TSTART", "TSTOP") and "MJDREFI" in table.meta:
+            new = new + get_seconds(get_time_ref(found.meta), get_time_ref(table.meta))
         values[unknown] = np.where(np.isfinite(values[unknown]), values[unknown], new)
         table[name] = Column(values, unit=OBS_TABLE_COLUMNS[name])
     table.meta = {**found.meta, **table.meta}
@@ -601,13 +605,6 @@ def _read_known(table, name):
     return values
 
 
-def _get_time_shift(meta, new_meta):
-    """Seconds from one reference time to another, 0 if that is not known."""
-    if "MJDREFI" not in new_meta:
-        return 0
-    return get_seconds(get_time_ref(meta), get_time_ref(new_meta))
-
-
 # --------------------------------------------------------------------------- reading
 
 
@@ -619,37 +616,17 @@ class _Row(NamedTuple):
     header: dict | None = None
 
 
-def _count_all(sources, binning, with_header, n_jobs, parallel_backend):
-    """Count the events of all sources: rows, or reasons, by OBS_ID."""
-    rows = {obs_id: _ for obs_id, _ in sources.items() if isinstance(_, str)}
-    files = {i: _ for i, _ in sources.items() if isinstance(_, FileSource)}
-    others = {i: _ for i, _ in sources.items() if i not in rows and i not in files}
-    # what is in memory is counted in less time than it takes to send it
-    for group, processes in ((files, n_jobs), (others, 1)):
-        results = run_parallel(
-            _count_source,
-            [(source, binning, with_header) for source in group.values()],
-            processes,
-            parallel_backend,
-            "Index observations",
-        )
-        rows.update(zip(group, results, strict=True))
-    return rows
-
-
-def _count_source(source, binning, with_header):
-    """Count the events of an observation. The reason if it cannot be read."""
-    is_file = isinstance(source, FileSource)
+def _count_source(source, is_file, binning, with_header):
+    """Count the events of an observation: its row, or None and why it has none."""
     try:
         read = read_file if is_file else read_observation
         events, pointing, energy_range, header = read(source)
-        if is_file:
-            # most of its time is spent on the cards
-            header = get_conditions(*header) if with_header else None
+        # most of the time of a file is spent on the cards
+        header = get_conditions(*header) if with_header else None
         events.check_any()
     # a damaged file makes astropy raise nearly anything
     except Exception as error:
         reason = describe_error(error)
-        return f"{source.events.path}: {reason}" if is_file else reason
+        return None, f"{source.events.path}: {reason}" if is_file else reason
     counts, fraction = binning.count(events.ra, events.dec, events.energy, pointing)
-    return _Row(counts, fraction, energy_range, len(events.ra), header)
+    return _Row(counts, fraction, energy_range, len(events.ra), header), None
