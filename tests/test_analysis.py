@@ -214,14 +214,14 @@ def test_template_leaves_the_mimic_set_out(config, monkeypatch):
     config = config.update(DATASETS["3d"])
     config.mimic.background = "template"
     used = []
-    selector = "gammapy_mimic.makers.selector"
+    module = "gammapy_mimic.template.target"
 
     def make_template(observations, **kwargs):
         used.append([_.obs_id for _ in observations])
         return original(observations, **kwargs)
 
-    original = __import__(selector, fromlist=["make_template"]).make_template
-    monkeypatch.setattr(f"{selector}.make_template", make_template)
+    original = __import__(module, fromlist=["make_template"]).make_template
+    monkeypatch.setattr(f"{module}.make_template", make_template)
     analysis = MimicAnalysis(config)
     analysis.get_mimic_observations()
     assert len(used) == 6

@@ -568,7 +568,7 @@ class TestParameters:
     def test_str_makes_no_index(self, stores):
         selector = KLBackgroundSelector(stores["off"], WIDE)
         assert str(selector).startswith("KLBackgroundSelector")
-        assert selector._index is None
+        assert selector._pool._index is None
 
 
 GAMMAPY_CACHES = {"_gti", "_meta", "_pointing"}
@@ -723,8 +723,8 @@ class TestOneIndex:
         """As ray sends it, too."""
         selector = make("select", index=None)
         maker = pickle.loads(pickle.dumps(make("mimic", background=selector)))
-        assert maker.background._index is not None
-        assert selector._index is not None
+        assert maker.background._pool._index is not None
+        assert selector._pool._index is not None
 
 
 class TestPool:

@@ -167,7 +167,7 @@ class TestKLBackgroundSelector(ObservationMakerContract):
 
     def test_index_is_made_when_needed(self, stores, index, targets):
         selector = KLBackgroundSelector(stores["off"], WIDE)
-        assert selector._index is None
+        assert selector._pool._index is None
         assert selector.index.checksum == index.checksum
 
     def test_kept_table(self, maker, targets, tmp_path, monkeypatch):
@@ -180,7 +180,7 @@ class TestKLBackgroundSelector(ObservationMakerContract):
             calls.append(args)
             return rank_observations(*args, **kwargs)
 
-        monkeypatch.setattr("gammapy_mimic.makers.selector.rank_observations", count)
+        monkeypatch.setattr("gammapy_mimic.selection.ranker.rank_observations", count)
         again = maker.rank(targets[0], path)
         assert not calls
         for name in table.colnames:

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-__all__ = ["get_obs_id", "to_obs_id", "to_obs_ids"]
+__all__ = ["get_obs_id", "shorten", "to_obs_id", "to_obs_ids"]
 
 NO_PARTNER = -1
 
@@ -82,3 +82,10 @@ def to_obs_ids(values, minimum=0):
 def get_obs_id(observation):
     """Get the OBS_ID of an observation as an integer, see `to_obs_id`."""
     return to_obs_id(observation.obs_id)
+
+
+def shorten(obs_ids, n_max=10):
+    """OBS_IDs as text, no more than n_max of them."""
+    text = ", ".join(str(_) for _ in obs_ids[:n_max])
+    more = len(obs_ids) - n_max
+    return f"{text} and {more} more" if more > 0 else text

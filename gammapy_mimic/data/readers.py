@@ -95,8 +95,7 @@ def find_sources(observations):
         If an OBS_ID is there twice, or there are no observations.
     """
     is_store = isinstance(observations, DataStore)
-    find = _find_in_store if is_store else _find_in_observations
-    sources = find(observations)
+    sources = (_find_in_store if is_store else _find_in_observations)(observations)
     if not any(sources):
         raise ValueError("There are no observations to index.")
     return sources

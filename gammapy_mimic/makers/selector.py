@@ -2,48 +2,32 @@
 
 import copy
 import functools
-import logging
-from collections import Counter
 from types import MappingProxyType
 
 import astropy.units as u
-import numpy as np
-from astropy.table import Table
-from gammapy.data import Observations
-from gammapy.utils.scripts import make_path
 
-from ..data.irfs import get_background_stamp
-from ..data.obs_ids import NO_PARTNER, get_obs_id, to_obs_ids
-from ..data.observation import (
-    get_livetime_fraction,
-    get_off_observation,
-    load_events_file,
-    replace_background,
-    to_pool,
-)
-from ..exclusion.sky_regions import check_regions, regions_to_text
+from ..data.observation import replace_background, to_pool
+from ..exclusion.sky_regions import check_regions
 from ..selection.binning import FoVBinning
-from ..selection.criteria import MatchCriteria, describe_rejections
+from ..selection.criteria import MatchCriteria
 from ..selection.index import OffIndex
-from ..selection.plan import MimicPlan
-from ..selection.ranking import KL_MAX, predict_counts, rank_observations
-from ..template import make_template, select_livetime, shorten
-from ..utils.files import make_checksum, replace_file
-from ..version import __version__
+from ..selection.indexed_pool import IndexedPool
+from ..selection.ranked_plan import make_ranked_plan
+from ..selection.ranker import Ranker, describe_failure
+from ..selection.ranking import KL_MAX
+from ..template.target import make_target_template, select_ranked
 from .core import NotTreatedError, ObservationMaker, check_dataset_maker, check_option
 
 __all__ = ["KLBackgroundSelector"]
 
-log = logging.getLogger(__name__)
-
-INDEX_PARAMETERS = {
+POOL_PARAMETERS = (
     "off_observations",
+    "index",
     "energy_axis",
     "offset_axis",
     "exclusion_regions",
-    "index",
-}
-"""Parameters that the index depends on."""
+)
+"""Parameters of the pool, in the order of `IndexedPool`."""
 
 
 def _check_axis(name, axis):
@@ -191,29 +175,18 @@ class KLBackgroundSelector(ObservationMaker):
         )
 
     def _update(self, changed):
-        if changed & INDEX_PARAMETERS:
-            given = self.__dict__["index"]
-            if given is not None:
-                self._check_index(given)
-                given = _restrict(given, self.off_observations)
-                _warn_of_changed(given, self.off_observations)
-            self._keep_index(given)
-
-    def _keep_index(self, index):
-        self._index = index
-        self._predicted = {}
-
-    def __getstate__(self):
-        """Make the index before anything is pickled, not in each process."""
-        _ = self.index
-        return self.__dict__
+        if changed & set(POOL_PARAMETERS):
+            # of the index the one that was given, not the one that it is made into
+            self._pool = IndexedPool(*(self.__dict__[_] for _ in POOL_PARAMETERS))
 
     @property
     def index(self):
         """Index of the OFF observations (`~gammapy_mimic.selection.OffIndex`)."""
-        if self._index is None:
-            self._keep_index(self._make_index(self.off_observations))
-        return self._index
+        return self._pool.index
+
+    @property
+    def _ranker(self):
+        return Ranker(self._pool, self.criteria, self.kl_max, self.distribution)
 
     def make_index(self, path=None, n_jobs=None, parallel_backend=None):
         """Make the index now, in parallel if asked to.
@@ -238,31 +211,8 @@ class KLBackgroundSelector(ObservationMaker):
         FileExistsError
             If the file is not an index.
         """
-        known = self._read_index(path) or self.__dict__["index"]
-        make = self._make_index if known is None else known.update
-        self._keep_index(
-            make(
-                self.off_observations, n_jobs=n_jobs, parallel_backend=parallel_backend
-            )
-        )
-        if path is not None:
-            self._index.write(path, overwrite=True)
-        return self._index
-
-    def _read_index(self, path):
-        """Read the index from a file, None if it has to be made anew."""
-        if path is None:
-            return None
-        OffIndex.check_own(path)
-        if not make_path(path).exists():
-            return None
-        try:
-            index = OffIndex.read(path)
-            self._check_index(index)
-        except ValueError as error:
-            log.warning(f"Making the index {path} anew: {error}")
-            return None
-        return index
+        self._pool.make_index(path, n_jobs=n_jobs, parallel_backend=parallel_backend)
+        return self.index
 
     def rank(self, observation, path=None):
         """Rank the OFF observations for a target.
@@ -281,7 +231,7 @@ class KLBackgroundSelector(ObservationMaker):
             OFF observations, best first, the rejected ones last with their reasons,
             see `~gammapy_mimic.selection.ranking.rank_observations`.
         """
-        return self._rank(self._make_target_index([observation]), observation, path)
+        return self._ranker.rank(observation, path)
 
     def select(self, observation, exclude=()):
         """Select the OFF observations of the template for a target.
@@ -304,17 +254,13 @@ class KLBackgroundSelector(ObservationMaker):
             If there is no good OFF observation.
         """
         table = self.rank(observation)
-        is_good = np.isin(table["STATUS"], ("ok", "undecided"))
-        is_good &= ~np.isin(table["OFF_OBS_ID"], to_obs_ids(exclude))
-        if not is_good.any():
+        selected = select_ranked(table, exclude, self.time_request)
+        if len(selected) == 0:
             raise NotTreatedError(
                 f"There is no good OFF observation for OBS_ID {observation.obs_id}. "
-                f"{_describe_failure([table])} kl_max is {self.kl_max}."
+                f"{describe_failure([table])} kl_max is {self.kl_max}."
             )
-        table = table[is_good]
-        if self.time_request is not None:
-            table = _select_known_livetime(table)
-        return table[: select_livetime(table["LIVETIME"].quantity, self.time_request)]
+        return selected
 
     def make_plan(
         self,
@@ -359,42 +305,12 @@ class KLBackgroundSelector(ObservationMaker):
         ValueError
             If there is no candidate for any target.
         """
-        targets = self._make_target_index(observations, n_jobs=n_jobs)
-        by_obs_id = {get_obs_id(_): _ for _ in observations}
-        skip = self._find_skipped(targets)
-        tables = []
-        for obs_id in targets.obs_ids:
-            file = None if path is None else make_path(path) / f"kl_{obs_id}.ecsv"
-            target = targets.select([obs_id])
-            table = self._rank(target, by_obs_id[int(obs_id)], file, skip)
-            if np.all(table["STATUS"] == "rejected"):
-                log.warning(
-                    f"No OFF observation matches OBS_ID {obs_id}. "
-                    f"{_describe_failure([table])}"
-                )
-            table.sort("OFF_OBS_ID")
-            tables.append(table)
-
-        matrices = {name: np.array([_[name] for _ in tables]) for name in _PLAN_COLUMNS}
-        is_rejected = matrices["STATUS"] == "rejected"
-        if is_rejected.all():
-            raise ValueError(
-                f"No OFF observation matches any of the {len(tables)} targets. "
-                f"{_describe_failure(tables)}"
-            )
-        cost = np.nan_to_num(matrices["KL_CORR"], nan=np.inf)
-        worst = np.max(cost, where=np.isfinite(cost), initial=0)
-        cost = np.where(is_rejected, np.inf, np.minimum(cost, worst + 1))
-        return MimicPlan.from_cost(
-            targets.obs_ids,
-            self.index.obs_ids,
-            cost,
-            matrices,
-            random_state=random_state,
+        return make_ranked_plan(
+            self._ranker.rank_all(observations, path, n_jobs),
             n_sets=n_sets,
             randomise=randomise,
+            random_state=random_state,
             n_best=n_best,
-            avoid=matrices["STATUS"] == "large_kl",
         )
 
     def make_background(self, observation, exclude=(), obs_ids=None):
@@ -423,18 +339,8 @@ class KLBackgroundSelector(ObservationMaker):
         """
         if obs_ids is None:
             obs_ids = self.select(observation, exclude)["OFF_OBS_ID"].tolist()
-        obs_ids = to_obs_ids(obs_ids).tolist()
-        # a copy, which keeps the header for the dead time below
-        observation = copy.copy(observation)
-        header = load_events_file(observation, with_events=False)
-        _check_overlap(observation.obs_id, obs_ids, [header.get("MIM_OBS", NO_PARTNER)])
-        return make_template(
-            [get_off_observation(self.off_observations, _) for _ in obs_ids],
-            dimension=self.background,
-            exclusion_regions=self._get_exclusion_regions(),
-            smooth=self.smooth,
-            livetime_fraction=get_livetime_fraction(observation),
-        )
+        options = {"dimension": self.background, "smooth": self.smooth}
+        return make_target_template(observation, self._pool, obs_ids, **options)
 
     def make_observation(self, observation):
         """Make an observation with the background template.
@@ -473,192 +379,3 @@ class KLBackgroundSelector(ObservationMaker):
         """
         meta = None if observation is None else observation.bkg.meta
         return {"BKG_OBS_IDS": (meta or {}).get("OBS_IDS", "")}
-
-    def _rank(self, target, observation, path=None, skip=None):
-        if skip is None:
-            skip = self._find_skipped(target)
-        observations = {}
-        if self.distribution == "irf":
-            observations = self._find_compared(target, observation, skip)
-        checksum = make_checksum(
-            target.checksum,
-            self.index.checksum,
-            self.criteria,
-            self.distribution,
-            self.kl_max,
-            {obs_id: get_background_stamp(_) for obs_id, _ in observations.items()},
-            __version__,
-        )
-        path = None if path is None else make_path(path)
-        if path is not None and path.exists():
-            table = Table.read(path)
-            if table.meta.get("CHECKSUM") == checksum:
-                return table
-            if "CHECKSUM" not in table.meta:
-                raise FileExistsError(
-                    f"{path} is not a ranking and will not be replaced. Choose another "
-                    "folder, or remove it yourself."
-                )
-        predicted = None
-        if self.distribution == "irf":
-            predicted = self._predict_all(observations)
-        table = rank_observations(
-            target, self.index, self.criteria, self.kl_max, predicted, skip
-        )
-        table.meta.update(OBS_ID=int(target.obs_ids[0]), CHECKSUM=checksum)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replace_file(path, overwrite=True) as temporary:
-                table.write(temporary)
-        return table
-
-    def _find_skipped(self, targets):
-        """Criteria that cannot be applied, with one warning for all targets."""
-        return self.criteria.check_columns(targets.conditions, self.index.conditions)
-
-    def _find_compared(self, target, observation, skip):
-        """Find the target, and the candidates that the criteria accept, by OBS_ID."""
-        rejected = self.criteria.reject(
-            target.conditions[0], self.index.conditions, skip
-        )
-        is_rejected = np.any(list(rejected.values()), axis=0)
-        return {int(target.obs_ids[0]): observation} | {
-            int(obs_id): get_off_observation(self.off_observations, obs_id)
-            for obs_id in self.index.obs_ids[~is_rejected]
-        }
-
-    def _predict_all(self, observations):
-        """Predict counts, of the target and of all candidates, NaN if not compared."""
-        target, *candidates = (self._predict(*_) for _ in observations.items())
-        predicted = np.full((len(self.index), *target.shape), np.nan)
-        if candidates:
-            rows = np.searchsorted(self.index.obs_ids, list(observations)[1:])
-            predicted[rows] = candidates
-        return target, predicted
-
-    def _predict(self, obs_id, observation):
-        """Predict counts by the background IRF, which is read when it has changed."""
-        stamp = get_background_stamp(observation)
-        known = self._predicted.get(obs_id)
-        if known is None or known[0] != stamp:
-            shape = self.index.binning.shape
-            predicted = np.zeros(shape)
-            if stamp is not None:
-                axes = self.index.energy_axis, self.index.offset_axis
-                predicted = predict_counts(observation.bkg, *axes)
-            known = self._predicted[obs_id] = stamp, predicted
-        return known[1]
-
-    def _make_index(self, observations, **kwargs):
-        return OffIndex.create(
-            observations,
-            energy_axis=self.energy_axis,
-            offset_axis=self.offset_axis,
-            exclusion_regions=self._get_exclusion_regions(),
-            **kwargs,
-        )
-
-    def _get_exclusion_regions(self):
-        """Exclusion regions, those of the index if there are no others."""
-        if self.exclusion_regions is not None:
-            return self.exclusion_regions
-        return () if self._index is None else self._index.exclusion_regions
-
-    def _make_target_index(self, observations, **kwargs):
-        """Index of targets, in the bins of the OFF observations."""
-        return self.index.update(Observations(list(observations)), **kwargs)
-
-    def _check_index(self, index):
-        """Check that what else is given agrees with the index."""
-        for name in ("energy_axis", "offset_axis"):
-            axis, own = getattr(self, name), getattr(index, name)
-            if axis is not None and not own.is_allclose(axis, rtol_axes=1e-6):
-                raise ValueError(
-                    f"{name} differs from that of the index. Leave it out, or make "
-                    "the index with it."
-                )
-        if self.exclusion_regions is None:
-            return
-        own = regions_to_text(check_regions(self.exclusion_regions))
-        if own != regions_to_text(index.exclusion_regions):
-            raise ValueError(
-                f"The {len(self.exclusion_regions)} exclusion_regions are not those of "
-                f"the index, which has {len(index.exclusion_regions)}. Leave them out, "
-                "or make the index with them."
-            )
-
-
-def _select_known_livetime(table):
-    """Leave out the OFF observations whose livetime is not known."""
-    is_known = table["LIVETIME"] > 0
-    if not is_known.all():
-        obs_ids = table["OFF_OBS_ID"][~is_known].tolist()
-        log.warning(
-            f"The livetime of OBS_ID {shorten(obs_ids)} is not known, neither from the "
-            "observation table nor from its files. Not used, because of time_request."
-        )
-    if not is_known.any():
-        raise ValueError(
-            "time_request needs the livetime of OFF observations, of which none has "
-            "one. Set LIVETIME in the observation table, or time_request=None."
-        )
-    return table[is_known]
-
-
-def _warn_of_changed(index, off_observations):
-    """Warn of files that are others now: rankings are by the index alone."""
-    changed = index.find_changed(off_observations)
-    if changed:
-        log.warning(
-            f"The files of OBS_ID {shorten(changed)} have changed since the index was "
-            "made, which is used as it is. Use index.update(off_observations)."
-        )
-
-
-def _restrict(index, off_observations):
-    """Index of the observations of a pool, and no others."""
-    names = getattr(off_observations, "obs_ids", None)
-    if names is None:
-        names = [_.obs_id for _ in off_observations]
-    wanted = np.isin(index.obs_ids, to_obs_ids(names))
-    if not wanted.any():
-        raise ValueError("The index has none of the off_observations.")
-    return index if wanted.all() else index.select(index.obs_ids[wanted])
-
-
-def _describe_failure(tables):
-    """Why there is no candidate in any of these rankings."""
-    reasons = [
-        name
-        for table in tables
-        for row in table["REASONS"]
-        for name in str(row).split(", ")
-        if name
-    ]
-    text = describe_rejections(Counter(reasons), sum(len(_) for _ in tables))
-    accepted = [_["KL_CORR"][_["STATUS"] != "rejected"] for _ in tables]
-    best = np.min(np.concatenate(accepted), initial=np.inf)
-    if np.isfinite(best):
-        text += f" The best KL_CORR of the others is {best:.3g}."
-    return text
-
-
-_PLAN_COLUMNS = (
-    "KL_DIV",
-    "KL_CORR",
-    "P_VALUE",
-    "DELTA_RMS",
-    "LIVETIME_RATIO",
-    "DELTA_ZENITH",
-    "STATUS",
-)
-
-
-def _check_overlap(obs_id, selected, used):
-    overlap = sorted({int(_) for _ in used if _ != NO_PARTNER} & set(selected))
-    if overlap:
-        raise ValueError(
-            f"OBS_ID {obs_id} is a mimic of OFF observations {overlap}, which the "
-            "template would be made of. Use MimicMaker(background=selector), or "
-            "exclude all OFF observations of the mimic set."
-        )

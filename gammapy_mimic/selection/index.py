@@ -133,16 +133,13 @@ class OffIndex:
             observation that can be used.
         """
         binning = FoVBinning.create(energy_axis, offset_axis, exclusion_regions)
-        return cls._make_empty(binning).update(observations, n_jobs, parallel_backend)
-
-    @classmethod
-    def _make_empty(cls, binning):
         table = ObservationTable()
         table["OBS_ID"] = np.zeros(0, dtype=int)
         _add_columns(table, [], [])
         n_energy, n_offset = binning.shape
         counts = np.zeros((0, n_energy, n_offset), dtype=np.int32)
-        return cls(table, counts, np.zeros((0, n_offset)), binning)
+        empty = cls(table, counts, np.zeros((0, n_offset)), binning)
+        return empty.update(observations, n_jobs, parallel_backend)
 
     def update(self, observations, n_jobs=None, parallel_backend=None):
         """Make the index of these observations, reading only what is not known yet.
@@ -223,30 +220,25 @@ class OffIndex:
             Observation IDs, of those in this index. `update` reads them again.
         """
         files, _, _ = find_sources(observations)
-        changed = []
-        for obs_id, stamp in self._get_stamps().items():
-            now = get_stamp(files[obs_id]) if obs_id in files else NO_FILE
-            if NO_FILE not in (stamp, now) and stamp != now:
-                changed.append(obs_id)
-        return changed
+        known = self._get_stamps()
+        now = {obs_id: get_stamp(files[obs_id]) for obs_id in known if obs_id in files}
+        return [i for i, stamp in now.items() if stamp not in (NO_FILE, known[i])]
 
     def _get_stamps(self):
-        """Size, time and hash of the files as they were when they were counted."""
+        """Stamps of the files when they were counted, by OBS_ID, see `get_stamp`."""
         stamps = zip(*(self.table[name].tolist() for name in FILE_COLUMNS), strict=True)
-        return dict(zip(self.obs_ids.tolist(), stamps, strict=True))
+        rows = zip(self.obs_ids.tolist(), stamps, strict=True)
+        return {obs_id: stamp for obs_id, stamp in rows if stamp != NO_FILE}
 
     def _get_known_rows(self, stamps):
-        """Rows of what is still as it was counted, by OBS_ID."""
+        """Rows of the files that have not changed, by OBS_ID."""
         names = ("ENERGY_MIN", "ENERGY_MAX", "EVENT_COUNT")
-        columns = zip(*(self.table[name] for name in names), strict=True)
-        values = zip(self.counts, self.fraction, columns, strict=True)
-        return {
-            obs_id: _Row(counts, fraction, (low, high), n_events)
-            for (obs_id, stamp), (counts, fraction, (low, high, n_events)) in zip(
-                self._get_stamps().items(), values, strict=True
-            )
-            if stamp != NO_FILE and stamps.get(obs_id) == stamp
-        }
+        low, high, n_events = (self.table[name] for name in names)
+        energy_ranges = zip(low, high, strict=True)
+        rows = map(_Row, self.counts, self.fraction, energy_ranges, n_events)
+        rows = dict(zip(self.obs_ids.tolist(), rows, strict=True))
+        known = self._get_stamps().items()
+        return {obs_id: rows[obs_id] for obs_id, _ in known if stamps.get(obs_id) == _}
 
     @property
     def obs_ids(self):

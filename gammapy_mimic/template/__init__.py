@@ -3,7 +3,7 @@
 from .bins import TemplateBins
 from .core import make_template, make_templates
 from .counts import TemplateCounts
-from .groups import describe_group, make_group_labels, select_livetime, shorten
+from .groups import describe_group, make_group_labels, select_livetime
 from .rates import smooth_rate
 
 __all__ = [
@@ -14,6 +14,5 @@ __all__ = [
     "make_template",
     "make_templates",
     "select_livetime",
-    "shorten",
     "smooth_rate",
 ]

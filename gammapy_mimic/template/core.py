@@ -16,7 +16,7 @@ from ..data.irfs import get_fov_alignment
 from ..data.obs_ids import get_obs_id, to_obs_ids
 from .bins import TemplateBins
 from .counts import TemplateCounts
-from .groups import describe_group, make_group_labels, select_livetime, shorten
+from .groups import describe_group, make_group_labels, select_livetime
 from .rates import check_smooth, smooth_rate
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "make_template",
     "make_templates",
     "select_livetime",
-    "shorten",
     "smooth_rate",
 ]
 

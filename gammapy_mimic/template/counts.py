@@ -10,7 +10,7 @@ from gammapy.irf import Background2D, Background3D
 
 from ..data.events import get_seconds
 from ..data.irfs import get_safe_range
-from ..data.obs_ids import get_obs_id
+from ..data.obs_ids import get_obs_id, shorten
 from ..data.observation import (
     get_fixed_pointing,
     get_good_events,
@@ -22,7 +22,6 @@ from ..exclusion.sky_regions import find_excluded
 from ..utils.coordinates import altaz_to_radec, get_axes, to_vectors
 from ..version import __version__
 from .bins import get_center
-from .groups import shorten
 from .rates import (
     check_smooth,
     fill_empty,

@@ -7,8 +7,9 @@ import numpy as np
 
 from ..data.events import read_column
 from ..data.headers import OBS_TABLE_COLUMNS
+from ..data.obs_ids import shorten
 
-__all__ = ["describe_group", "make_group_labels", "select_livetime", "shorten"]
+__all__ = ["describe_group", "make_group_labels", "select_livetime"]
 
 log = logging.getLogger(__name__)
 
@@ -149,10 +150,3 @@ def _read_group(table, name, edges):
             f"The edges of {name!r} must be 2 or more that increase, got {edges}."
         )
     return read_column(table, name, unit), edges
-
-
-def shorten(obs_ids, n_max=10):
-    """OBS_IDs as text, no more than n_max of them."""
-    text = ", ".join(str(_) for _ in obs_ids[:n_max])
-    more = len(obs_ids) - n_max
-    return f"{text} and {more} more" if more > 0 else text

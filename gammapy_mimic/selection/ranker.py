@@ -1,0 +1,193 @@
+"""Rank the OFF observations of a pool for targets, and keep the rankings in files."""
+
+import dataclasses
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+from astropy.table import Table
+from gammapy.utils.scripts import make_path
+
+from ..data.irfs import get_background_stamp
+from ..data.obs_ids import get_obs_id
+from ..utils.files import make_checksum, replace_file
+from ..version import __version__
+from .criteria import MatchCriteria, describe_rejections
+from .indexed_pool import IndexedPool
+from .ranking import KL_MAX, rank_observations
+
+__all__ = ["Ranker", "describe_failure", "read_ranking", "write_ranking"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranker:
+    """Rank the OFF observations of a pool for targets.
+
+    Parameters
+    ----------
+    pool : `~gammapy_mimic.selection.indexed_pool.IndexedPool`
+        OFF observations and their index.
+    criteria : `MatchCriteria`
+        What an OFF observation must have in common with the target.
+    kl_max : float, optional
+        Largest KL_CORR of a good pair. Default is
+        `~gammapy_mimic.selection.ranking.KL_MAX`.
+    distribution : {"counts", "irf"}, optional
+        Compare events, or what the background IRFs predict. Default is "counts".
+    """
+
+    pool: IndexedPool
+    criteria: MatchCriteria
+    kl_max: float = KL_MAX
+    distribution: str = "counts"
+
+    def rank(self, observation, path=None):
+        """Rank the OFF observations for one target.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Target observation.
+        path : str or `~pathlib.Path`, optional
+            ECSV file to keep the table in. It is read if nothing has changed that the
+            table depends on, else made again. Default is None.
+
+        Returns
+        -------
+        table : `~astropy.table.Table`
+            See `~gammapy_mimic.selection.ranking.rank_observations`.
+        """
+        return next(self._rank([observation], lambda obs_id: path))
+
+    def rank_all(self, observations, folder=None, n_jobs=None):
+        """Rank the OFF observations for each of many targets.
+
+        Parameters
+        ----------
+        observations : `~gammapy.data.Observations`
+            Target observations.
+        folder : str or `~pathlib.Path`, optional
+            Folder to keep the tables in. Default is None.
+        n_jobs : int, optional
+            Number of processes that read targets. Default is that of
+            `gammapy.utils.parallel`, 1.
+
+        Yields
+        ------
+        table : `~astropy.table.Table`
+            As that of `rank`, by rising OBS_ID.
+        """
+
+        def get_path(obs_id):
+            return None if folder is None else make_path(folder) / f"kl_{obs_id}.ecsv"
+
+        return self._rank(observations, get_path, n_jobs)
+
+    def _rank(self, observations, get_path, n_jobs=None):
+        index, targets = self.pool.index, self.pool.index_targets(observations, n_jobs)
+        # one warning for all targets
+        skip = self.criteria.check_columns(targets.conditions, index.conditions)
+        by_obs_id = {get_obs_id(_): _ for _ in observations}
+        for obs_id in targets.obs_ids.tolist():
+            target, path = targets.select([obs_id]), get_path(obs_id)
+            yield self._rank_target(target, by_obs_id[obs_id], skip, path)
+
+    def _rank_target(self, target, observation, skip, path):
+        index, criteria = self.pool.index, self.criteria
+        compared, stamps = {}, {}
+        obs_id = int(target.obs_ids[0])
+        if self.distribution == "irf":
+            # the IRFs of the candidates are needed before these are ranked
+            rejected = criteria.reject(target.conditions[0], index.conditions, skip)
+            criteria = SimpleNamespace(reject=lambda *_: rejected)
+            is_candidate = ~np.any(list(rejected.values()), axis=0)
+            candidates = index.obs_ids[is_candidate].tolist()
+            compared = {obs_id: observation} | {_: self.pool.get(_) for _ in candidates}
+            stamps = {name: get_background_stamp(_) for name, _ in compared.items()}
+        options = self.criteria, self.distribution, self.kl_max, stamps, __version__
+        checksum = make_checksum(target.checksum, index.checksum, *options)
+        table = None if path is None else read_ranking(path, checksum)
+        if table is not None:
+            return table
+        predicted = None
+        if compared:
+            own, *others = map(self.pool.predict, compared.values(), stamps.values())
+            predicted = own, np.full((len(index), *own.shape), np.nan)
+            if others:
+                predicted[1][is_candidate] = others
+        table = rank_observations(target, index, criteria, self.kl_max, predicted, skip)
+        table.meta.update(OBS_ID=obs_id, CHECKSUM=checksum)
+        if path is not None:
+            write_ranking(table, path)
+        return table
+
+
+def read_ranking(path, checksum):
+    """Read a ranking that was kept.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        ECSV file.
+    checksum : str
+        Checksum of all that the ranking depends on.
+
+    Returns
+    -------
+    table : `~astropy.table.Table` or None
+        Ranking. None if there is none, or it was made of something else.
+
+    Raises
+    ------
+    FileExistsError
+        If the file is not a ranking.
+    """
+    path = make_path(path)
+    if not path.exists():
+        return None
+    table = Table.read(path)
+    if "CHECKSUM" not in table.meta:
+        raise FileExistsError(
+            f"{path} is not a ranking and will not be replaced. Choose another "
+            "folder, or remove it yourself."
+        )
+    return table if table.meta["CHECKSUM"] == checksum else None
+
+
+def write_ranking(table, path):
+    """Write a ranking, and its folder if need be.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Ranking, with its checksum in ``meta["CHECKSUM"]``.
+    path : str or `~pathlib.Path`
+        ECSV file. An older ranking is replaced.
+    """
+    path = make_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(path, overwrite=True) as temporary:
+        table.write(temporary)
+
+
+def describe_failure(tables):
+    """Say why there is no candidate in any of these rankings.
+
+    Parameters
+    ----------
+    tables : list of `~astropy.table.Table`
+        Rankings.
+
+    Returns
+    -------
+    text : str
+        The criterion that removed most, and the best KL_CORR of what is left.
+    """
+    reasons = ", ".join(reason for _ in tables for reason in _["REASONS"] if reason)
+    counts = Counter(reasons.split(", ") if reasons else ())
+    text = describe_rejections(counts, sum(len(_) for _ in tables))
+    accepted = [_["KL_CORR"][_["STATUS"] != "rejected"] for _ in tables]
+    best = np.min(np.concatenate(accepted), initial=np.inf)
+    if np.isfinite(best):
+        text += f" The best KL_CORR of the others is {best:.3g}."
+    return text

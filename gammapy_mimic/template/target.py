@@ -1,0 +1,102 @@
+"""The background template of one target."""
+
+import copy
+import logging
+
+import numpy as np
+
+from ..data.obs_ids import NO_PARTNER, shorten, to_obs_ids
+from ..data.observation import get_livetime_fraction, load_events_file
+from .core import make_template
+from .groups import select_livetime
+
+__all__ = ["make_target_template", "select_ranked"]
+
+log = logging.getLogger(__name__)
+
+
+def select_ranked(table, exclude=(), time_request=None):
+    """Select the OFF observations of a template from the ranking for its target.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Ranking, see `~gammapy_mimic.selection.ranking.rank_observations`.
+    exclude : list of int, optional
+        OFF observations not to use. Default is none.
+    time_request : `~astropy.units.Quantity` or str, optional
+        Livetime asked for. What has no known livetime is then left out, with a
+        warning. Default is None, all good observations.
+
+    Returns
+    -------
+    table : `~astropy.table.Table`
+        Rows of good OFF observations, best first, up to the livetime asked for. None
+        of them if there is no good one.
+
+    Raises
+    ------
+    ValueError
+        If a livetime is asked for, and none is known.
+    """
+    is_good = np.isin(table["STATUS"], ("ok", "undecided"))
+    table = table[is_good & ~np.isin(table["OFF_OBS_ID"], to_obs_ids(exclude))]
+    if time_request is None or len(table) == 0:
+        return table
+    is_known = table["LIVETIME"] > 0
+    if not is_known.all():
+        obs_ids = table["OFF_OBS_ID"][~is_known].tolist()
+        log.warning(
+            f"The livetime of OBS_ID {shorten(obs_ids)} is not known, neither from the "
+            "observation table nor from its files. Not used, because of time_request."
+        )
+    if not is_known.any():
+        raise ValueError(
+            "time_request needs the livetime of OFF observations, of which none has "
+            "one. Set LIVETIME in the observation table, or time_request=None."
+        )
+    table = table[is_known]
+    return table[: select_livetime(table["LIVETIME"].quantity, time_request)]
+
+
+def make_target_template(observation, pool, obs_ids, **options):
+    """Make the template for a target, with the dead time of that.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Target observation. Not changed.
+    pool : `~gammapy_mimic.selection.indexed_pool.IndexedPool`
+        OFF observations, and sources in any of the fields.
+    obs_ids : list of int
+        OFF observations to make the template of.
+    **options : dict, optional
+        Options of `~gammapy_mimic.template.make_template`.
+
+    Returns
+    -------
+    bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
+        Template.
+
+    Raises
+    ------
+    ValueError
+        If the target is a mimic of one of them.
+    """
+    obs_ids = to_obs_ids(obs_ids).tolist()
+    # a copy, which keeps the header for the dead time below
+    observation = copy.copy(observation)
+    header = load_events_file(observation, with_events=False)
+    partner = int(header.get("MIM_OBS", NO_PARTNER))
+    if partner in obs_ids:
+        raise ValueError(
+            f"OBS_ID {observation.obs_id} is a mimic of OFF observations [{partner}], "
+            "which the template would be made of. Use MimicMaker(background=selector), "
+            "or exclude all OFF observations of the mimic set."
+        )
+    return make_template(
+        [pool.get(_) for _ in obs_ids],
+        exclusion_regions=pool.exclusion_regions,
+        livetime_fraction=get_livetime_fraction(observation),
+        **options,
+    )
