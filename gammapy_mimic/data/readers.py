@@ -234,7 +234,7 @@ def get_conditions(header, gti):
     return {key: _ for key, _ in conditions.items() if not isinstance(_, empty)}
 
 
-def read_observation(observation):
+def read_held(observation):
     """As `read_file`, of an observation in memory or with a filter.
 
     The header holds what follows from the GTI already.

@@ -31,7 +31,7 @@ from ..data.readers import (
     open_fits,
     read_file,
     read_header,
-    read_observation,
+    read_held,
     to_str,
 )
 from ..exclusion.sky_regions import regions_to_text
@@ -611,7 +611,7 @@ class _Row(NamedTuple):
 def _count_source(source, is_file, binning, with_header):
     """Count the events of an observation: its row, or None and why it has none."""
     try:
-        read = read_file if is_file else read_observation
+        read = read_file if is_file else read_held
         events, pointing, energy_range, header = read(source)
         # most of the time of a file is spent on the cards
         header = get_conditions(*header) if with_header else None

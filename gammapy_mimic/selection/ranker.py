@@ -89,15 +89,17 @@ class Ranker:
         skip = self.criteria.check_columns(targets.conditions, index.conditions)
         by_obs_id = {get_obs_id(_): _ for _ in observations}
         for obs_id in targets.obs_ids.tolist():
-            target, path = targets.select([obs_id]), get_path(obs_id)
-            yield self._rank_target(target, by_obs_id[obs_id], skip, path)
+            target = targets if len(targets) == 1 else targets.select([obs_id])
+            observation, path = by_obs_id[obs_id], get_path(obs_id)
+            yield self._rank_target(target, observation, skip, path)
 
     def _rank_target(self, target, observation, skip, path):
         index, criteria = self.pool.index, self.criteria
         compared, stamps = {}, {}
         obs_id = int(target.obs_ids[0])
         if self.distribution == "irf":
-            # the IRFs of the candidates are needed before these are ranked
+            # the checksum needs the candidates before they are ranked, and what the
+            # criteria say of them is not asked again
             rejected = criteria.reject(target.conditions[0], index.conditions, skip)
             criteria = SimpleNamespace(reject=lambda *_: rejected)
             is_candidate = ~np.any(list(rejected.values()), axis=0)
