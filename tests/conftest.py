@@ -1,6 +1,7 @@
 import logging
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
 from astropy.utils import iers
 from hypothesis import settings
@@ -40,6 +41,13 @@ def remove_log_handlers():
     for handler in root.handlers[:]:
         if type(handler) in (logging.StreamHandler, logging.FileHandler):
             root.removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """Leave no figure open, which a later test would take for its own."""
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="session")
