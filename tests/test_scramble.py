@@ -35,7 +35,7 @@ from gammapy_mimic import KLBackgroundSelector, MimicMaker
 from gammapy_mimic.data.observation import get_hdu
 from gammapy_mimic.exclusion.sky_regions import find_excluded, make_exclusion
 from gammapy_mimic.makers import ScrambleMaker
-from gammapy_mimic.scramble.annuli import find_annulus, merge_intervals
+from gammapy_mimic.scramble.annuli import is_in_annulus, merge_intervals
 from gammapy_mimic.scramble.coverage import get_fov_radius, measure_coverage
 from gammapy_mimic.scramble.draw import draw_annulus, draw_fill
 from gammapy_mimic.scramble.estimate import make_bands
@@ -250,7 +250,7 @@ class TestFill:
         assert kstest((distance / 0.3) ** 2, "uniform").pvalue > 1e-3
 
     @pytest.mark.slow
-    def test_crowded_offsets_borrow_with_a_warning(self, caplog):
+    def test_crowded_offsets_are_extrapolated_with_a_warning(self, caplog):
         """Twelve regions leave next to nothing between 0.8 and 1.2 deg."""
         coverage = make_coverage(*[(1, 0.3, angle) for angle in range(0, 360, 30)])
         assert coverage.fraction.max() > 0.99
@@ -282,14 +282,14 @@ class TestAnnulus:
     def test_annulus_is_not_a_difference_of_squares(self):
         """|r^2 - d^2| < w^2 would be 0.4 to 0.583 deg, not 0.2 to 0.8 deg."""
         offset = np.array([0.19, 0.21, 0.3, 0.6, 0.79, 0.81])
-        assert_array_equal(find_annulus(offset, 0.5, 0.3), [0, 1, 1, 1, 1, 0])
+        assert_array_equal(is_in_annulus(offset, 0.5, 0.3), [0, 1, 1, 1, 1, 0])
         (offset, *_), (idx, *_) = self.draw([(0.5, 0.3)], [(0.5, 0.3)])
         assert_array_equal(idx, np.nonzero((offset > 0.2) & (offset < 0.8))[0])
 
     def test_radii_are_drawn_over_all_of_the_annulus(self):
         """Not over half of it."""
         _, (_, offset, _) = self.draw([(0.5, 0.3)], [(0.5, 0.3)])
-        assert np.all(find_annulus(offset, 0.5, 0.3))
+        assert np.all(is_in_annulus(offset, 0.5, 0.3))
         counts = np.histogram(offset, [0.2, 0.35, 0.5, 0.65, 0.8])[0]
         assert np.all(counts > 0.1 * len(offset))
         assert offset.min() < 0.22

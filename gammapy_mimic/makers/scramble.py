@@ -31,7 +31,7 @@ from ..exclusion.sky_regions import (
     check_regions,
     find_excluded,
 )
-from ..scramble.annuli import find_annulus, get_region_radius
+from ..scramble.annuli import get_region_radius, is_in_annulus
 from ..scramble.coverage import Coverage, get_fov_radius, measure_coverage
 from ..scramble.draw import draw_annulus, draw_azimuth, draw_fill
 from ..scramble.estimate import estimate_background
@@ -413,7 +413,7 @@ class ScrambleMaker(ObservationMaker):
         offset = field.coverage.points[0]
         is_covered = np.zeros(len(offset), dtype=bool)
         for annulus in self._get_annuli(field):
-            is_covered |= find_annulus(offset, *annulus)
+            is_covered |= is_in_annulus(offset, *annulus)
         if np.mean(~is_covered) > OUTSIDE_MAX:
             log.warning(
                 f"OBS_ID {obs_id}: {np.mean(~is_covered):.0%} of the regions is "

@@ -18,10 +18,10 @@ distribution is too narrow where the regions cover much of an offset, as close t
 camera centre. Against a background from the whole FoV, or the true one, it is right.
 
 Where the regions cover more than half, an event outside is not asked to stand for more
-than one inside. The rest is borrowed from other offsets, corrected for solid angle and
-for an acceptance that goes locally as :math:`\exp(b r^2)`, where b is a parabola in the
-logarithm of energy, fit to the events outside. The error of b adds to the variance of
-what is borrowed: variance over mean is 1.1 for a region of 0.3 deg at the camera
+than one inside. The rest is extrapolated from other offsets, corrected for solid angle
+and for an acceptance that goes locally as :math:`\exp(b r^2)`, where b is a parabola in
+the logarithm of energy, fit to the events outside. The error of b adds to the variance
+of what is extrapolated: variance over mean is 1.1 for a region of 0.3 deg at the camera
 centre, and 1.25 where twelve such regions cover an annulus.
 """
 

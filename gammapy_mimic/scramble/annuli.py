@@ -6,10 +6,10 @@ from regions import PolygonSkyRegion
 from ..exclusion.sky_regions import make_exclusion
 from ..utils.coordinates import get_offset, get_vectors
 
-__all__ = ["find_annulus", "get_region_radius", "merge_intervals"]
+__all__ = ["get_region_radius", "is_in_annulus", "merge_intervals"]
 
 
-def find_annulus(offset, mean, width):
+def is_in_annulus(offset, mean, width):
     """Whether offsets are in an annulus of a mean radius and half width, all in deg."""
     return np.abs(offset - mean) < width
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from .annuli import find_annulus, merge_intervals
+from .annuli import is_in_annulus, merge_intervals
 from .coverage import draw_in_ring
 from .estimate import (
-    Donors,
+    OutsideEvents,
     estimate_interval,
     find_covered_intervals,
     warn_of_wider_annulus,
@@ -55,35 +55,35 @@ def draw_annulus(offset, energy, is_inside, annuli, coverage, energy_edges, rng)
     """
     selected = np.zeros(len(offset), dtype=bool)
     for annulus in annuli:
-        selected |= find_annulus(offset, *annulus)
+        selected |= is_in_annulus(offset, *annulus)
     idx = np.nonzero(selected)[0]
     old_offset, old_energy = offset[idx], energy[idx]
     new_offset = old_offset.copy()
-    donors = Donors.find(offset, energy, is_inside, coverage)
+    outside = OutsideEvents.create(offset, energy, is_inside, coverage)
     ranges = [(max(mean - width, 0), mean + width) for mean, width in annuli]
     for low, high in merge_intervals(ranges):
         # edges that are not rounded to others than those of the selection
         inside = (old_offset >= low - 1e-9) & (old_offset <= high + 1e-9)
         if inside.any():
-            parts = old_energy[inside], donors, (low, high)
+            parts = old_energy[inside], outside, (low, high)
             new_offset[inside] = _draw_offsets(*parts, coverage, energy_edges, rng)
     return idx, new_offset, draw_azimuth(len(idx), rng)
 
 
-def _draw_offsets(energy, donors, interval, coverage, energy_edges, rng):
+def _draw_offsets(energy, outside, interval, coverage, energy_edges, rng):
     """Draw offsets of events from the acceptance in an interval, by bands of energy."""
-    estimate = estimate_interval(coverage, interval, donors, energy_edges)
+    estimate = estimate_interval(coverage, interval, outside, energy_edges)
     warn_of_wider_annulus(coverage, interval, estimate)
     low, high = interval
-    donors, shape = estimate.donors, estimate.missing.shape
-    in_interval = (donors.offset > low) & (donors.offset < high)
+    outside, shape = estimate.outside, estimate.profile.shape
+    in_interval = (outside.offset > low) & (outside.offset < high)
     density = np.bincount(
-        np.ravel_multi_index((estimate.bands, donors.bins), shape),
-        weights=in_interval + estimate.own,
+        np.ravel_multi_index((estimate.bands, outside.bins), shape),
+        weights=in_interval + estimate.weight,
         minlength=np.prod(shape),
     ).reshape(shape)
-    borrowed = np.bincount(estimate.bands, estimate.borrowed, minlength=shape[0])
-    density += borrowed[:, np.newaxis] * estimate.missing
+    far = np.bincount(estimate.bands, estimate.far_weight, minlength=shape[0])
+    density += far[:, np.newaxis] * estimate.profile
 
     bands = np.digitize(energy, estimate.band_edges)
     if not density.sum(axis=1)[np.unique(bands)].all():
@@ -124,7 +124,7 @@ def draw_fill(offset, energy, is_inside, coverage, energy_edges, rng):
         Regions.
     energy_edges : `~numpy.ndarray`
         Bands of energy, in the unit of ``energy``, in which the offsets of what is
-        borrowed are drawn. Those with few events are merged.
+        extrapolated are drawn. Those with few events are merged.
     rng : `~numpy.random.Generator`
         Random generator.
 
@@ -141,7 +141,7 @@ def draw_fill(offset, energy, is_inside, coverage, energy_edges, rng):
     ValueError
         If there is no event outside the regions to measure the acceptance.
     """
-    donors = Donors.find(offset, energy, is_inside, coverage)
+    outside = OutsideEvents.create(offset, energy, is_inside, coverage)
     if is_inside.any() and is_inside.all():
         raise ValueError(
             f"All {len(offset)} events are inside the regions, nothing is left to "
@@ -149,24 +149,24 @@ def draw_fill(offset, energy, is_inside, coverage, energy_edges, rng):
         )
     results = [(np.empty(0, dtype=int), *np.empty((2, 0)))]
     for interval in find_covered_intervals(coverage):
-        estimate = estimate_interval(coverage, interval, donors, energy_edges)
+        estimate = estimate_interval(coverage, interval, outside, energy_edges)
         warn_of_wider_annulus(coverage, interval, estimate)
         results.append(_draw_copies(estimate, coverage, rng))
     return tuple(map(np.concatenate, zip(*results, strict=True)))
 
 
 def _draw_copies(estimate, coverage, rng):
-    """Draw which donors are copied, and the positions of the copies."""
-    total = estimate.own + estimate.borrowed
-    number = np.floor(total + rng.uniform(size=len(total))).astype(int)
-    chosen = np.repeat(np.arange(len(total)), number)
-    offset, bins = estimate.donors.offset[chosen], estimate.donors.bins[chosen]
-    is_own = rng.uniform(size=len(chosen)) * total[chosen] < estimate.own[chosen]
-    others = np.nonzero(~is_own)[0]
-    bins[others] = _draw_bins(estimate.missing, estimate.bands[chosen[others]], rng)
-    lower, upper = coverage.edges[bins[others]], coverage.edges[bins[others] + 1]
-    offset[others] = draw_in_ring(lower, upper, rng)
-    return estimate.donors.idx[chosen], *_place(offset, bins, coverage, rng)
+    """Draw which events outside are copied, and the positions of the copies."""
+    weight = estimate.weight + estimate.far_weight
+    number = np.floor(weight + rng.uniform(size=len(weight))).astype(int)
+    copied = np.repeat(np.arange(len(weight)), number)
+    offset, bins = estimate.outside.offset[copied], estimate.outside.bins[copied]
+    is_far = rng.uniform(size=len(copied)) * weight[copied] >= estimate.weight[copied]
+    far = np.nonzero(is_far)[0]
+    bins[far] = _draw_bins(estimate.profile, estimate.bands[copied[far]], rng)
+    lower, upper = coverage.edges[bins[far]], coverage.edges[bins[far] + 1]
+    offset[far] = draw_in_ring(lower, upper, rng)
+    return estimate.outside.idx[copied], *_place(offset, bins, coverage, rng)
 
 
 def _place(offset, bins, coverage, rng):
@@ -177,12 +177,12 @@ def _place(offset, bins, coverage, rng):
     """
     offset, azimuth = offset.copy(), np.empty(len(offset))
     todo = np.arange(len(offset))
-    size = coverage.starts[1:] - coverage.starts[:-1]
+    n_points = np.diff(coverage.starts)
     for trial in range(PLACE_TRIES + 1):
         if not len(todo):
             break
         idx = coverage.starts[bins[todo]] + np.floor(
-            rng.uniform(size=len(todo)) * size[bins[todo]]
+            rng.uniform(size=len(todo)) * n_points[bins[todo]]
         ).astype(int)
         point_offset, azimuth[todo] = coverage.points[:, idx]
         if trial == PLACE_TRIES:

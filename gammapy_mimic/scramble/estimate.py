@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..utils.coordinates import get_ring_area
-from .borrow import borrow
+from .extrapolation import extrapolate_background
 
 __all__ = [
-    "Donors",
     "Estimate",
+    "OutsideEvents",
     "estimate_background",
     "estimate_interval",
     "find_covered_intervals",
@@ -24,7 +24,7 @@ BAND_EVENTS = 50  # events outside that a band of energy needs
 COVERED = 0.9  # part of an offset bin from which on little is left outside
 
 
-class Donors(NamedTuple):
+class OutsideEvents(NamedTuple):
     """Events outside of the regions, which tell of the background inside of them."""
 
     idx: np.ndarray
@@ -37,8 +37,8 @@ class Donors(NamedTuple):
     """Bins of offset of the coverage."""
 
     @classmethod
-    def find(cls, offset, energy, is_inside, coverage):
-        """Find the events outside of the regions, up to the last bin of offset.
+    def create(cls, offset, energy, is_inside, coverage):
+        """Create from all events: those outside, up to the last bin of offset.
 
         Parameters are those of `~gammapy_mimic.scramble.draw.draw_fill`.
         """
@@ -48,25 +48,25 @@ class Donors(NamedTuple):
 
     def select(self, selected):
         """Select some of them, by their indices."""
-        return Donors(*[values[selected] for values in self])
+        return OutsideEvents(*[values[selected] for values in self])
 
 
 class Estimate(NamedTuple):
     """Background in the regions, in an interval of offset."""
 
-    donors: Donors
+    outside: OutsideEvents
     """Events outside that stand for events inside. Shape (n,)."""
-    own: np.ndarray
-    """Expected events inside at the same offset, for each donor. Shape (n,)."""
-    borrowed: np.ndarray
-    """Expected events inside at other offsets, for each donor. Shape (n,)."""
+    weight: np.ndarray
+    """Expected events inside at the same offset, for each event outside. Shape (n,)."""
+    far_weight: np.ndarray
+    """Expected events inside at other offsets, for each event outside. Shape (n,)."""
     bands: np.ndarray
-    """Band of energy of each donor. Shape (n,)."""
+    """Band of energy of each event outside. Shape (n,)."""
     band_edges: np.ndarray
     """Energies between the bands. Shape (n_bands - 1,)."""
-    missing: np.ndarray
-    """How what is borrowed is distributed in offset. The sum in a band is 1, or 0
-    where nothing is. Shape (n_bands, n_bins)."""
+    profile: np.ndarray
+    """How the events inside at other offsets are distributed in offset. The sum in a
+    band is 1, or 0 where there are none. Shape (n_bands, n_bins)."""
 
 
 def make_bands(energy, edges):
@@ -101,7 +101,7 @@ def find_covered_intervals(coverage):
     return np.stack([coverage.edges[steps > 0], coverage.edges[steps < 0]], axis=1)
 
 
-def estimate_interval(coverage, interval, donors, energy_edges):
+def estimate_interval(coverage, interval, outside, energy_edges):
     """Estimate the background in the regions, in an interval of offset.
 
     Parameters
@@ -110,7 +110,7 @@ def estimate_interval(coverage, interval, donors, energy_edges):
         Regions.
     interval : tuple of float
         Lowest and highest offset, in deg.
-    donors : `Donors`
+    outside : `OutsideEvents`
         All events outside of the regions.
     energy_edges : `~numpy.ndarray`
         Bands of energy. Those with few events are merged.
@@ -123,41 +123,41 @@ def estimate_interval(coverage, interval, donors, energy_edges):
     Raises
     ------
     ValueError
-        If nothing is left outside from which to borrow.
+        If nothing is left outside from which to extrapolate.
     """
     low, high = interval
     fraction = coverage.fraction
-    in_interval = (donors.offset > low) & (donors.offset < high)
-    energy = donors.energy[np.nonzero(in_interval)[0]]
+    in_interval = (outside.offset > low) & (outside.offset < high)
+    energy = outside.energy[np.nonzero(in_interval)[0]]
     band_edges = make_bands(energy, energy_edges)
-    part = np.divide(
+    weights = np.divide(
         fraction, 1 - fraction, out=np.ones_like(fraction), where=fraction < 1
     ).clip(max=1)
 
-    lower, upper = (
-        coverage.edges[:-1].clip(low, high),
-        coverage.edges[1:].clip(low, high),
-    )
-    area = get_ring_area(lower, upper) * np.maximum(2 * fraction - 1, 0)
-    missing = np.zeros((len(band_edges) + 1, len(fraction)))
-    borrowed = np.zeros(len(donors.idx))
-    if area.any():
-        # what is left of an event outside after it stood for events at its own offset
-        capacity = np.where(upper > lower, 1 - part, 1) * (part < 1)
-        borrowed, missing = borrow(coverage, area, capacity, donors, band_edges)
+    lower = coverage.edges[:-1].clip(low, high)
+    upper = coverage.edges[1:].clip(low, high)
+    hidden_area = get_ring_area(lower, upper) * np.maximum(2 * fraction - 1, 0)
+    profile = np.zeros((len(band_edges) + 1, len(fraction)))
+    far_weight = np.zeros(len(outside.idx))
+    if hidden_area.any():
+        # what is left of an event outside besides those at its own offset
+        weight_max = np.where(upper > lower, 1 - weights, 1) * (weights < 1)
+        far_weight, profile = extrapolate_background(
+            coverage, hidden_area, weight_max, outside, band_edges
+        )
     # indices, as arrays of bool are slow
-    used = np.nonzero(in_interval | (borrowed > 0))[0]
-    donors = donors.select(used)
-    own = np.where(in_interval[used], part[donors.bins], 0.0)
-    bands = np.digitize(donors.energy, band_edges)
-    return Estimate(donors, own, borrowed[used], bands, band_edges, missing)
+    used = np.nonzero(in_interval | (far_weight > 0))[0]
+    outside = outside.select(used)
+    weight = np.where(in_interval[used], weights[outside.bins], 0.0)
+    bands = np.digitize(outside.energy, band_edges)
+    return Estimate(outside, weight, far_weight[used], bands, band_edges, profile)
 
 
 def warn_of_wider_annulus(coverage, interval, estimate):
     """Warn if regions leave little of some offsets. See `estimate_interval`."""
     low, high = interval
     in_interval = (coverage.edges[1:] > low) & (coverage.edges[:-1] < high)
-    offset = estimate.donors.offset[estimate.borrowed > 0]
+    offset = estimate.outside.offset[estimate.far_weight > 0]
     if len(offset) and coverage.fraction[in_interval].max() > COVERED:
         log.warning(
             f"The regions leave less than {1 - COVERED:.0%} of some offsets between "
@@ -183,12 +183,12 @@ def estimate_background(offset, energy, is_inside, coverage, energy_edges):
     """
     fraction = coverage.fraction
     share = coverage.region_fraction / np.where(fraction > 0, fraction, 1)
-    donors = Donors.find(offset, energy, is_inside, coverage)
+    outside = OutsideEvents.create(offset, energy, is_inside, coverage)
     expected, variance = np.zeros((2, len(share)))
     for interval in find_covered_intervals(coverage):
-        estimate = estimate_interval(coverage, interval, donors, energy_edges)
-        weights = estimate.own * share[:, estimate.donors.bins]
-        weights += estimate.borrowed * (share @ estimate.missing.T)[:, estimate.bands]
+        estimate = estimate_interval(coverage, interval, outside, energy_edges)
+        weights = estimate.weight * share[:, estimate.outside.bins]
+        weights += estimate.far_weight * (share @ estimate.profile.T)[:, estimate.bands]
         expected += weights.sum(axis=1)
         variance += (weights**2).sum(axis=1)
     return expected, np.sqrt(variance)

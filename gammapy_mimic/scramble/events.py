@@ -90,13 +90,13 @@ def fill_table(table, fov, moved, is_removed, gti, rng):
     table : `~astropy.table.Table`
         Events in the order of time. The copies have new EVENT_ID.
     """
-    donors, kept = moved[0], np.nonzero(~is_removed)[0]
+    copied, kept = moved[0], np.nonzero(~is_removed)[0]
     start = gti.time_start[0]
     seconds = get_seconds(table["TIME"], start)
-    new_seconds = _draw_seconds(gti, len(donors), rng)
+    new_seconds = _draw_seconds(gti, len(copied), rng)
 
     order = np.argsort(np.concatenate([seconds[kept], new_seconds]), kind="stable")
-    result = table[np.concatenate([kept, donors])[order]]
+    result = table[np.concatenate([kept, copied])[order]]
     rows = np.empty_like(order)
     rows[order] = np.arange(len(order))
     rows = rows[len(kept) :]
@@ -124,18 +124,22 @@ def _set_positions(result, rows, table, fov, moved, *seconds):
 
     ``seconds`` are the times of the events of the table, and the new times of the rows.
     """
-    donors, *new = moved
-    for name, values in zip(("RA", "DEC"), _to_radec(*new, fov.frame), strict=True):
+    idx, offset, azimuth = moved
+    radec = to_lon_lat(fov.frame.T @ from_polar(offset, azimuth))
+    for name, values in zip(("RA", "DEC"), radec, strict=True):
         _set_column(result, name, rows, values)
     if "THETA" in table.colnames:
-        _set_column(result, "THETA", rows, new[0])
+        _set_column(result, "THETA", rows, offset)
     for names in FOV_COLUMNS:
         if not set(names) <= set(table.colnames):
             continue
-        unit = _get_fov_unit(table, names)
+        # angles in deg, others in their own unit, such as cm
+        units = {u.Unit(table[name].unit or "deg") for name in names}
+        is_angle = all(unit.is_equivalent("deg") for unit in units)
+        unit = "deg" if is_angle or len(units) > 1 else str(units.pop())
         x, y = (read_column(table, name, unit) for name in names)
         old = fov.offset, get_azimuth(fov.vectors)
-        turned = turn_fov_columns(x, y, old, new, donors, *seconds)
+        turned = turn_fov_columns(x, y, old, (offset, azimuth), idx, *seconds)
         if turned is None:
             log.warning(
                 f"The columns {names} do not fit RA and DEC of the events. Left out."
@@ -148,19 +152,8 @@ def _set_positions(result, rows, table, fov, moved, *seconds):
     result.remove_columns(dropped)
 
 
-def _get_fov_unit(table, names):
-    """Find the unit of coordinates: deg of angles, else their own, such as cm."""
-    units = {u.Unit(table[name].unit or "deg") for name in names}
-    is_angle = all(_.is_equivalent("deg") for _ in units)
-    return "deg" if is_angle or len(units) > 1 else str(units.pop())
-
-
 def _set_column(table, name, rows, values, unit="deg"):
     """Set values, as float64 in a unit that the column has from now on."""
     new = read_column(table, name, unit)
     new[rows] = values
     table[name] = Column(new, unit=unit, description=table[name].info.description)
-
-
-def _to_radec(offset, azimuth, frame):
-    return to_lon_lat(frame.T @ from_polar(offset, azimuth))

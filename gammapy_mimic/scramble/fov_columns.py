@@ -1,5 +1,8 @@
 """Coordinates of events in a frame that is fixed in the field of view or camera."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from ..utils.coordinates import (
@@ -17,7 +20,7 @@ ORIENTATION_CONCENTRATION = 0.9
 SAMPLE_SIZE = 2000
 
 
-def turn_fov_columns(x, y, old, new, donors=None, seconds=None, new_seconds=None):
+def turn_fov_columns(x, y, old, new, idx=None, seconds=None, new_seconds=None):
     """Turn coordinates of a frame that is fixed in the FoV or in the camera.
 
     The orientation of the frame, which may turn with time, and whether it is a mirror
@@ -31,7 +34,7 @@ def turn_fov_columns(x, y, old, new, donors=None, seconds=None, new_seconds=None
         Offsets, in deg, and azimuths, in rad, of the events. Shape (n,).
     new : tuple of `~numpy.ndarray`
         Offsets and azimuths to which events are moved. Shape (m,).
-    donors : `~numpy.ndarray` of int
+    idx : `~numpy.ndarray` of int
         Indices of the events that are moved. Shape (m,).
     seconds, new_seconds : `~numpy.ndarray`
         Times of the events, and times at which they are placed, if these are others.
@@ -49,37 +52,59 @@ def turn_fov_columns(x, y, old, new, donors=None, seconds=None, new_seconds=None
         return None
     # what holds for all events is found from some, and their next in time
     sample = np.arange(0, len(good) - 1, max(len(good) // SAMPLE_SIZE, 1))
-    sample = good[np.sort(np.concatenate([sample, sample + 1]))]
-    on_sphere = _is_longitude_and_latitude(x[sample], y[sample], offset[sample])
-    to_polar = _sphere_to_polar if on_sphere else _plane_to_polar
-    radius, angle = to_polar(x[sample], y[sample])
-    sign = _find_sign(angle, azimuth[sample])
-    if sign is None:
+    sample = good[np.stack([sample, sample + 1], axis=1).ravel()]
+    frame = _Frame.fit(x[sample], y[sample], offset[sample], azimuth[sample])
+    if frame is None:
         return None
     # close to the centre, or at another time, that of the next event in time
     if new_seconds is None:
-        nearest = good[_find_nearest(good, donors)]
+        nearest = good[_find_nearest(good, idx)]
     else:
         good = good[np.argsort(seconds[good], kind="stable")]
         nearest = good[_find_nearest(seconds[good], new_seconds)]
-    orientation = to_polar(x[nearest], y[nearest])[1] + sign * azimuth[nearest]
-    new_offset, new_azimuth = new
-    radius = _project(radius, offset[sample], new_offset)
-    to_columns = _polar_to_sphere if on_sphere else _polar_to_plane
-    return to_columns(radius, orientation - sign * new_azimuth)
+    orientation = frame.get_orientation(x[nearest], y[nearest], azimuth[nearest])
+    return frame.place(*new, orientation)
 
 
-def _find_sign(angle, azimuth):
-    """Find the sign of the azimuth, for pairs of events that are next in time.
+class _Frame(NamedTuple):
+    """Frame of two columns, apart from its orientation."""
 
-    It is 1 for a mirror image of the sky as seen from Earth, None if neither fits.
-    """
-    fit = {}
-    for sign in (1, -1):
-        turn = angle + sign * azimuth
-        fit[sign] = abs(np.mean(np.exp(1j * (turn[1::2] - turn[::2]))))
-    sign = max(fit, key=fit.get)
-    return sign if fit[sign] > ORIENTATION_CONCENTRATION else None
+    to_polar: Callable
+    """From the columns to radius and angle, in rad."""
+    to_columns: Callable
+    """From radius and angle to the columns."""
+    projection: Callable
+    """From offset, in rad, to radius, apart from the scale."""
+    scale: float
+    """Scale of the radius."""
+    sign: int
+    """1 for a mirror image of the sky as seen from Earth, else -1."""
+
+    @classmethod
+    def fit(cls, x, y, offset, azimuth):
+        """Fit to pairs of events that are next in time. None if no frame fits."""
+        on_sphere = _is_longitude_and_latitude(x, y, offset)
+        to_polar, to_columns = SPHERE if on_sphere else PLANE
+        radius, angle = to_polar(x, y)
+        # with the right sign, the orientation changes little from an event to the next
+        concentration = {}
+        for sign in (1, -1):
+            orientation = angle + sign * azimuth
+            turn = orientation[1::2] - orientation[::2]
+            concentration[sign] = abs(np.mean(np.exp(1j * turn)))
+        sign = max(concentration, key=concentration.get)
+        if not concentration[sign] > ORIENTATION_CONCENTRATION:
+            return None
+        return cls(to_polar, to_columns, *_fit_projection(radius, offset), sign)
+
+    def get_orientation(self, x, y, azimuth):
+        """Orientation, in rad, that the frame has for an event."""
+        return self.to_polar(x, y)[1] + self.sign * azimuth
+
+    def place(self, offset, azimuth, orientation):
+        """Coordinates of positions, in the frame with an orientation."""
+        radius = self.scale * self.projection(np.radians(offset))
+        return self.to_columns(radius, orientation - self.sign * azimuth)
 
 
 def _is_longitude_and_latitude(x, y, offset):
@@ -90,13 +115,33 @@ def _is_longitude_and_latitude(x, y, offset):
     radius, _ = _plane_to_polar(x, y)
     if radius.max() > 180:
         return False
-    error = _project(radius, offset, offset) - radius
+    projection, scale = _fit_projection(radius, offset)
+    error = scale * projection(np.radians(offset)) - radius
     sphere_error = _sphere_to_polar(x, y)[0] - offset
     return np.median(abs(sphere_error)) < np.median(abs(error))
 
 
+def _fit_projection(radius, offset):
+    """Fit the distance from the centre: the projection that fits best, and its scale.
+
+    The radius is proportional to the offset, its tangent or its sine.
+    """
+    fits = []
+    for projection in (np.positive, np.tan, np.sin):
+        projected = projection(np.radians(offset))
+        scale = np.sum(radius) / np.sum(projected)
+        error = np.median(abs(radius - scale * projected))
+        fits.append((error, projection, scale))
+    return min(fits, key=lambda fit: fit[0])[1:]
+
+
+def _find_nearest(values, wanted):
+    """Find the nearest of sorted values, at least two of them."""
+    idx = np.searchsorted(values, wanted).clip(1, len(values) - 1)
+    return idx - (wanted - values[idx - 1] < values[idx] - wanted)
+
+
 def _plane_to_polar(x, y):
-    """From coordinates to radius and angle, in rad."""
     return np.hypot(x, y), np.arctan2(y, x)
 
 
@@ -105,7 +150,6 @@ def _polar_to_plane(radius, angle):
 
 
 def _sphere_to_polar(lon, lat):
-    """From longitude and latitude to offset, all in deg, and angle, in rad."""
     vectors = from_fov_lon_lat(-lon, lat)
     return get_offset(vectors), np.pi / 2 - get_azimuth(vectors)
 
@@ -115,19 +159,8 @@ def _polar_to_sphere(offset, angle):
     return -lon, lat
 
 
-def _project(radius, offset, new_offset):
-    """Distances from the centre at other offsets, in the projection that fits best."""
-    fits = []
-    for projection in (np.positive, np.tan, np.sin):
-        projected = projection(np.radians(offset))
-        scale = np.sum(radius) / np.sum(projected)
-        error = np.median(abs(radius - scale * projected))
-        fits.append((error, scale, projection))
-    _, scale, projection = min(fits, key=lambda fit: fit[0])
-    return scale * projection(np.radians(new_offset))
+PLANE = _plane_to_polar, _polar_to_plane
+"""From coordinates in a plane to radius and angle, in rad, and back."""
 
-
-def _find_nearest(values, wanted):
-    """Find the nearest of sorted values, at least two of them."""
-    idx = np.searchsorted(values, wanted).clip(1, len(values) - 1)
-    return idx - (wanted - values[idx - 1] < values[idx] - wanted)
+SPHERE = _sphere_to_polar, _polar_to_sphere
+"""From longitude and latitude to offset, all in deg, and angle, in rad, and back."""
