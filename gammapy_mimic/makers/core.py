@@ -2,7 +2,6 @@
 
 import abc
 import copy
-import functools
 import inspect
 import logging
 from collections.abc import Collection
@@ -213,8 +212,9 @@ class ObservationMaker(Maker):
             )
             return self._mask_all(dataset, observation, is_reduced)
 
+        has_map = {name: getattr(dataset, name) is not None for name in MAPS}
         # of a reference dataset there is nothing to take over
-        present = [_ for _ in MAPS if is_reduced and getattr(dataset, _) is not None]
+        present = [name for name in MAPS if is_reduced and has_map[name]]
         kept = [_ for _ in present if _ not in self.changed_maps]
         if self.dataset_maker is None:
             maker.selection = {*present, *self.added_maps}
@@ -224,12 +224,12 @@ class ObservationMaker(Maker):
                 f"{self.tag} makes the maps {missing} of the dataset {dataset.name!r} "
                 "again, but its dataset_maker does not. Add them to its selection."
             )
-        maker.selection = {
-            _ for _ in maker.selection if _ not in kept and _has_geom(dataset, _)
-        }
+        # counts and background have one geometry
+        known = {"background", *(name for name in MAPS if has_map[name])}
+        maker.selection = (set(maker.selection) & known) - set(kept)
 
-        self._compare(observation, made)
-        result = self._make_maps(maker, dataset, made)
+        self._warn_of_unseen(observation, made)
+        result = self._run_dataset_maker(maker, dataset, made)
         for name in kept:
             setattr(result, name, getattr(dataset, name))
         result.meta_table = self._join_meta_tables(dataset, made, is_reduced)
@@ -274,7 +274,7 @@ class ObservationMaker(Maker):
         """
         return {}
 
-    def _compare(self, observation, made):
+    def _warn_of_unseen(self, observation, made):
         """Warn of what the makers after this one cannot see in the observation."""
 
     def _join_meta_tables(self, dataset, observation, is_reduced):
@@ -286,7 +286,7 @@ class ObservationMaker(Maker):
                     table[name] = column
         return table
 
-    def _make_maps(self, maker, dataset, observation):
+    def _run_dataset_maker(self, maker, dataset, observation):
         for name in sorted(maker.selection):
             if get_hdu(observation, MAPS[name]) is None:
                 others = sorted(maker.selection - {name})
@@ -349,7 +349,7 @@ class ObservationMaker(Maker):
         values = {name: self.__dict__.get(name) for name in names}
         width = max(len(name) for name in names) + 1
         lines = [
-            f"  {name:{width}s}: {_to_str(value)}"
+            f"  {name:{width}s}: {_summarise(value)}"
             for name, value in values.items()
             if value is not None
         ]
@@ -357,7 +357,7 @@ class ObservationMaker(Maker):
         return "\n".join([title, "-" * len(title), "", *lines, ""])
 
 
-def _to_str(value):
+def _summarise(value):
     if isinstance(value, DataStore):
         return f"{len(value.obs_ids)} observations in {value.hdu_table.base_dir}"
     if isinstance(value, Observations):
@@ -365,11 +365,6 @@ def _to_str(value):
     if isinstance(value, Collection) and not isinstance(value, str | u.Quantity):
         value = f"{len(value)} of {type(value).__name__}"
     return " ".join(str(value).split())
-
-
-def _has_geom(dataset, name):
-    """Whether a map can be made: counts and background have one geometry."""
-    return name == "background" or getattr(dataset, name) is not None
 
 
 def check_dataset_maker(maker):
@@ -384,10 +379,10 @@ def check_dataset_maker(maker):
 
 def check_option(name, options):
     """Make a function that raises an error which lists the valid options."""
-    return functools.partial(_check_option, name, options)
 
+    def check(value):
+        if value not in options:
+            raise ValueError(f"Invalid {name}: {value!r}. Choose from {options}.")
+        return value
 
-def _check_option(name, options, value):
-    if value not in options:
-        raise ValueError(f"Invalid {name}: {value!r}. Choose from {options}.")
-    return value
+    return check

@@ -52,18 +52,15 @@ def add_coverage(makers):
         Safe mask makers are `CoveredSafeMaskMaker`, makers of a background after them
         are in a `CoverageMaker`. Without a safe mask, so is the maker of the maps.
     """
-    makers = [_add_coverage(maker) for maker in makers]
-    if not any(isinstance(_, CoveredSafeMaskMaker) for _ in makers):
-        makers[0] = CoverageMaker(makers[0], "background")
-    return makers
-
-
-def _add_coverage(maker):
-    if type(maker) is SafeMaskMaker:
-        return CoveredSafeMaskMaker.from_maker(maker)
-    if isinstance(maker, BACKGROUND_MAKERS):
-        return CoverageMaker(maker)
-    return maker
+    covered = list(makers)
+    for idx, maker in enumerate(makers):
+        if type(maker) is SafeMaskMaker:
+            covered[idx] = CoveredSafeMaskMaker.from_maker(maker)
+        elif isinstance(maker, BACKGROUND_MAKERS):
+            covered[idx] = CoverageMaker(maker)
+    if not any(isinstance(maker, CoveredSafeMaskMaker) for maker in covered):
+        covered[0] = CoverageMaker(covered[0], "background")
+    return covered
 
 
 class CoveredSafeMaskMaker(SafeMaskMaker):
@@ -120,7 +117,7 @@ class CoveredSafeMaskMaker(SafeMaskMaker):
         if before.any() and not after.any():
             _note_loss(dataset, before, after, self._find_cause(dataset, observation))
             return dataset
-        return _mask_unpredicted(dataset, after, "background")
+        return _tighten_mask(dataset, after, "background")
 
     def _find_cause(self, dataset, observation):
         """Name the methods that mask all, or else all methods."""
@@ -175,10 +172,10 @@ class CoverageMaker(Maker):
         if dataset.stat_type == "wstat" and dataset.counts_off is None:
             dataset.counts_off = Map.from_geom(dataset.counts.geom)
         _set_finite(dataset)
-        return _mask_unpredicted(dataset, before, self.cause)
+        return _tighten_mask(dataset, before, self.cause)
 
 
-def _mask_unpredicted(dataset, before, cause):
+def _tighten_mask(dataset, before, cause):
     """Mask what has no prediction, and note what is lost of the mask before."""
     after = get_safe_mask(dataset) & find_predicted(dataset)
     dataset.mask_safe = Map.from_geom(dataset.counts.geom, data=after)

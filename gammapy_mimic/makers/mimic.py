@@ -307,7 +307,7 @@ class MimicMaker(ObservationMaker):
                 columns |= maker.make_columns(made)
         return columns | {"OFF_OBS_ID": off_obs_id, "MIMIC_SET": self.mimic_set}
 
-    def _compare(self, observation, made):
+    def _warn_of_unseen(self, observation, made):
         if self._token in _WARNED:
             return
         ranges = [get_safe_range(_) for _ in (observation, made)]

@@ -106,18 +106,14 @@ def _find_fitted(dataset):
         return None
     for part in (model.spectral_model, model.spatial_model):
         for parameter in [] if part is None else part.parameters:
-            default = _get_default(part, parameter)
+            # of others, the value before the fit is not known
+            default = parameter.value
+            defaults = type(part).default_parameters
+            if parameter.name.startswith("norm"):
+                default = 1
+            elif part.type == "spectral" and parameter.name in defaults.names:
+                default = defaults[parameter.name].value
             is_off = not parameter.frozen and parameter.value != default
             if parameter.error > 0 or is_off:
                 return parameter
     return None
-
-
-def _get_default(model, parameter):
-    """Value of a parameter before any fit: that which it has if nothing tells."""
-    if parameter.name.startswith("norm"):
-        return 1
-    defaults = type(model).default_parameters
-    if model.type == "spectral" and parameter.name in defaults.names:
-        return defaults[parameter.name].value
-    return parameter.value

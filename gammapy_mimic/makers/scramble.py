@@ -36,7 +36,7 @@ from ..scramble.coverage import Coverage, get_fov_radius, measure_coverage
 from ..scramble.draw import draw_annulus, draw_azimuth, draw_fill
 from ..scramble.estimate import estimate_background
 from ..scramble.events import FoVEvents, fill_table, move_events
-from ..selection.binning import ENERGY_AXIS, FoVBinning
+from ..selection.binning import FoVBinning
 from ..selection.criteria import FOV_RADIUS_MAX
 from ..utils.coordinates import get_axes, get_offset
 from ..utils.random import random_generator
@@ -70,7 +70,7 @@ class _Field(NamedTuple):
     """Whether events are inside any region. Shape (n,)."""
 
 
-def _to_list(regions):
+def _list_regions(regions):
     """List of regions or positions, or what is to be refused."""
     if regions is None or isinstance(regions, SkyRegion | str):
         return regions
@@ -90,11 +90,6 @@ def _check_angle(name, value):
     if not (angle.isscalar and np.isfinite(angle) and angle > 0 * u.deg):
         raise ValueError(f"{name} must be a positive angle, got {angle}")
     return angle
-
-
-def _check_energy_axis(axis):
-    axis = ENERGY_AXIS if axis is None else axis
-    return FoVBinning.create(energy_axis=axis).energy_axis
 
 
 def _check_seed(random_state):
@@ -174,10 +169,10 @@ class ScrambleMaker(ObservationMaker):
     available_methods = ("annulus", "fill", "azimuth")
     checks = MappingProxyType(
         {
-            "regions": _to_list,
+            "regions": _list_regions,
             "method": check_option("method", available_methods),
             "width": functools.partial(_check_angle, "width"),
-            "energy_axis": _check_energy_axis,
+            "energy_axis": lambda axis: FoVBinning.create(axis).energy_axis,
             "random_state": _check_seed,
             "radius": functools.partial(_check_angle, "radius"),
             "dataset_maker": check_dataset_maker,
@@ -210,20 +205,25 @@ class ScrambleMaker(ObservationMaker):
                 "regions must be a list of SkyRegion for "
                 f"method={self.method!r}, got None"
             )
-        if changed & {"regions", "radius"}:
-            self._prepare_regions()
-
-    def _prepare_regions(self):
-        """Draw the regions, here, and not for each observation or in each process."""
+        if not changed & {"regions", "radius"}:
+            return
+        # drawn here, and not for each observation or in each process
         regions = check_regions(self.regions, "regions", self.radius)
         if self.regions is not None and self.radius is None:
             self.__dict__["regions"] = regions
         self._given = list(self.regions or [])
-        # of what can be changed in place
-        self._copies = [copy.deepcopy(_) for _ in self._given]
+        self._copies = copy.deepcopy(self._given)
         self._regions = list(regions)
         self._exclusions = Exclusions(regions)
-        self._radii = np.array([get_region_radius(_) for _ in regions])
+        self._radii = np.array([get_region_radius(region) for region in regions])
+
+    def _is_changed_in_place(self):
+        """Whether the list of regions, or a region in it, is not what it was."""
+        regions = self.regions or []
+        if len(regions) != len(self._given) or any(map(is_not, regions, self._given)):
+            return True
+        pairs = zip(regions, self._copies, strict=True)
+        return any(isinstance(now, SkyRegion) and now != old for now, old in pairs)
 
     def make_observation(self, observation, mimic_set=0):
         """Make an observation without sources in the regions.
@@ -259,7 +259,7 @@ class ScrambleMaker(ObservationMaker):
         obs_id = get_obs_id(observation)
         rng = random_generator(self.random_state, self.tag, obs_id, mimic_set)
         try:
-            moved = self._draw(field, rng)
+            moved = self._draw_positions(field, rng)
             if self.method == "annulus":
                 self._check_annuli(field, obs_id)
         except ValueError as error:
@@ -342,22 +342,13 @@ class ScrambleMaker(ObservationMaker):
 
     def _find_field(self, observation):
         """Look for regions in a field of view. None if there is nothing to scramble."""
-        regions = self.regions or []
-        if (
-            len(regions) != len(self._given)
-            or any(map(is_not, regions, self._given))
-            or any(
-                isinstance(a, SkyRegion) and a != b
-                for a, b in zip(regions, self._copies, strict=True)
-            )
-        ):
-            # the list, or a region, was changed in place
-            self.regions = regions
-        # what is read is not kept by the one that was given
+        if self._is_changed_in_place():
+            self._set(regions=self.regions)
+        # a copy, as an observation keeps what is read
         observation = copy.copy(observation)
         load_events_file(observation, with_events=False)
-        pointing = get_fixed_pointing(observation).icrs
-        frame = get_axes(pointing)
+        frame = get_axes(get_fixed_pointing(observation).icrs)
+        # most fields of view have no region, and their events are not read
         radius = FOV_RADIUS_MAX.to_value("deg")
         if not self._has_work(self._exclusions.find_near(frame[2], radius)):
             return None
@@ -367,7 +358,14 @@ class ScrambleMaker(ObservationMaker):
             return None
 
         fov = FoVEvents.create(good.ra, good.dec, good.energy, frame)
-        near, coverage = self._measure_coverage(frame, get_fov_radius(fov.offset))
+        fov_radius = get_fov_radius(fov.offset)
+        near = self._exclusions.find_near(frame[2], fov_radius)
+        coverage = self._measure_coverage(near, frame, fov_radius)
+        is_seen = coverage.region_fraction.any(axis=1)
+        if not is_seen.all():
+            # again, as the bins are as fine as the smallest region needs
+            near = near[is_seen]
+            coverage = self._measure_coverage(near, frame, fov_radius)
         if not self._has_work(near):
             return None
         is_inside = find_excluded(fov.vectors, coverage.exclusions)
@@ -377,18 +375,12 @@ class ScrambleMaker(ObservationMaker):
     def _has_work(self, near):
         return len(near) > 0 or self.regions is None
 
-    def _measure_coverage(self, frame, fov_radius):
-        """Find the regions in a FoV of a radius, in deg, and what they cover."""
-        near = self._exclusions.find_near(frame[2], fov_radius)
-        while True:
-            exclusions = [self._exclusions.exclusions[_].turn(frame) for _ in near]
-            coverage = measure_coverage(exclusions, fov_radius)
-            is_seen = coverage.region_fraction.any(axis=1)
-            if is_seen.all():
-                return near, coverage
-            near = near[is_seen]
+    def _measure_coverage(self, near, frame, fov_radius):
+        """Measure what the regions of indices cover of a FoV of a radius, in deg."""
+        exclusions = [self._exclusions.exclusions[idx].turn(frame) for idx in near]
+        return measure_coverage(exclusions, fov_radius)
 
-    def _draw(self, field, rng):
+    def _draw_positions(self, field, rng):
         """Draw new positions: indices of events, offsets (deg) and azimuths (rad)."""
         offset = field.fov.offset
         if self.method == "azimuth":
@@ -436,7 +428,7 @@ class ScrambleMaker(ObservationMaker):
             stat = WStatCountsStatistic(counts, (mu / sigma) ** 2, sigma**2 / mu)
             if stat.sqrt_ts > SIGNIFICANCE_MAX:
                 log.warning(
-                    f"OBS_ID {obs_id}: the region {_to_str(self._regions[idx])} has "
+                    f"OBS_ID {obs_id}: the region {_to_line(self._regions[idx])} has "
                     f"{counts} events, {stat.sqrt_ts:.1f} sigma above a background of "
                     f"{mu:.1f}. method='annulus' spreads the excess over the annulus, "
                     "use method='fill'."
@@ -449,11 +441,11 @@ class ScrambleMaker(ObservationMaker):
         if self.width is not None and self.method == "annulus":
             keys["SCR_WID"] = float(self.width.to_value("deg"))
         for number, idx in enumerate(field.near[:999], start=1):
-            keys[f"SCR_R{number:03d}"] = _to_str(self._regions[idx])
+            keys[f"SCR_R{number:03d}"] = _to_line(self._regions[idx])
         return keys
 
 
-def _to_str(region):
+def _to_line(region):
     """Write a region in one line of the ds9 format."""
     lines = region.serialize(format="ds9", precision=6).strip().splitlines()
     return ";".join(line.strip() for line in lines if not line.startswith("#"))
