@@ -142,7 +142,7 @@ def read_catalog(catalog, point_radius, extension_factor):
         for tag in CATALOGS:
             if str(catalog).lower().replace("-", "") == tag.replace("-", ""):
                 return _to_circles(_read_tag(tag), tag, point_radius, extension_factor)
-    table, origin = _read_table(catalog)
+    table, origin = _open_table(catalog)
     entries = _read_entries(table, origin)
     _warn_of_sizes(table, origin, point_radius)
     return _to_circles(entries, origin, point_radius, extension_factor)
@@ -170,7 +170,7 @@ def read_stars(stars, magnitude_max, radius):
     FileNotFoundError, ValueError
         If there is no such file, or the table has not got these columns.
     """
-    table, origin = _read_table(stars)
+    table, origin = _open_table(stars)
     column = _find_column(table, MAGNITUDE_COLUMNS)
     if column is None:
         raise ValueError(
@@ -222,9 +222,21 @@ def _read_tag(tag):
         raise ValueError(f"The catalogue {tag!r} cannot be read: {error}") from error
     if tag == "gamma-cat":
         return _read_gamma_cat(table)
+    entries = _read_entries(table, tag)
     if tag == "hgps":
-        return _read_hgps(table)
-    return _read_hwc(table, tag)
+        is_shell = np.asarray(table["Spatial_Model"].astype(str)) == "Shell"
+        return _set_sizes(entries, _get_extent(table, "Size", tag), is_shell)
+    # HAWC searched and measured sources as disks
+    names = [name for name in table.colnames if name.endswith("_radius")]
+    edge = np.fmax.reduce([_get_extent(table, name, tag) for name in names])
+    return _set_sizes(entries, edge, is_edge=True)
+
+
+def _set_sizes(entries, sizes, is_edge):
+    """Take sizes as outer radii where they are, else as widths of a Gaussian."""
+    is_edge = np.broadcast_to(is_edge, sizes.shape)
+    sigma, edge = np.where(is_edge, np.nan, sizes), np.where(is_edge, sizes, np.nan)
+    return entries._replace(sigma=sigma, edge=edge)
 
 
 def _read_gamma_cat(table):
@@ -235,46 +247,21 @@ def _read_gamma_cat(table):
     443, 30 Dor C). The region has to hold the source either way.
     """
     entries = _read_entries(table, "gamma-cat")
-    size = np.fmax(
-        *(_get_extent(table, _, "gamma-cat") for _ in ("morph_sigma", "morph_sigma2"))
-    )
-    is_shell = np.asarray(table["morph_type"].astype(str)) == "shell"
+    names = "morph_sigma", "morph_sigma2"
+    sizes = np.fmax(*(_get_extent(table, name, "gamma-cat") for name in names))
     # Gammapy reads morph_sigma of a shell as its outer radius
-    nominal = entries._replace(
-        sigma=np.where(is_shell, np.nan, size), edge=np.where(is_shell, size, np.nan)
-    )
+    is_shell = np.asarray(table["morph_type"].astype(str)) == "shell"
+    nominal = _set_sizes(entries, sizes, is_shell)
     measured = nominal._replace(
         lon=_get_angles(table, "pos_ra", "gamma-cat"),
         lat=_get_angles(table, "pos_dec", "gamma-cat"),
     )
     has_position = np.isfinite(measured.lon + measured.lat)
-    return _Entries(
-        *(
-            np.concatenate([first, second[has_position]])
-            for first, second in zip(nominal, measured, strict=True)
-        )
-    )
+    pairs = zip(nominal, measured, strict=True)
+    return _Entries(*(np.concatenate([a, b[has_position]]) for a, b in pairs))
 
 
-def _read_hgps(table):
-    """Read the HGPS: Size is the outer radius of a shell, else a Gaussian width."""
-    entries = _read_entries(table, "hgps")
-    size = _get_extent(table, "Size", "hgps")
-    is_shell = np.asarray(table["Spatial_Model"].astype(str)) == "Shell"
-    return entries._replace(
-        sigma=np.where(is_shell, np.nan, size), edge=np.where(is_shell, size, np.nan)
-    )
-
-
-def _read_hwc(table, tag):
-    """Read a HAWC catalogue: sources were searched and measured as disks."""
-    entries = _read_entries(table, tag)
-    names = [_ for _ in table.colnames if _.endswith("_radius")]
-    edge = np.fmax.reduce([_get_extent(table, _, tag) for _ in names])
-    return entries._replace(sigma=np.full_like(edge, np.nan), edge=edge)
-
-
-def _read_table(table):
+def _open_table(table):
     """Read a table, and where it comes from."""
     if isinstance(table, Table):
         # columns of a QTable become plain ones with units
@@ -309,7 +296,10 @@ def _read_entries(table, origin):
     for name, (kind, factor) in _find_sizes(table).items():
         sizes[kind] = np.fmax(sizes[kind], factor * _get_extent(table, name, origin))
     # the size of a shell or a disk is its radius, whatever the column is called
-    has_edge = _has_edge(table) & ~np.isfinite(sizes["edge"])
+    column = _find_column(table, SHAPE_COLUMNS, kinds="USO")
+    texts = [""] * len(table) if column is None else table[column]
+    has_edge = [any(_ in str(text).lower() for _ in EDGE_SHAPES) for text in texts]
+    has_edge = np.array(has_edge, dtype=bool) & ~np.isfinite(sizes["edge"])
     sizes["edge"] = np.where(has_edge, sizes["sigma"], sizes["edge"])
     sizes["sigma"] = np.where(has_edge, np.nan, sizes["sigma"])
     return _Entries(lon, lat, **sizes, names=_read_names(table))
@@ -322,19 +312,12 @@ def _find_sizes(table):
     return {name: size for name, size in sizes.items() if size is not None}
 
 
-def _has_angles(column):
+def _has_angles(column, kinds="fiu"):
     """Whether a column has numbers that can be angles."""
     unit = getattr(column, "unit", None)
-    return column.dtype.kind in "fiu" and (unit is None or _is_angle(unit))
-
-
-def _has_edge(table):
-    """Whether sources are shells or disks."""
-    column = _find_column(table, SHAPE_COLUMNS, kinds="USO")
-    if column is None:
-        return np.zeros(len(table), dtype=bool)
-    shapes = [str(_).lower() for _ in table[column]]
-    return np.array([any(shape in _ for shape in EDGE_SHAPES) for _ in shapes], bool)
+    if column.dtype.kind not in kinds or unit is None:
+        return column.dtype.kind in kinds
+    return u.Unit(unit).is_equivalent("deg") and unit != u.dimensionless_unscaled
 
 
 def _warn_of_sizes(table, origin, point_radius):
@@ -348,13 +331,13 @@ def _warn_of_sizes(table, origin, point_radius):
         )
     if _find_sizes(table):
         return
-    known = {_ for pair in POSITION_COLUMNS.values() for names in pair for _ in names}
-    known |= {*MAGNITUDE_COLUMNS, *NAME_COLUMNS}
+    known = {*MAGNITUDE_COLUMNS, *NAME_COLUMNS}
+    for lon_names, lat_names in POSITION_COLUMNS.values():
+        known |= {*lon_names, *lat_names}
     angles = [
         name
         for name in table.colnames
-        if table[name].dtype.kind == "f"
-        and (table[name].unit is None or _is_angle(table[name].unit))
+        if _has_angles(table[name], kinds="f")
         and name.lower().lstrip("_") not in known
         and not is_no_size(name)
     ]
@@ -367,14 +350,10 @@ def _warn_of_sizes(table, origin, point_radius):
         )
 
 
-def _is_angle(unit):
-    return u.Unit(unit).is_equivalent("deg") and unit != u.dimensionless_unscaled
-
-
 def _read_position(table, origin):
     """Read the position (ICRS), in deg."""
     found = {
-        frame: [_find_column(table, _, kinds="fiuUSO") for _ in spellings]
+        frame: [_find_column(table, names, kinds="fiuUSO") for names in spellings]
         for frame, spellings in POSITION_COLUMNS.items()
     }
     frame = next((_ for _ in found if None not in found[_]), None)
@@ -439,14 +418,13 @@ def _parse_angles(column, unit):
     """Parse text, in deg if it is a single number. NaN where it is empty."""
     texts = [str(_).strip() for _ in np.ma.asarray(column).astype(str).filled("")]
     unit = u.hourangle if str(column.unit) in HOURS else unit
-    return np.array([_parse_angle(_, unit) for _ in texts], dtype=float)
-
-
-def _parse_angle(text, unit):
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return Angle(text, unit).deg
+    angles = np.empty(len(texts))
+    for idx, text in enumerate(texts):
+        try:
+            angles[idx] = float(text or "nan")
+        except ValueError:
+            angles[idx] = Angle(text, unit).deg
+    return angles
 
 
 def _get_extent(table, name, origin):
@@ -478,19 +456,19 @@ def merge_circles(circles):
     merged : `Circles`
         Circles by right ascension.
     """
-    labels = _find_duplicates(circles)
+    labels = _label_sources(circles)
     order = np.argsort(labels, kind="stable")
     edges = np.nonzero(np.diff(labels[order]))[0] + 1
     groups = np.split(order, edges) if circles.size else []
-    merged = join_circles([_merge(circles.take(_)) for _ in groups])
-    return _sort(merged)
+    merged = join_circles([_merge_source(circles.take(_)) for _ in groups])
+    return _sort_by_position(merged)
 
 
-def _sort(circles):
+def _sort_by_position(circles):
     return circles.take(np.lexsort((circles.radius, circles.lat, circles.lon)))
 
 
-def _find_duplicates(circles):
+def _label_sources(circles):
     """Label the source of each circle. Shape (n,)."""
     vectors = to_vectors(circles.lon, circles.lat).T
     chord_max = 2 * np.sin(np.radians(circles.radius.max(initial=0)) / 2)
@@ -505,7 +483,7 @@ def _find_duplicates(circles):
     return connected_components(graph, directed=False)[1]
 
 
-def _merge(circles):
+def _merge_source(circles):
     """Merge circles to one, which holds them.
 
     Its diameter joins those two that reach furthest apart (one circle, if it holds all
@@ -513,39 +491,32 @@ def _merge(circles):
     """
     if circles.size == 1:
         return circles
-    ordered = _sort(circles)
+    ordered = _sort_by_position(circles)
     vectors = to_vectors(ordered.lon, ordered.lat).T
     radius = np.radians(ordered.radius)
     separation = get_separation(vectors[:, np.newaxis], vectors)
     reach = separation + radius[:, np.newaxis] + radius
     first, second = np.unravel_index(np.argmax(reach), reach.shape)
     step = (reach[first, second] / 2 - radius[first]) if first != second else 0
-    center = _move(vectors[first], vectors[second], step)
+    start, end = vectors[first], vectors[second]
+    # from one centre towards the other, by the angle of the step
+    direction = end - (start @ end) * start
+    norm = np.linalg.norm(direction)
+    direction = direction / norm if norm > 0 else direction
+    center = np.cos(step) * start + np.sin(step) * direction
     radius = np.degrees(np.max(get_separation(center, vectors) + radius))
+    # names in the first catalogue that has one
+    named = circles.take(circles.names != "")
+    names = named.names[named.origins == named.origins[0]] if named.size else []
     return Circles(
         *to_lon_lat(center[:, np.newaxis]),
         np.array([radius]),
-        np.array([_join_names(circles)], dtype=object),
+        np.array([" / ".join(dict.fromkeys(names))], dtype=object),
         np.array([join_origins(*circles.origins)], dtype=object),
     )
-
-
-def _join_names(circles):
-    """Names in the first catalogue that has one."""
-    named = circles.take(circles.names != "")
-    names = named.names[named.origins == named.origins[0]] if named.size else []
-    return " / ".join(dict.fromkeys(names))
 
 
 def join_origins(*origins):
     """Join origins, each of which may be several, without duplicates."""
     parts = (_ for text in origins for _ in text.split(", ") if _)
     return ", ".join(dict.fromkeys(parts))
-
-
-def _move(start, end, angle):
-    """Move a unit vector by an angle, in rad, towards another one."""
-    direction = end - (start @ end) * start
-    norm = np.linalg.norm(direction)
-    direction = direction / norm if norm > 0 else direction
-    return np.cos(angle) * start + np.sin(angle) * direction

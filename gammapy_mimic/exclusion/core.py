@@ -1,6 +1,5 @@
 """Regions around known sources and bright stars."""
 
-import itertools
 import logging
 import numbers
 import warnings
@@ -98,7 +97,8 @@ class ExclusionRegions(Sequence):
         if isinstance(key, int | np.integer):
             return self.regions[key]
         idx = np.arange(len(self))[key]
-        return ExclusionRegions(*([values[_] for _ in idx] for values in self._columns))
+        columns = ([column[i] for i in idx] for column in self._columns)
+        return ExclusionRegions(*columns)
 
     def __str__(self):
         lines = [f"{type(self).__name__}: {len(self)} regions"]
@@ -344,9 +344,16 @@ class ExclusionRegions(Sequence):
 
     def _get_caps(self):
         """Circles that hold the regions: centres of shape (3, n), and radii in deg."""
-        caps = [_get_cap(_) for _ in self]
-        centers = np.array([_[0] for _ in caps]).reshape(-1, 3)
-        return centers.T, np.array([_[1] for _ in caps])
+        centers, radii = [], []
+        for region in self:
+            if isinstance(region, CircleSkyRegion):
+                centers.append(get_vectors(region.center)[:, 0])
+                radii.append(region.radius.to_value("deg"))
+            else:
+                exclusion = make_exclusion(region)
+                centers.append(exclusion.axes[2])
+                radii.append(np.degrees(exclusion.radius))
+        return np.reshape(centers, (-1, 3)).T, np.array(radii)
 
     @classmethod
     def _from_any(cls, regions):
@@ -357,11 +364,12 @@ class ExclusionRegions(Sequence):
             return regions
         if isinstance(regions, str | Path | SkyRegion):
             regions = [regions]
-        parts = [
-            cls.read(_) if isinstance(_, str | Path) else cls([_]) for _ in regions
-        ]
-        columns = zip(cls()._columns, *(_._columns for _ in parts), strict=True)
-        return cls(*(list(itertools.chain(*_)) for _ in columns))
+        joined = cls()
+        for item in regions:
+            part = cls.read(item) if isinstance(item, str | Path) else cls([item])
+            for column, values in zip(joined._columns, part._columns, strict=True):
+                column += values
+        return joined
 
     def _add_circles(self, circles):
         """Add circles, except those inside of a circle that is here."""
@@ -379,26 +387,13 @@ class ExclusionRegions(Sequence):
             names[idx] = names[idx] or circles.names[row]
             origins[idx] = join_origins(origins[idx], circles.origins[row])
         added = circles.take(~inside.any(axis=1))
+        position = SkyCoord(added.lon, added.lat, unit="deg")
+        parts = zip(position, Angle(added.radius, "deg"), strict=True)
         return ExclusionRegions(
-            self.regions + _to_regions(added),
+            self.regions + [CircleSkyRegion(*part) for part in parts],
             names + added.names.tolist(),
             origins + added.origins.tolist(),
         )
-
-
-def _to_regions(circles):
-    """Make a region of each circle."""
-    position = SkyCoord(circles.lon, circles.lat, unit="deg")
-    radius = Angle(circles.radius, "deg")
-    return [CircleSkyRegion(*_) for _ in zip(position, radius, strict=True)]
-
-
-def _get_cap(region):
-    """Centre (a unit vector) and radius, in deg, of a circle that holds a region."""
-    if isinstance(region, CircleSkyRegion):
-        return get_vectors(region.center)[:, 0], region.radius.to_value("deg")
-    exclusion = make_exclusion(region)
-    return exclusion.axes[2], np.degrees(exclusion.radius)
 
 
 def _read_catalogs(catalogs, point_radius, extension_factor):

@@ -184,24 +184,20 @@ def check_regions(regions, name="exclusion_regions", radius=None):
 
 def _get_parts(region, name, radius):
     if isinstance(region, SkyCoord):
-        return _make_circles(region, name, radius)
+        if radius is None:
+            raise ValueError(
+                f"Invalid {name}: {region!r} is a SkyCoord, which needs a radius. Pass "
+                "CircleSkyRegion(position, radius)."
+            )
+        return [CircleSkyRegion(center, radius) for center in region.reshape(-1)]
     if not isinstance(region, CompoundSkyRegion):
         return [region]
     if region.operator is not operator.or_:
         raise ValueError(
             f"The {name} {region!r} is not a union. Pass a list of regions."
         )
-    parts = region.region1, region.region2
-    return [_ for part in parts for _ in _get_parts(part, name, radius)]
-
-
-def _make_circles(positions, name, radius):
-    if radius is None:
-        raise ValueError(
-            f"Invalid {name}: {positions!r} is a SkyCoord, which needs a radius. Pass "
-            "CircleSkyRegion(position, radius)."
-        )
-    return [CircleSkyRegion(position, radius) for position in positions.reshape(-1)]
+    halves = region.region1, region.region2
+    return [part for half in halves for part in _get_parts(half, name, radius)]
 
 
 def _to_plain_region(region, name):
