@@ -160,10 +160,10 @@ class DatastoreWriter:
         # astropy made the headers from values, and would check each card anew
         hdu_list.writeto(path, output_verify="ignore")
         header = hdu_list["EVENTS"].header
-        is_good = _find_good_time(hdu_list["EVENTS"], hdu_list["GTI"])
+        is_good = _is_in_good_time(hdu_list["EVENTS"], hdu_list["GTI"])
         rows = [
             *_index_written(obs_id, file_name, hdu_list),
-            *(_index_link(obs_id, name, _, self.path) for name, _ in links.items()),
+            *(_index_link(obs_id, *link, self.path) for link in links.items()),
         ]
         return WrittenObservation({**header, "EVENT_COUNT": int(is_good.sum())}, rows)
 
@@ -184,7 +184,7 @@ class DatastoreWriter:
         if not self._written:
             raise ValueError("There are no observations to write.")
         written = self._written.values()
-        hdu_table = _make_hdu_table([row for _ in written for row in _.rows])
+        hdu_table = _make_hdu_table([row for item in written for row in item.rows])
         hdu_table.write(self.folder / DataStore.DEFAULT_HDU_TABLE)
         obs_table = make_obs_table([_.header for _ in written])
         obs_table.write(self.folder / DataStore.DEFAULT_OBS_TABLE)
@@ -218,7 +218,7 @@ def write_observation(observation, path, overwrite=False):
 @contextlib.contextmanager
 def _replace_datastore(path, overwrite):
     """Give a folder to fill, and put it in place of the path when that went well."""
-    _check_folder(path, overwrite)
+    _check_replaceable(path, overwrite)
     with replace_folder(path) as folder:
         (folder / DATA_DIR).mkdir()
         yield folder
@@ -232,7 +232,7 @@ def _resolve(path):
     return path.resolve()
 
 
-def _check_folder(path, overwrite):
+def _check_replaceable(path, overwrite):
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not overwrite:
@@ -545,7 +545,7 @@ def find_broken_files(datastore, obs_ids, n_jobs=None):
         ids.add(int(table_ids[idx]))
         names.append(location.hdu_name)
     reasons = run_parallel(
-        _check_file,
+        _find_fault,
         [(path, names) for path, (_, names) in files.items()],
         n_jobs,
         task_name="Check files",
@@ -558,16 +558,17 @@ def find_broken_files(datastore, obs_ids, n_jobs=None):
     return dict(sorted(broken.items()))
 
 
-def _check_file(path, hdu_names):
+def _find_fault(path, hdu_names):
     """Read HDUs of a file. The reason if that fails, else None."""
     try:
         with (
             warnings.catch_warnings(category=AstropyUserWarning, action="error"),
             fits.open(path, memmap=False) as hdu_list,
         ):
-            hdus = {_.name: _ for _ in (hdu_list[name] for name in hdu_names)}
-            for hdu in hdus.values():
-                _check_hdu(hdu, hdus.get("GTI"))
+            hdus = [hdu_list[name] for name in hdu_names]
+            gti = next((hdu for hdu in hdus if hdu.name == "GTI"), None)
+            for hdu in hdus:
+                _check_hdu(hdu, gti)
     except (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
         return f"{path}: {error}"
     except AstropyUserWarning as warning:
@@ -581,14 +582,14 @@ def _check_hdu(hdu, gti):
     if hdu.name in ("EVENTS", "GTI") and len(data) == 0:
         raise ValueError(f"{hdu.name} has no rows")
     if hdu.name == "EVENTS":
-        is_good = None if gti is None else _find_good_time(hdu, gti)
+        is_good = None if gti is None else _is_in_good_time(hdu, gti)
         try:
             GoodEvents.create(data, is_good).check_any()
         except ValueError as error:
             raise ValueError(f"{hdu.name} has {error}") from None
 
 
-def _find_good_time(events, gti):
+def _is_in_good_time(events, gti):
     """Find the events in the good time, both as HDUs."""
     intervals = read_gti(gti, events.header)
     unit = events.header.get("TIMEUNIT", "s")

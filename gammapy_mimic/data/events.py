@@ -79,7 +79,12 @@ class GoodEvents(NamedTuple):
         columns = []
         for name, unit in EVENT_UNITS.items():
             values = read_column(table, name, unit)[is_good]
-            n_invalid = int(np.sum(~_find_valid(name, values)))
+            valid = np.isfinite(values)
+            if name == "DEC":
+                valid &= np.abs(values) <= 90
+            elif name == "ENERGY":
+                valid &= values > 0
+            n_invalid = np.sum(~valid)
             if n_invalid:
                 raise ValueError(f"{n_invalid} events without a valid {name}")
             columns.append(values)
@@ -92,13 +97,6 @@ class GoodEvents(NamedTuple):
             raise ValueError("no events")
         if not self.is_good.any():
             raise ValueError(f"no event of {n_rows} in the good time (GTI)")
-
-
-def _find_valid(name, values):
-    valid = np.isfinite(values)
-    if name == "DEC":
-        valid &= np.abs(values) <= 90
-    return valid & (values > 0) if name == "ENERGY" else valid
 
 
 def select_good_events(events, gti):

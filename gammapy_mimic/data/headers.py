@@ -146,19 +146,14 @@ def derive_header(header, gti, livetime_fraction):
         "END": stop,
     }
     for suffix, time in times.items():
-        keys |= _derive_date(header, suffix, getattr(time, reference.scale))
-    return keys
-
-
-def _derive_date(header, suffix, time):
-    """Date of an observation, with its time beside it if that is how it was."""
-    keys = {}
-    if f"DATE-{suffix}" in header:
-        keys[f"DATE-{suffix}"] = time.isot
-    if f"TIME-{suffix}" in header:
-        keys[f"DATE-{suffix}"], keys[f"TIME-{suffix}"] = time.isot.split("T")
-    if f"MJD-{suffix}" in header:
-        keys[f"MJD-{suffix}"] = float(time.mjd)
+        time = getattr(time, reference.scale)
+        if f"DATE-{suffix}" in header:
+            keys[f"DATE-{suffix}"] = time.isot
+        # old files have the time of day beside the date
+        if f"TIME-{suffix}" in header:
+            keys[f"DATE-{suffix}"], keys[f"TIME-{suffix}"] = time.isot.split("T")
+        if f"MJD-{suffix}" in header:
+            keys[f"MJD-{suffix}"] = float(time.mjd)
     return keys
 
 
@@ -239,8 +234,8 @@ def make_obs_table(headers):
     for name, unit in OBS_TABLE_COLUMNS.items():
         values = [row[name] for row in rows if name in row]
         if values:
-            blank = {str: "", int: -1}.get(type(values[0]), float("nan"))
-            table[name] = [row.get(name, blank) for row in rows]
+            fill_value = {str: "", int: -1}.get(type(values[0]), float("nan"))
+            table[name] = [row.get(name, fill_value) for row in rows]
             table[name].unit = unit
     names = set(table.colnames)
     if {"RA_PNT", "DEC_PNT"} <= names:

@@ -146,9 +146,8 @@ def find_safe_bins(edges, energy_min, energy_max):
     is_safe : `~numpy.ndarray` of bool
         Whether a bin is inside. Shape (n_obs, n_energy), or (n_energy,).
     """
-    low, high = (
-        np.asarray(_, dtype=float)[..., np.newaxis] for _ in (energy_min, energy_max)
-    )
+    limits = energy_min, energy_max
+    low, high = (np.asarray(_, dtype=float)[..., np.newaxis] for _ in limits)
     above = edges[:-1] >= low * (1 - ENERGY_TOLERANCE)
     return above & (edges[1:] <= high * (1 + ENERGY_TOLERANCE))
 

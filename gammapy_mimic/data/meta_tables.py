@@ -94,7 +94,7 @@ def find_losses(meta_tables, minimum=LOST_MAX):
     losses = []
     for table in meta_tables:
         if table is not None and set(names) <= set(table.colnames):
-            columns = [_get_values(table[name]).tolist() for name in names]
+            columns = [_to_plain_array(table[name]).tolist() for name in names]
             losses += [Loss(*row) for row in zip(*columns, strict=True)]
     return [_ for _ in losses if _.fraction > minimum]
 
@@ -211,9 +211,9 @@ def _join_rows(tables):
     joined = Table()
     for name, column in columns.items():
         parts = [
-            _get_values(table[name])
+            _to_plain_array(table[name])
             if name in table.colnames
-            else np.full(length, _get_blank(column, "none"))
+            else np.full(length, _get_fill_value(column, "none"))
             for table, length in zip(tables, lengths, strict=True)
         ]
         joined[name] = np.concatenate(parts)[np.newaxis]
@@ -221,11 +221,11 @@ def _join_rows(tables):
     return joined
 
 
-def _get_values(column):
+def _to_plain_array(column):
     """Values as a plain array. A text that is masked is one that was empty on disk."""
-    return np.ravel(np.ma.filled(np.ma.asarray(column), _get_blank(column, "")))
+    return np.ravel(np.ma.filled(np.ma.asarray(column), _get_fill_value(column, "")))
 
 
-def _get_blank(column, text):
+def _get_fill_value(column, text):
     """Value for none, by the kind of a column."""
     return FILL_VALUES.get(column.dtype.kind, text)

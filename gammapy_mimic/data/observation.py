@@ -127,7 +127,9 @@ def _load_file(observation, events, gti, with_events):
         _check_header(hdu.header)
         header = dict(hdu.header)
         if with_events:
-            _set_units(hdu)
+            for name in set(EVENT_UNITS) & set(hdu.columns.names):
+                # GADF prescribes the units
+                hdu.columns[name].unit = hdu.columns[name].unit or EVENT_UNITS[name]
             _keep_part(observation, "events", EventListReader.from_gadf_hdu(hdu))
         if isinstance(gti, HDULocation) and gti.path() == events.path():
             hdu = hdu_list[gti.hdu_name]
@@ -167,13 +169,6 @@ def _check_header(header):
         missing.append("ALTITUDE")
     if missing:
         raise ValueError(f"the header of the events has no {', '.join(missing)}")
-
-
-def _set_units(hdu):
-    """Give columns without a unit the one that GADF prescribes."""
-    for name, unit in EVENT_UNITS.items():
-        if name in hdu.columns.names and not hdu.columns[name].unit:
-            hdu.columns[name].unit = unit
 
 
 def describe_error(error):

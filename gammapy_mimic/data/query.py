@@ -75,7 +75,7 @@ def query_obs_table(table, query):
     A masked value, a NaN and an empty text are missing. A comparison with one is false,
     but ``!=`` and ``not in`` are true. ``NSBLEVEL == None`` finds the missing values,
     ``NSBLEVEL != None`` the others; for text, ``== ''`` does it as well. Texts are
-    compared without the blanks around them, character by character, so that dates as
+    compared without the spaces around them, character by character, so that dates as
     ``"2004-01-31"`` are in order.
 
     Parameters
@@ -182,10 +182,8 @@ class _Evaluator(ast.NodeVisitor):
 
     def _get_span(self, node):
         """First and last character of a node; `ast` counts bytes."""
-        code = self.code.encode()
-        return tuple(
-            len(code[:_].decode()) for _ in (node.col_offset, node.end_col_offset)
-        )
+        code, ends = self.code.encode(), (node.col_offset, node.end_col_offset)
+        return tuple(len(code[:end].decode()) for end in ends)
 
     def _get_text(self, node):
         return self.text[slice(*self._get_span(node))]
@@ -213,7 +211,7 @@ class _Evaluator(ast.NodeVisitor):
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             self._fail(node, f"there is no column {name!r}{hint}")
         try:
-            return _read_column(self.table[name])
+            return _make_operand(self.table[name])
         except TypeError as error:
             self._fail(node, f"the column {name!r} cannot be used, it {error}")
 
@@ -267,7 +265,7 @@ class _Evaluator(ast.NodeVisitor):
         self._check_bits(left)
         for op, right in zip(node.ops, node.comparators, strict=True):
             self._check_bits(right)
-            values = np.logical_and(values, self._compare(left, op, right))
+            values = np.logical_and(values, self._compare_nodes(left, op, right))
             left = right
         return _Operand(values, False, "truth")
 
@@ -282,20 +280,22 @@ class _Evaluator(ast.NodeVisitor):
                 node, "put the parts of & and | in parentheses, or write and, or"
             )
 
-    def _compare(self, left, op, right):
+    def _compare_nodes(self, left, op, right):
         """Compare two nodes, array of bool or bool."""
         is_list = isinstance(right, ast.List | ast.Tuple)
         if isinstance(op, ast.In | ast.NotIn) and not is_list:
             self._fail(right, "in needs a list such as OBS_ID in [1, 2]")
         first = self.visit(left)
         if is_list and isinstance(op, ast.In | ast.NotIn | ast.Eq | ast.NotEq):
-            values = self._find_in(left, first, right)
+            values = self._is_in_list(left, first, right)
             return ~values if isinstance(op, NEGATIVE) else values
         second = self.visit(right)
         for one, other in ((first, second), (second, first)):
-            if _is_blank(other, one) and isinstance(op, ast.Eq | ast.Is):
+            if not _stands_for_missing(other, one):
+                continue
+            if isinstance(op, ast.Eq | ast.Is):
                 return one.is_missing
-            if _is_blank(other, one) and isinstance(op, ast.NotEq | ast.IsNot):
+            if isinstance(op, ast.NotEq | ast.IsNot):
                 return np.logical_not(one.is_missing)
         if type(op) not in COMPARISONS:
             self._fail(right, "is and is not are for None, write == or !=")
@@ -304,16 +304,18 @@ class _Evaluator(ast.NodeVisitor):
         is_missing = np.logical_or(first.is_missing, second.is_missing)
         return np.where(is_missing, isinstance(op, NEGATIVE), values)
 
-    def _find_in(self, left, operand, node):
-        """Find the values that are in a list."""
-        items = [self.visit(_) for _ in node.elts]
-        is_blank = [_is_blank(_, operand) for _ in items]
-        for item, element, blank in zip(items, node.elts, is_blank, strict=True):
+    def _is_in_list(self, left, operand, node):
+        """Whether values are in a list, array of bool or bool."""
+        wanted, is_missing_wanted = [], False
+        for element in node.elts:
+            item = self.visit(element)
             if np.ndim(item.values):
                 self._fail(element, "a list must have values, not columns")
-            if not blank:
+            if _stands_for_missing(item, operand):
+                is_missing_wanted = True
+            else:
                 self._check_kinds(left, operand, element, item)
-        wanted = [_.values for _, is_ in zip(items, is_blank, strict=True) if not is_]
+                wanted.append(item.values)
         values = np.asarray(operand.values)
         # as a comparison, in the precision of the column
         wanted = np.array(
@@ -321,7 +323,7 @@ class _Evaluator(ast.NodeVisitor):
         )
         found = np.isin(values, wanted) if len(wanted) else np.zeros(values.shape, bool)
         found &= np.logical_not(operand.is_missing)
-        return found | operand.is_missing if any(is_blank) else found
+        return found | operand.is_missing if is_missing_wanted else found
 
     def _check_kinds(self, left, first, right, second):
         kinds = {first.kind, second.kind}
@@ -349,7 +351,7 @@ class _Evaluator(ast.NodeVisitor):
         return operand
 
 
-def _is_blank(operand, other):
+def _stands_for_missing(operand, other):
     """Whether it is a constant that stands for a missing value of the other."""
     is_text = operand.kind == other.kind == "text"
     is_empty = is_text and isinstance(operand.values, str) and not operand.values
@@ -366,7 +368,7 @@ def _to_number(values):
     return _Operand(values, np.isnan(values), "number")
 
 
-def _read_column(column):
+def _make_operand(column):
     """Operand of a column. A TypeError that says why there is none."""
     if not isinstance(column, Column | u.Quantity):
         raise TypeError(f"is a {type(column).__name__}")

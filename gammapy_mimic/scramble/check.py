@@ -189,7 +189,8 @@ class ScrambleCheck:
             )
         events = [CheckedEvents.create(_) for _ in (observation, scrambled)]
         offset = events[0].offset
-        exclusions = _find_exclusions(maker, observation)
+        frame, regions = _get_frame(observation), maker.find_regions(observation)
+        exclusions = [make_exclusion(region).turn(frame) for region in regions]
         coverage = measure_coverage(exclusions, get_fov_radius(offset))
         intervals = _find_intervals(maker, observation, coverage)
         rings = intervals if maker.method != "azimuth" else intervals[:0]
@@ -218,21 +219,16 @@ def _get_frame(observation):
     return get_axes(get_fixed_pointing(observation))
 
 
-def _find_exclusions(maker, observation):
-    """Regions in the field of view, in its frame."""
-    frame = _get_frame(observation)
-    exclusions = [make_exclusion(_) for _ in maker.find_regions(observation)]
-    return [_.turn(frame) for _ in exclusions]
-
-
 def _find_intervals(maker, observation, coverage):
     """Find the scrambled intervals of offset, in deg. Shape (n, 2)."""
     if maker.method == "azimuth":
         return np.array([[0, coverage.edges[-1]]])
     if maker.method == "fill":
         return find_covered_intervals(coverage)
-    annuli = [(mean.deg, width.deg) for mean, width in maker.find_annuli(observation)]
-    return merge_intervals([(max(mean - _, 0), mean + _) for mean, _ in annuli])
+    annuli = maker.find_annuli(observation)
+    return merge_intervals(
+        [(max(mean.deg - width.deg, 0), mean.deg + width.deg) for mean, width in annuli]
+    )
 
 
 def _make_edges(offset, intervals, binsz):
@@ -257,7 +253,8 @@ def _make_weights(events, coverage):
 def _make_image(events, edges, exclusions):
     edges = np.concatenate([-edges[:0:-1], edges])
     before, after = (
-        np.histogram2d(_.fov_lat, _.fov_lon, bins=(edges, edges))[0] for _ in events
+        np.histogram2d(events_.fov_lat, events_.fov_lon, bins=(edges, edges))[0]
+        for events_ in events
     )
     axis = np.linspace(edges[0], edges[-1], MASK_PIXELS)
     lat, lon = (_.ravel() for _ in np.meshgrid(axis, axis, indexing="ij"))
