@@ -38,10 +38,16 @@ from gammapy_mimic.makers import ScrambleMaker
 from gammapy_mimic.scramble.annuli import is_in_annulus, merge_intervals
 from gammapy_mimic.scramble.coverage import get_fov_radius, measure_coverage
 from gammapy_mimic.scramble.draw import draw_annulus, draw_fill
-from gammapy_mimic.scramble.estimate import make_bands
+from gammapy_mimic.scramble.estimate import OutsideEvents, make_bands
+from gammapy_mimic.scramble.extrapolation import extrapolate_background
 from gammapy_mimic.scramble.fov_columns import turn_fov_columns
 from gammapy_mimic.simulate import make_irfs, simulate_observation
-from gammapy_mimic.utils.coordinates import local_axes, move_radec, to_vectors
+from gammapy_mimic.utils.coordinates import (
+    get_ring_area,
+    local_axes,
+    move_radec,
+    to_vectors,
+)
 
 from .helpers import make_reference, need_runs, replace, replace_events
 from .test_mimic import ObservationMakerContract
@@ -269,6 +275,31 @@ class TestFill:
             draw_fill(
                 offset, energy, is_inside, coverage, EDGES, np.random.default_rng(0)
             )
+
+
+@pytest.mark.parametrize("slope", [-1.5, 0, 0.2])
+def test_extrapolated_weights_are_what_is_hidden(slope):
+    """Events of a density exp(b x) outside stand for those at hidden offsets."""
+    coverage = make_coverage((0, 0.4))
+    x = ((coverage.edges[1:] + coverage.edges[:-1]) / 2) ** 2
+    area = get_ring_area(coverage.edges[:-1], coverage.edges[1:])
+    density = area * np.exp(slope * x)
+    density *= 40000 / density.sum()
+    is_hidden = coverage.fraction > 0.5
+    counts = np.random.default_rng(0).poisson(np.where(is_hidden, 0, density))
+    offset = np.repeat(np.sqrt(x), counts)
+    is_inside = np.zeros(len(offset), dtype=bool)
+    outside = OutsideEvents.create(offset, np.ones(len(offset)), is_inside, coverage)
+    weight, profile = extrapolate_background(
+        coverage, np.where(is_hidden, area, 0), 1.0 * ~is_hidden, outside, []
+    )
+    expected = density[is_hidden].sum()
+    # an error of the slope adds to that of the counts in the window
+    error = np.sqrt(np.sum(weight**2))
+    assert abs(weight.sum() - expected) < 3 * error
+    assert error < 0.1 * expected
+    assert_allclose(profile.sum(axis=1), 1)
+    assert not profile[:, ~is_hidden].any()
 
 
 class TestAnnulus:
@@ -505,6 +536,20 @@ class ScrambleContract(ObservationMakerContract):
             assert made.__dict__ == observation.__dict__
             table = maker.make_meta_table(observation)
             assert table["SCR_NREG"][0] == table["SCR_NEVT"][0] == 0
+
+    def test_region_that_stays_outside_of_the_fov(self, observation):
+        """A region is not one of the FoV because a circle around it is."""
+        radius = get_fov_radius(get_fov(observation)[0]) + 0.05
+        center = POINTING.directional_offset_by(0 * u.deg, radius * u.deg)
+        flat = EllipseSkyRegion(center, 0.8 * u.deg, 0.02 * u.deg)
+        maker = ScrambleMaker([REGION, flat], self.method)
+        assert len(maker.find_regions(observation)) == 1
+        made, expected = (
+            _.make_observation(observation).events.table
+            for _ in (maker, ScrambleMaker([REGION], self.method))
+        )
+        for name in ("RA", "DEC", "ENERGY"):
+            assert_array_equal(made[name], expected[name])
 
     def test_header_and_meta(self, observation):
         maker = ScrambleMaker([REGION], self.method, random_state=4)

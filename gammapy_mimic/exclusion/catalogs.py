@@ -518,5 +518,5 @@ def _merge_source(circles):
 
 def join_origins(*origins):
     """Join origins, each of which may be several, without duplicates."""
-    parts = (_ for text in origins for _ in text.split(", ") if _)
-    return ", ".join(dict.fromkeys(parts))
+    parts = dict.fromkeys(", ".join(origins).split(", "))
+    return ", ".join(part for part in parts if part)

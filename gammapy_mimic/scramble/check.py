@@ -252,17 +252,15 @@ def _make_weights(events, coverage):
 
 def _make_image(events, edges, exclusions):
     edges = np.concatenate([-edges[:0:-1], edges])
-    before, after = (
-        np.histogram2d(events_.fov_lat, events_.fov_lon, bins=(edges, edges))[0]
-        for events_ in events
-    )
+    bins = edges, edges
+    before, after = (np.histogram2d(_.fov_lat, _.fov_lon, bins)[0] for _ in events)
     axis = np.linspace(edges[0], edges[-1], MASK_PIXELS)
     lat, lon = (_.ravel() for _ in np.meshgrid(axis, axis, indexing="ij"))
     mask = find_excluded(from_fov_lon_lat(lon, lat), exclusions)
     return FoVImage(edges, before, after, axis, mask.reshape(len(axis), len(axis)))
 
 
-def _count(values, edges):
+def _make_distribution(values, edges):
     return Distribution(edges, *(np.histogram(_, edges)[0] for _ in values))
 
 
@@ -270,7 +268,7 @@ def _count_azimuth(events, region_azimuths):
     """Make the distribution of azimuths, that begins far from the first region."""
     begin = -180 if np.any(np.cos(np.radians(region_azimuths[:1])) > 0) else 0
     values = [(_.azimuth - begin) % 360 + begin for _ in events]
-    return _count(values, AZIMUTH_EDGES + begin)
+    return _make_distribution(values, AZIMUTH_EDGES + begin)
 
 
 def _expect(distribution, values, weights):
@@ -284,7 +282,7 @@ def _expect(distribution, values, weights):
 def _expect_offset(events, edges, weights, coverage):
     """Make the distribution of offsets, NaN where little is left outside."""
     values = [_.offset for _ in events]
-    result = _expect(_count(values, edges), values[0], weights)
+    result = _expect(_make_distribution(values, edges), values[0], weights)
     hidden = coverage.edges[:-1][coverage.fraction > COVERED_MAX]
     is_hidden = np.histogram(hidden, edges)[0] > 0
     expected = np.where(is_hidden, np.nan, result.expected)
@@ -300,7 +298,7 @@ def _expect_energy(events, weights, coverage):
     low = np.floor(np.log10(every.min()) * ENERGY_BINS)
     high = np.floor(np.log10(every.max()) * ENERGY_BINS) + 1
     edges = 10 ** (np.arange(low, high + 1) / ENERGY_BINS)
-    result = _expect(_count(values, edges), values[0], weights)
+    result = _expect(_make_distribution(values, edges), values[0], weights)
     if np.any(coverage.fraction > COVERED_MAX):
         result = result._replace(expected=np.full_like(result.expected, np.nan))
     return result

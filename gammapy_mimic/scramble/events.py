@@ -109,9 +109,8 @@ def fill_table(table, fov, moved, is_removed, gti, rng):
 
 def _draw_seconds(gti, size, rng):
     """Draw times that are uniform in the GTI, in seconds from its start."""
-    start, stop = (
-        get_seconds(_, gti.time_start[0]) for _ in (gti.time_start, gti.time_stop)
-    )
+    times, reference = (gti.time_start, gti.time_stop), gti.time_start[0]
+    start, stop = (get_seconds(time, reference) for time in times)
     edges = np.concatenate([[0], np.cumsum(stop - start)])
     seconds = rng.uniform(0, edges[-1], size)
     idx = np.searchsorted(edges, seconds, side="right") - 1
