@@ -20,7 +20,7 @@ from gammapy.maps import Map, MapAxis, RegionGeom, WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic.data.meta_tables import find_losses, warn_of_losses
-from gammapy_mimic.data.prediction import find_predicted
+from gammapy_mimic.data.prediction import get_predicted_mask
 from gammapy_mimic.makers import (
     CoverageMaker,
     CoveredSafeMaskMaker,
@@ -118,7 +118,7 @@ def test_ring_that_is_excluded():
     (loss,) = find_losses([result.meta_table])
     assert loss.cause == "RingBackgroundMaker"
     assert loss.counts == (~result.mask_safe.data).sum() > 0
-    assert find_predicted(result)[result.mask_safe.data].all()
+    assert get_predicted_mask(result)[result.mask_safe.data].all()
 
 
 def test_losses_add_up():

@@ -17,7 +17,7 @@ from regions import CircleSkyRegion
 from gammapy_mimic import MimicMaker, ScrambleMaker
 from gammapy_mimic.data import find_broken_files, write_datastore
 from gammapy_mimic.data.events import (
-    find_good_time,
+    is_in_good_time,
     is_in_gti,
     read_column,
     select_good_events,
@@ -274,17 +274,17 @@ def test_kernel_agrees_with_a_loop(seed):
     stop = start + rng.uniform(0, 20, 7)  # they overlap, and are in no order
     time = rng.uniform(-10, 130, 500)
     expected = [np.any((start <= _) & (_ <= stop)) for _ in time]
-    assert_array_equal(find_good_time(time, start, stop), expected)
+    assert_array_equal(is_in_good_time(time, start, stop), expected)
 
 
 def test_edges_and_empty():
     edges = np.array([0.0, 5.0, 5.0 + 1e-8, 5.1])
-    result = find_good_time(edges, np.array([0.0]), np.array([5.0]))
+    result = is_in_good_time(edges, np.array([0.0]), np.array([5.0]))
     assert result.tolist() == [True, True, True, False]
-    assert find_good_time(np.array([np.nan]), np.zeros(1), np.ones(1)).tolist() == [
+    assert is_in_good_time(np.array([np.nan]), np.zeros(1), np.ones(1)).tolist() == [
         False
     ]
-    assert not find_good_time(edges, np.zeros(0), np.zeros(0)).any()
+    assert not is_in_good_time(edges, np.zeros(0), np.zeros(0)).any()
 
 
 def test_read_column():

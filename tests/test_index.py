@@ -381,7 +381,7 @@ class TestFraction:
         assert_array_equal(self.fraction([circle(0, 0, 9)], (1, 1)), np.zeros(6))
 
     def test_far_regions_are_not_looked_at(self, monkeypatch):
-        monkeypatch.setattr(binning_module, "find_excluded", None)
+        monkeypatch.setattr(binning_module, "is_excluded", None)
         regions = [circle(x, 20, 1) for x in range(0, 360, 5)]
         assert_array_equal(self.fraction(regions, (10, -10)), np.ones(6))
 

@@ -12,7 +12,7 @@ from gammapy.maps import MapAxis
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion
 
-from gammapy_mimic.data.irfs import get_background_stamp
+from gammapy_mimic.data.irfs import get_background_version
 from gammapy_mimic.selection import OffIndex
 from gammapy_mimic.selection.indexed_pool import IndexedPool
 from gammapy_mimic.selection.ranking import predict_counts
@@ -136,11 +136,11 @@ def test_predictions_are_made_once(stores, index):
     pool = IndexedPool(stores["off"], index)
     observation = pool.get(101).copy(in_memory=True)
     axes = index.energy_axis, index.offset_axis
-    counts = pool.predict(observation, get_background_stamp(observation))
+    counts = pool.predict(observation, get_background_version(observation))
     assert_array_equal(counts, predict_counts(observation.bkg, *axes))
-    assert pool.predict(observation, get_background_stamp(observation)) is counts
+    assert pool.predict(observation, get_background_version(observation)) is counts
     observation.bkg.data *= 2
-    double = pool.predict(observation, get_background_stamp(observation))
+    double = pool.predict(observation, get_background_version(observation))
     assert_allclose(double, 2 * counts)
     bare = replace(observation, bkg=None)
-    assert not pool.predict(bare, get_background_stamp(bare)).any()
+    assert not pool.predict(bare, get_background_version(bare)).any()

@@ -10,7 +10,7 @@ from astropy.io import fits
 from gammapy.data import DataStore, Observations
 
 from gammapy_mimic import KLBackgroundSelector
-from gammapy_mimic.data.irfs import get_background_stamp
+from gammapy_mimic.data.irfs import get_background_version
 from gammapy_mimic.simulate import (
     make_irfs,
     simulate_datastore,
@@ -130,8 +130,8 @@ def test_ranking_by_irfs_that_have_changed(tmp_path, changed):
     assert rank(new, path)[0] == after
 
 
-def test_stamp_of_a_background(observations, tmp_path):
-    first = get_background_stamp(observations[0])
-    assert first == get_background_stamp(copy.deepcopy(observations[0]))
-    assert first != get_background_stamp(scale_background(observations[0], 1.01))
-    assert get_background_stamp(replace(observations[0], bkg=None)) is None
+def test_version_of_a_background(observations, tmp_path):
+    first = get_background_version(observations[0])
+    assert first == get_background_version(copy.deepcopy(observations[0]))
+    assert first != get_background_version(scale_background(observations[0], 1.01))
+    assert get_background_version(replace(observations[0], bkg=None)) is None

@@ -33,7 +33,7 @@ from scipy.stats import chi2, kstest
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
 from gammapy_mimic.data.observation import get_hdu
-from gammapy_mimic.exclusion.sky_regions import find_excluded, make_exclusion
+from gammapy_mimic.exclusion.sky_regions import is_excluded, make_exclusion
 from gammapy_mimic.makers import ScrambleMaker
 from gammapy_mimic.scramble.annuli import is_in_annulus, merge_intervals
 from gammapy_mimic.scramble.coverage import get_fov_radius, measure_coverage
@@ -812,7 +812,7 @@ class TestMakerFill(ScrambleContract):
         for observation in (field, made):
             table = observation.events.table
             vectors = to_vectors(table["RA"].value, table["DEC"].value)
-            counts.append(find_excluded(vectors, [make_exclusion(region)]).sum())
+            counts.append(is_excluded(vectors, [make_exclusion(region)]).sum())
         assert counts[0] > 20
         assert abs(counts[1] - counts[0]) < 5 * np.sqrt(counts[0])
 

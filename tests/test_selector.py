@@ -23,7 +23,7 @@ from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
 from gammapy_mimic.data import write_background, write_datastore
-from gammapy_mimic.data.irfs import find_safe_bins
+from gammapy_mimic.data.irfs import is_in_safe_range
 from gammapy_mimic.data.observation import get_hdu, replace_background
 from gammapy_mimic.selection import MimicPlan, OffIndex
 from gammapy_mimic.selection.ranking import (
@@ -423,7 +423,7 @@ def test_status():
 
 
 def test_safe_range():
-    selected = find_safe_bins(
+    selected = is_in_safe_range(
         np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.5]), np.array([3.0, np.inf])
     )
     assert selected.tolist() == [[True, True], [False, True]]

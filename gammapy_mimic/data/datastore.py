@@ -26,8 +26,8 @@ from ..version import __version__
 from .events import (
     TIME_KEYS,
     GoodEvents,
-    find_good_time,
     get_time_ref,
+    is_in_good_time,
     read_column,
     read_gti,
 )
@@ -593,4 +593,4 @@ def _is_in_good_time(events, gti):
     """Find the events in the good time, both as HDUs."""
     intervals = read_gti(gti, events.header)
     unit = events.header.get("TIMEUNIT", "s")
-    return find_good_time(read_column(events.data, "TIME", "s", unit), *intervals)
+    return is_in_good_time(read_column(events.data, "TIME", "s", unit), *intervals)

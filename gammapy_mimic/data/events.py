@@ -15,9 +15,9 @@ from gammapy.utils.time import time_ref_from_dict
 __all__ = [
     "EVENT_UNITS",
     "GoodEvents",
-    "find_good_time",
     "get_seconds",
     "get_time_ref",
+    "is_in_good_time",
     "is_in_gti",
     "read_column",
     "read_gti",
@@ -142,11 +142,11 @@ def is_in_gti(time, gti):
         return np.zeros(len(time), dtype=bool)
     reference = gti.time_start[0]
     times = (get_seconds(_, reference) for _ in (time, gti.time_start, gti.time_stop))
-    return find_good_time(*times)
+    return is_in_good_time(*times)
 
 
-def find_good_time(seconds, start, stop):
-    """Find the times that are in any interval, edges included.
+def is_in_good_time(seconds, start, stop):
+    """Whether times are in any interval, edges included.
 
     Parameters
     ----------

@@ -13,10 +13,10 @@ from .observation import get_hdu
 
 __all__ = [
     "convert_dead_time",
-    "find_safe_bins",
-    "get_background_stamp",
+    "get_background_version",
     "get_fov_alignment",
     "get_safe_range",
+    "is_in_safe_range",
     "parse_safe_range",
     "scale_rate",
 ]
@@ -60,7 +60,7 @@ def _read_fov_alignment(path, hdu_name, mtime):
     return fits.getheader(path, hdu_name).get("FOVALIGN", "RADEC")
 
 
-def get_background_stamp(observation):
+def get_background_version(observation):
     """Get what changes if the background IRF of an observation does, without reading.
 
     Parameters
@@ -70,7 +70,7 @@ def get_background_stamp(observation):
 
     Returns
     -------
-    stamp : tuple or None
+    version : tuple or None
         Place, size and time of its file; its unit, axes and a hash of its data if it is
         in memory; None if there is none, or no such file.
     """
@@ -130,8 +130,8 @@ def get_safe_range(observation):
     return parse_safe_range(getattr(aeff, "meta", None) or {})
 
 
-def find_safe_bins(edges, energy_min, energy_max):
-    """Find the energy bins inside the safe ranges of observations.
+def is_in_safe_range(edges, energy_min, energy_max):
+    """Whether energy bins are inside the safe ranges of observations.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["find_predicted", "get_safe_mask"]
+__all__ = ["get_predicted_mask", "get_safe_mask"]
 
 
 def get_safe_mask(dataset):
@@ -23,8 +23,8 @@ def get_safe_mask(dataset):
     return dataset.mask_safe.data.astype(bool)
 
 
-def find_predicted(dataset):
-    """Find the bins that have a prediction of the background.
+def get_predicted_mask(dataset):
+    """Get where a dataset has a prediction of the background.
 
     Parameters
     ----------
@@ -33,15 +33,15 @@ def find_predicted(dataset):
 
     Returns
     -------
-    predicted : `~numpy.ndarray` of bool
+    mask : `~numpy.ndarray` of bool
         True where the background, or with OFF counts each acceptance, is a positive
         number. Shape of the counts. All True for a dataset without background.
     """
     maps = [dataset.background]
     if dataset.stat_type == "wstat":
         maps = [dataset.acceptance, dataset.acceptance_off]
-    predicted = np.ones(dataset.counts.data.shape, dtype=bool)
+    mask = np.ones(dataset.counts.data.shape, dtype=bool)
     for map_ in maps:
         if map_ is not None:
-            predicted &= np.isfinite(map_.data) & (map_.data > 0)
-    return predicted
+            mask &= np.isfinite(map_.data) & (map_.data > 0)
+    return mask

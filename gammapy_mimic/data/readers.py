@@ -15,7 +15,7 @@ from gammapy.utils.scripts import make_path
 
 from .events import (
     GoodEvents,
-    find_good_time,
+    is_in_good_time,
     read_column,
     read_gti,
     select_good_events,
@@ -193,7 +193,7 @@ def read_file(source):
         gti = _read_gti(source, hdu_list, hdu.header)
         is_good = None
         if gti is not None and "TIME" in hdu.columns.names:
-            is_good = find_good_time(
+            is_good = is_in_good_time(
                 read_column(hdu.data, "TIME", "s", hdu.header.get("TIMEUNIT", "s")),
                 *gti,
             )

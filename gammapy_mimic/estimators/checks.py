@@ -11,7 +11,7 @@ from gammapy.maps import Map
 
 from ..data.meta_tables import find_losses
 from ..data.obs_ids import NO_PARTNER
-from ..data.prediction import find_predicted, get_safe_mask
+from ..data.prediction import get_predicted_mask, get_safe_mask
 from ..selection.plan import MimicPlan
 from .measurement import ALL
 from .tables import TARGET, get_name
@@ -111,7 +111,7 @@ def mask_unpredicted(datasets):
 
 
 def _mask_unpredicted(dataset):
-    mask, predicted = get_safe_mask(dataset), find_predicted(dataset)
+    mask, predicted = get_safe_mask(dataset), get_predicted_mask(dataset)
     n_lost = np.sum(mask & ~predicted)
     if not n_lost:
         return dataset

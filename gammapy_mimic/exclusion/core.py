@@ -33,7 +33,7 @@ from .catalogs import (
     read_catalog,
     read_stars,
 )
-from .sky_regions import REGION_PRECISION, check_regions, find_excluded, make_exclusion
+from .sky_regions import REGION_PRECISION, check_regions, is_excluded, make_exclusion
 
 __all__ = ["ExclusionRegions"]
 
@@ -313,7 +313,7 @@ class ExclusionRegions(Sequence):
             raise TypeError(f"geom must be a WcsGeom, got {type(geom).__name__}")
         image = geom.to_image()
         vectors = get_vectors(image.get_coord().skycoord)
-        keep = ~find_excluded(vectors, [make_exclusion(_) for _ in self])
+        keep = ~is_excluded(vectors, [make_exclusion(_) for _ in self])
         keep = keep.reshape(image.data_shape)
         return Map.from_geom(geom, data=np.broadcast_to(keep, geom.data_shape).copy())
 

@@ -33,8 +33,8 @@ __all__ = [
     "Exclusion",
     "Exclusions",
     "check_regions",
-    "find_excluded",
     "find_inside",
+    "is_excluded",
     "make_exclusion",
     "regions_to_text",
 ]
@@ -135,7 +135,7 @@ def find_inside(vectors, exclusion):
     return idx[exclusion.region.contains(PixCoord(-x * scale, y * scale))]
 
 
-def find_excluded(vectors, exclusions):
+def is_excluded(vectors, exclusions):
     """Whether vectors, of shape (3, n), are inside any of the regions. Shape (n,)."""
     excluded = np.zeros(vectors.shape[1], dtype=bool)
     for exclusion in exclusions:

@@ -21,7 +21,7 @@ from gammapy.makers.core import Maker
 from gammapy.maps import Map
 
 from ..data.meta_tables import NO_LOSS
-from ..data.prediction import find_predicted, get_safe_mask
+from ..data.prediction import get_predicted_mask, get_safe_mask
 
 __all__ = [
     "CoverageMaker",
@@ -177,7 +177,7 @@ class CoverageMaker(Maker):
 
 def _tighten_mask(dataset, before, cause):
     """Mask what has no prediction, and note what is lost of the mask before."""
-    after = get_safe_mask(dataset) & find_predicted(dataset)
+    after = get_safe_mask(dataset) & get_predicted_mask(dataset)
     dataset.mask_safe = Map.from_geom(dataset.counts.geom, data=after)
     _note_loss(dataset, before, after, cause)
     return dataset

@@ -29,7 +29,7 @@ from ..data.observation import (
 from ..exclusion.sky_regions import (
     Exclusions,
     check_regions,
-    find_excluded,
+    is_excluded,
 )
 from ..scramble.annuli import get_region_radius, is_in_annulus
 from ..scramble.coverage import Coverage, get_fov_radius, measure_coverage
@@ -368,7 +368,7 @@ class ScrambleMaker(ObservationMaker):
             coverage = self._measure_coverage(near, frame, fov_radius)
         if not self._has_work(near):
             return None
-        is_inside = find_excluded(fov.vectors, coverage.exclusions)
+        is_inside = is_excluded(fov.vectors, coverage.exclusions)
         table = events.table[good.is_good]
         return _Field(observation, events, table, fov, near, coverage, is_inside)
 
@@ -424,7 +424,7 @@ class ScrambleMaker(ObservationMaker):
         for idx, exclusion, mu, sigma in zip(*parts, strict=True):
             if not sigma > 0:
                 continue
-            counts = find_excluded(vectors, [exclusion]).sum()
+            counts = is_excluded(vectors, [exclusion]).sum()
             stat = WStatCountsStatistic(counts, (mu / sigma) ** 2, sigma**2 / mu)
             if stat.sqrt_ts > SIGNIFICANCE_MAX:
                 log.warning(

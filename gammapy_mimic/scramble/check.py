@@ -7,7 +7,7 @@ import numpy as np
 from astropy.coordinates import Angle
 
 from ..data.observation import get_fixed_pointing, get_good_events, get_hdu
-from ..exclusion.sky_regions import find_excluded, make_exclusion
+from ..exclusion.sky_regions import is_excluded, make_exclusion
 from ..utils.coordinates import (
     from_fov_lon_lat,
     get_axes,
@@ -256,7 +256,7 @@ def _make_image(events, edges, exclusions):
     before, after = (np.histogram2d(_.fov_lat, _.fov_lon, bins)[0] for _ in events)
     axis = np.linspace(edges[0], edges[-1], MASK_PIXELS)
     lat, lon = (_.ravel() for _ in np.meshgrid(axis, axis, indexing="ij"))
-    mask = find_excluded(from_fov_lon_lat(lon, lat), exclusions)
+    mask = is_excluded(from_fov_lon_lat(lon, lat), exclusions)
     return FoVImage(edges, before, after, axis, mask.reshape(len(axis), len(axis)))
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..exclusion.sky_regions import find_excluded
+from ..exclusion.sky_regions import is_excluded
 from ..utils.coordinates import (
     from_polar,
     get_azimuth,
@@ -50,7 +50,7 @@ class Coverage(NamedTuple):
 
     def is_inside(self, offset, azimuth):
         """Whether positions are inside any region."""
-        return find_excluded(from_polar(offset, azimuth), self.exclusions)
+        return is_excluded(from_polar(offset, azimuth), self.exclusions)
 
 
 def get_fov_radius(offset):
@@ -92,14 +92,14 @@ def measure_coverage(exclusions, fov_radius):
         radius = np.degrees(exclusion.radius)
         vectors = exclusion.axes.T @ make_ring(0.0, float(radius))
         weight = get_ring_area(0, radius) / vectors.shape[1]
-        vectors = vectors[:, find_excluded(vectors, [exclusion])]
+        vectors = vectors[:, is_excluded(vectors, [exclusion])]
         offset = get_offset(vectors)
         vectors, offset = vectors[:, offset < fov_radius], offset[offset < fov_radius]
         bins = np.searchsorted(edges, offset, side="right") - 1
         counts = np.bincount(bins, minlength=n_bins)
         per_region.append(np.minimum(counts * weight / total, 1))
         # what an earlier region covers as well is counted once
-        new = ~find_excluded(vectors, exclusions[:idx])
+        new = ~is_excluded(vectors, exclusions[:idx])
         union += np.bincount(bins[new], minlength=n_bins) * weight
         points.append([offset[new], get_azimuth(vectors[:, new])])
         point_bins.append(bins[new])

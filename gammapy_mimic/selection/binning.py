@@ -9,7 +9,7 @@ from gammapy.maps import MapAxis
 from ..exclusion.sky_regions import (
     Exclusions,
     check_regions,
-    find_excluded,
+    is_excluded,
 )
 from ..utils.coordinates import get_offset, local_axes, make_ring, to_vectors
 
@@ -134,7 +134,7 @@ class FoVBinning:
         offset = get_offset(vectors)
         if exclusions:
             keep = offset < self.offset_edges[-1]
-            keep[keep] = ~find_excluded(vectors[:, keep], exclusions)
+            keep[keep] = ~is_excluded(vectors[:, keep], exclusions)
             energy, offset = energy[keep], offset[keep]
         counts = count_in_bins(energy, offset, self.energy_edges, self.offset_edges)
         return counts, self._get_fraction(exclusions)
@@ -143,7 +143,7 @@ class FoVBinning:
         fraction = np.ones(self.shape[1])
         if exclusions:
             for idx, edges in enumerate(itertools.pairwise(self.offset_edges)):
-                fraction[idx] -= find_excluded(make_ring(*edges), exclusions).mean()
+                fraction[idx] -= is_excluded(make_ring(*edges), exclusions).mean()
         return fraction
 
 

@@ -182,7 +182,7 @@ class IndexedPool:
             Target or OFF observation.
         stamp : tuple or None
             What tells its background IRF, which is read only if it is a new one, see
-            `~gammapy_mimic.data.irfs.get_background_stamp`.
+            `~gammapy_mimic.data.irfs.get_background_version`.
 
         Returns
         -------

@@ -8,7 +8,7 @@ import numpy as np
 from astropy.table import Table
 from gammapy.utils.scripts import make_path
 
-from ..data.irfs import get_background_stamp
+from ..data.irfs import get_background_version
 from ..data.obs_ids import get_obs_id
 from ..utils.files import make_checksum, replace_file
 from ..version import __version__
@@ -105,7 +105,7 @@ class Ranker:
             is_candidate = ~np.any(list(rejected.values()), axis=0)
             candidates = index.obs_ids[is_candidate].tolist()
             compared = {obs_id: observation} | {_: self.pool.get(_) for _ in candidates}
-            stamps = {name: get_background_stamp(_) for name, _ in compared.items()}
+            stamps = {name: get_background_version(_) for name, _ in compared.items()}
         options = self.criteria, self.distribution, self.kl_max, stamps, __version__
         checksum = make_checksum(target.checksum, index.checksum, *options)
         table = None if path is None else read_ranking(path, checksum)

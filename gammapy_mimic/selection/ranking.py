@@ -4,7 +4,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
-from ..data.irfs import find_safe_bins
+from ..data.irfs import is_in_safe_range
 from ..utils.coordinates import from_polar, get_ring_area, to_fov_lon_lat
 from .divergence import CountsComparison, compare_counts, kl_divergence
 
@@ -309,7 +309,7 @@ def _find_bins(target, off, accepted, predicted):
     ranges = [
         [_.table[name] for name in ("ENERGY_MIN", "ENERGY_MAX")] for _ in (target, off)
     ]
-    energies, off_energies = (find_safe_bins(edges, *_) for _ in ranges)
+    energies, off_energies = (is_in_safe_range(edges, *_) for _ in ranges)
     if predicted is None:
         weights = target.counts[0]
         counts = np.concatenate([target.counts, off.counts]).sum(axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 from gammapy.irf import Background2D, Background3D
 from gammapy.maps import MapAxes, MapAxis
 
-from ..data.irfs import find_safe_bins
+from ..data.irfs import is_in_safe_range
 from ..exclusion.sky_regions import Exclusions, check_regions
 from ..utils.coordinates import (
     from_fov_lon_lat,
@@ -194,7 +194,7 @@ class TemplateBins:
 
     def find_covered(self, energy_min, energy_max):
         """Find the energy bins that lie in a range, in TeV. Shape (n_energy,)."""
-        return find_safe_bins(self.energy_edges, energy_min, energy_max)
+        return is_in_safe_range(self.energy_edges, energy_min, energy_max)
 
     def slice_energy(self, start, stop):
         """Get the bins with the energy bins from start to before stop."""

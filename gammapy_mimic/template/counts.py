@@ -18,7 +18,7 @@ from ..data.observation import (
     get_location,
     load_events_file,
 )
-from ..exclusion.sky_regions import find_excluded
+from ..exclusion.sky_regions import is_excluded
 from ..utils.coordinates import altaz_to_radec, get_axes, to_vectors
 from ..version import __version__
 from .bins import get_center
@@ -345,7 +345,7 @@ def _count_events(observation, bins, exclusions, frames):
     events, events_good = get_good_events(observation)
     time = get_seconds(events.time[events_good.is_good], observation.gti.time_ref)
     vectors = to_vectors(events_good.ra, events_good.dec)
-    good = ~find_excluded(vectors, exclusions)
+    good = ~is_excluded(vectors, exclusions)
 
     idx_position = bins.find(_rotate(frames.make(time), vectors))
     energy = events_good.energy
@@ -368,7 +368,7 @@ def _get_masked(bins, exclusions, frames):
     for frame, duration in zip(*frames.make_mean(), strict=True):
         # the regions are turned into the FoV
         turned = [_.turn(frame) for _ in exclusions]
-        inside = np.flatnonzero(find_excluded(vectors, turned))
+        inside = np.flatnonzero(is_excluded(vectors, turned))
         for result, weight in zip(masked, weights, strict=True):
             result += np.bincount(
                 idx[inside], duration * weight[inside], minlength=len(result)
