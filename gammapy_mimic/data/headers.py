@@ -51,6 +51,10 @@ OBS_TABLE_COLUMNS = {
 }
 """Columns of the observation index, with their units."""
 
+META_KEYS = ("MJDREFI", "MJDREFF", "TIMEUNIT", "TIMESYS", "TIMEREF")
+META_KEYS += ("GEOLON", "GEOLAT", "ALTITUDE")
+"""Keys of the observation index, of time and place."""
+
 INDEX_HEADER = {
     "HDUCLASS": "GADF",
     "HDUDOC": "https://github.com/open-gamma-ray-astro/gamma-astro-data-formats",
@@ -247,12 +251,8 @@ def make_obs_table(headers):
         target = SkyCoord(table["RA_OBJ"], lat, unit="deg")
         table["OFFSET_OBJ"] = table.pointing_radec.separation(target).to("deg")
 
-    time_keys = ("MJDREFI", "MJDREFF", "TIMEUNIT", "TIMESYS", "TIMEREF")
-    location_keys = ("GEOLON", "GEOLAT", "ALTITUDE")
     table.meta.update(INDEX_HEADER, HDUCLAS2="OBS", EXTNAME="OBS_INDEX")
-    table.meta.update(
-        {key: headers[0][key] for key in time_keys + location_keys if key in headers[0]}
-    )
+    table.meta.update((key, headers[0][key]) for key in META_KEYS if key in headers[0])
     return table
 
 

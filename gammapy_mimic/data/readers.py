@@ -21,6 +21,7 @@ from .events import (
     select_good_events,
 )
 from .headers import (
+    META_KEYS,
     OBS_TABLE_COLUMNS,
     derive_header,
     derive_times,
@@ -34,17 +35,6 @@ from .observation import (
     get_hdu,
     get_livetime_fraction,
     load_events_file,
-)
-
-META_KEYS = (
-    "MJDREFI",
-    "MJDREFF",
-    "TIMEUNIT",
-    "TIMESYS",
-    "TIMEREF",
-    "GEOLON",
-    "GEOLAT",
-    "ALTITUDE",
 )
 
 NO_FILE = (-1, -1, -1)

@@ -87,41 +87,37 @@ class Region(click.ParamType):
         return regions
 
 
-alignment_option = click.option(
+def _choice_option(name, choices, default, text):
+    return click.option(name, type=click.Choice(choices), default=default, help=text)
+
+
+def _integer_option(name, default, text, minimum=1):
+    number = click.IntRange(min=minimum)
+    return click.option(name, type=number, default=default, help=text)
+
+
+alignment_option = _choice_option(
     "--alignment",
-    type=click.Choice(MimicMaker.available_alignments),
-    default="auto",
-    help="What camera positions are aligned with; auto: as the OFF background says.",
+    MimicMaker.available_alignments,
+    "auto",
+    "What camera positions are aligned with; auto: as the OFF background says.",
 )
-background_option = click.option(
+background_option = _choice_option(
     "--background",
-    type=click.Choice(MimicMaker.available_backgrounds),
-    default="off",
-    help="Whose background IRF the mimic has.",
+    MimicMaker.available_backgrounds,
+    "off",
+    "Whose background IRF the mimic has.",
 )
-time_option = click.option(
+time_option = _choice_option(
     "--time",
-    type=click.Choice(MimicMaker.available_times),
-    default="target",
-    help="Whose start time events and GTI have.",
+    MimicMaker.available_times,
+    "target",
+    "Whose start time events and GTI have.",
 )
-n_jobs_option = click.option(
-    "--n-jobs",
-    type=click.IntRange(min=1),
-    default=1,
-    help="Number of processes.",
-)
-n_sets_option = click.option(
-    "--n-sets",
-    type=click.IntRange(min=1),
-    default=5,
-    help="Number of mimic sets.",
-)
-random_state_option = click.option(
-    "--random-state",
-    type=click.IntRange(min=0),
-    default=0,
-    help="Seed of the random numbers.",
+n_jobs_option = _integer_option("--n-jobs", 1, "Number of processes.")
+n_sets_option = _integer_option("--n-sets", 5, "Number of mimic sets.")
+random_state_option = _integer_option(
+    "--random-state", 0, "Seed of the random numbers.", minimum=0
 )
 
 

@@ -19,11 +19,10 @@ from gammapy.utils.scripts import make_path
 from regions import Regions
 
 from ..data.events import get_seconds, get_time_ref, read_column
-from ..data.headers import OBS_TABLE_COLUMNS, make_obs_table
+from ..data.headers import META_KEYS, OBS_TABLE_COLUMNS, make_obs_table
 from ..data.obs_ids import to_obs_ids
 from ..data.observation import describe_error, to_pool
 from ..data.readers import (
-    META_KEYS,
     NO_FILE,
     find_sources,
     get_conditions,

@@ -16,19 +16,10 @@ from ..data.irfs import get_fov_alignment
 from ..data.obs_ids import get_obs_id, to_obs_ids
 from .bins import TemplateBins
 from .counts import TemplateCounts
-from .groups import describe_group, make_group_labels, select_livetime
-from .rates import check_smooth, smooth_rate
+from .groups import describe_group, make_group_labels
+from .rates import check_smooth
 
-__all__ = [
-    "TemplateBins",
-    "TemplateCounts",
-    "describe_group",
-    "make_group_labels",
-    "make_template",
-    "make_templates",
-    "select_livetime",
-    "smooth_rate",
-]
+__all__ = ["make_template", "make_templates"]
 
 ALIGNMENTS = ("auto", "RADEC", "ALTAZ")
 
