@@ -221,6 +221,7 @@ def test_second_run_does_nothing(again):
     assert {_: _.stat().st_mtime_ns for _ in get_out(again).rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_templates_are_in_the_report(again):
     """Whether the mimics are on disk, in memory, or neither; of any first set."""
     again.mimic.background = "template"

@@ -194,7 +194,10 @@ def test_template_is_the_truth_within_statistics(name, kind):
         assert np.mean(get_pull(mirrored, truth, counts) ** 2) > 2
 
 
-@pytest.mark.parametrize("name", ["2d", "3d altaz"])
+slow_altaz = pytest.param("3d altaz", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", ["2d", slow_altaz])
 def test_exposure_by_kept_over_all_events_instead_of_solid_angle(name):
     """That returns the counts of the source in full."""
     observations, regions = get_fields(name, "same offset")
