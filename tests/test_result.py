@@ -66,6 +66,8 @@ def test_select(result):
         result.select("significance", 2)
     with pytest.raises(ValueError, match=r"no name 'mimic_9'. Choose from \['mimic_1'"):
         result.select("significance", name="mimic_9")
+    with pytest.raises(ValueError, match=r"no column 'set'. Choose from \['name'"):
+        result.select("significance", set="mimic_1")
     with pytest.raises(ValueError, match="no table 'bias'"):
         result.select("bias")
 
@@ -234,9 +236,9 @@ def test_estimator():
     [
         ("correlation_radius", "-0.1 deg", "a positive angle"),
         ("correlation_radius", ["0.1 deg", "0.2 deg"], "a positive angle"),
-        ("energy_edges", [10, 1] * u.TeV, "two or more and rise"),
-        ("energy_edges", 1 * u.TeV, "two or more and rise"),
-        ("offset_edges", [1, 1] * u.deg, "two or more and rise"),
+        ("energy_edges", [10, 1] * u.TeV, "two or more and rise.*"),
+        ("energy_edges", 1 * u.TeV, "two or more and rise.*"),
+        ("offset_edges", [1, 1] * u.deg, "two or more and rise.*"),
         ("position", "83 deg, 22 deg", "a SkyCoord"),
         ("position", SkyCoord([1, 2], [3, 4], unit="deg"), "a SkyCoord"),
         ("exclusion_mask", np.ones(3), "a Map"),
@@ -259,7 +261,7 @@ def test_attributes_are_checked(name, value, match):
 
 def test_attributes_have_units():
     estimator = MimicSystematicsEstimator()
-    with pytest.raises(u.UnitConversionError):
+    with pytest.raises(ValueError, match=r"energy_edges must be .* like TeV, got.*deg"):
         estimator.energy_edges = [1, 2] * u.deg
     estimator.energy_edges = [1000, 2000] * u.GeV
     assert_allclose(estimator.energy_edges.value, [1, 2])

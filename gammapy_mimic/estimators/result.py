@@ -139,7 +139,7 @@ class MimicSystematics:
         Raises
         ------
         ValueError
-            If there is no such table, or no such row.
+            If there is no such table, column or row.
 
         Examples
         --------
@@ -150,6 +150,11 @@ class MimicSystematics:
         if band is not None:
             values = {"band": band} | values
         for name, value in values.items():
+            if name not in rows.colnames:
+                raise ValueError(
+                    f"The table {table!r} has no column {name!r}. Choose from "
+                    f"{rows.colnames}."
+                )
             choices = rows[name].tolist()
             rows = rows[rows[name] == str(value)]
             if not len(rows):

@@ -65,9 +65,10 @@ def _convert(name, value):
     elif name == "n_jobs":
         is_valid, what = value >= 1 and int(value) == value, "1 or more"
     elif name in UNITS:
-        value = np.atleast_1d(u.Quantity(value).to(UNITS[name]))
-        is_valid = len(value) > 1 and np.all(np.diff(value) > 0)
-        what = "two or more and rise"
+        value = np.atleast_1d(u.Quantity(value))
+        is_valid = value.unit.is_equivalent(UNITS[name]) and len(value) > 1
+        is_valid = is_valid and np.all(np.diff(value) > 0)
+        what = f"two or more and rise, in a unit like {UNITS[name]}"
     elif name in KINDS:
         is_valid = isinstance(value, KINDS[name]) and getattr(value, "isscalar", True)
         what = f"a {KINDS[name].__name__}"
@@ -75,7 +76,7 @@ def _convert(name, value):
         raise AttributeError(f"The estimator has no parameter {name!r}.")
     if not is_valid:
         raise ValueError(f"{name} must be {what}, got {value!r}.")
-    return value
+    return value.to(UNITS[name]) if name in UNITS else value
 
 
 class MimicSystematicsEstimator(Estimator):
