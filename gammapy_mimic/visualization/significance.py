@@ -133,12 +133,14 @@ def plot_significance_distribution(result, names=None, band="all", ax=None):
         ax.hist(inside, bins, density=True, label=label, **style)
     ax.plot(x, norm.pdf(x), color="black", ls="--", lw=1, label="mean 0, width 1")
     ax.set_yscale("log")
-    # with room for the legend
-    ax.set_ylim(0.3 / max(1, *map(len, samples.values())) / STEP, 100)
     ax.set_title(format_band(result.select("significance", band)[0]))
     ax.set_xlabel(r"Significance [$\sigma$]")
     ax.set_ylabel(r"Probability density [$1/\sigma$]")
-    ax.legend(loc="upper right", fontsize="small")
+    legend = ax.legend(loc="upper right", fontsize="small")
+    # with room for the legend
+    n_lines = sum(text.get_text().count("\n") + 1 for text in legend.get_texts())
+    bottom = 0.3 / max(1, *map(len, samples.values())) / STEP
+    ax.set_ylim(bottom, 10 ** (n_lines / 3))
     return ax
 
 
