@@ -56,7 +56,8 @@ def turn_fov_columns(x, y, old, new, idx=None, seconds=None, new_seconds=None):
     frame = _Frame.fit(x[sample], y[sample], offset[sample], azimuth[sample])
     if frame is None:
         return None
-    # close to the centre, or at another time, that of the next event in time
+    # the orientation is that of the nearest event in time, as the frame may turn, and as
+    # events close to the centre do not tell it
     if new_seconds is None:
         nearest = good[_find_nearest(good, idx)]
     else:
