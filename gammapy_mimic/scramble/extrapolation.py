@@ -61,9 +61,8 @@ def extrapolate_background(coverage, hidden_area, weight_max, outside, band_edge
     x = ((edges[:-1] + edges[1:]) / 2) ** 2
     outside_area = get_ring_area(edges[:-1], edges[1:]) * (1 - coverage.fraction)
     usable_area = outside_area * weight_max
-    window = _make_window(edges, hidden_area, usable_area)
 
-    # the slope is measured over a wider range of offsets than the window
+    window = _make_window(edges, hidden_area, usable_area)
     is_fit = _widen(edges, window, WINDOW_MARGIN)
     fitted = np.nonzero(is_fit[outside.bins])[0]
     slopes = np.zeros(len(outside.idx))
@@ -82,7 +81,6 @@ def extrapolate_background(coverage, hidden_area, weight_max, outside, band_edge
         slopes, x_used, x_hidden, area, usable_area[window].sum()
     )
 
-    # in offset, they are distributed by the mean acceptance of each band
     n_bands = len(band_edges) + 1
     bands = np.digitize(outside.energy[used], band_edges)
     counts = np.bincount(bands, minlength=n_bands)

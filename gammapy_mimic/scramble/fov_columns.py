@@ -56,8 +56,7 @@ def turn_fov_columns(x, y, old, new, idx=None, seconds=None, new_seconds=None):
     frame = _Frame.fit(x[sample], y[sample], offset[sample], azimuth[sample])
     if frame is None:
         return None
-    # the orientation is that of the nearest event in time, as the frame may turn, and as
-    # events close to the centre do not tell it
+    # close to the centre, or at another time, that of the next event in time
     if new_seconds is None:
         nearest = good[_find_nearest(good, idx)]
     else:
