@@ -868,7 +868,7 @@ class TestCommand:
             (("--radius", "3"), "radius must be an angle", 1),
             (("--magnitude-max", "bright"), "--magnitude-max", 2),
             (("--stars", "nowhere.dat"), "nowhere.dat", 1),
-            (("--regions", "nowhere.reg"), "no region file", 1),
+            (("--regions", "nowhere.reg"), "nor a region file", 1),
             (("--catalog", "tevcat"), "'hgps'", 1),
             (("--plot", "a.png"), "both of --plot and --datastore", 2),
             (("--plot", "a.png", "--datastore", "nowhere"), "no datastore", 1),

@@ -16,7 +16,7 @@ except SystemExit as error:
     assert not error.code
 print(sorted(sys.modules))
 """
-HEAVY = ("analysis", "estimators", "report", "simulate")
+HEAVY = ("estimators", "report", "simulate")
 
 
 def get_modules(code):

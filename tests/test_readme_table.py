@@ -5,9 +5,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from astropy.table import Table
 from click.testing import CliRunner
 
+from gammapy_mimic.estimators import MimicSystematics
 from gammapy_mimic.scripts.main import cli
 
 from .helpers import need_runs
@@ -67,15 +67,16 @@ def reduce_sets(store, outdir, tag):
         command[command.index(name) + 1] = str(value)
     result = CliRunner().invoke(cli, [*command, "--n-jobs", "2"])
     assert result.exit_code == 0, result.output
-    return Table.read(outdir / "significance.ecsv")
+    table = MimicSystematics.read(outdir / "systematics.fits").select("significance")
+    return table[table["name"] != "target"]
 
 
 def format_row(row):
     return [
         row["name"].removeprefix("mimic_"),
-        f"{row['mean']:.3f} ± {row['mean_error']:.3f}",
+        f"{row['mean']:.3f} ± {row['mean_err']:.3f}",
         f"{row['expected_mean']:.3f}",
-        f"{row['width']:.3f} ± {row['width_error']:.3f}",
+        f"{row['width']:.3f} ± {row['width_err']:.3f}",
     ]
 
 

@@ -10,11 +10,12 @@ from astropy.table import Table
 from astropy.time import Time
 from gammapy.data import DataStore, Observation
 
+from gammapy_mimic.analysis.datasets import read_datasets
 from gammapy_mimic.data import write_datastore, write_observation
 from gammapy_mimic.data.datastore import DatastoreWriter
 from gammapy_mimic.estimators import MimicSystematics
+from gammapy_mimic.makers import reduce_fov_background
 from gammapy_mimic.scripts.main import COMMANDS, cli, main
-from gammapy_mimic.scripts.make import make_mimic_sets, reduce_mimic_sets
 from gammapy_mimic.scripts.options import KeyValue
 from gammapy_mimic.selection import MimicPlan, OffIndex
 
@@ -75,8 +76,9 @@ def assert_fails(capsys, outdir, match, *args, code=1):
 
 def test_make(tmp_path, store, capsys):
     assert run(*make_args(store, tmp_path / "out")) == 0
-    names = sorted(os.listdir(tmp_path / "out"))
-    assert names == [".steps", "mimic_1", "mimic_2", "plan.ecsv", "questionable.ecsv"]
+    names = [".steps", "config.yaml", "exclusion.reg", "kl", "mimic_1", "mimic_2"]
+    names += ["plan.ecsv", "questionable.ecsv"]
+    assert sorted(os.listdir(tmp_path / "out")) == names
     plan = MimicPlan.read(tmp_path / "out/plan.ecsv")
     assert plan.seed == 0
     for mimic_set in (1, 2):
@@ -84,7 +86,7 @@ def test_make(tmp_path, store, capsys):
         partners = dict(zip(table["OBS_ID"], table["MIM_OBS"], strict=True))
         assert partners == plan.partners(mimic_set)
     assert len(Table.read(tmp_path / "out/questionable.ecsv")) == 0
-    assert "mimic_2: 2 observations" in capsys.readouterr().out
+    assert "Mimic set 2: written" in capsys.readouterr().out
 
 
 def test_make_twice_gives_the_same(tmp_path, store):
@@ -98,42 +100,83 @@ def test_make_twice_gives_the_same(tmp_path, store):
             np.testing.assert_array_equal(tables[0][column], tables[1][column])
 
 
-def test_reduce(tmp_path, store, capsys):
-    args = make_args(
-        store, tmp_path / "out", "--reduce", "--correlation-radius", "0.3 deg"
+@pytest.fixture(scope="module")
+def reduced(tmp_path_factory, store):
+    """Folder of two reduced sets."""
+    out = tmp_path_factory.mktemp("reduced") / "out"
+    args = ("--reduce", "--correlation-radius", "0.3 deg")
+    assert run(*make_args(store, out, *args)) == 0
+    return out
+
+
+def read_significance(out):
+    table = MimicSystematics.read(out / "systematics.fits").select("significance")
+    return {row["name"]: row for row in table}
+
+
+def test_reduce(reduced):
+    significance = read_significance(reduced)
+    assert list(significance) == ["mimic_1", "mimic_2", "all", "target"]
+    assert all(abs(row["width"] - 1) < 0.3 for row in significance.values())
+    report = (reduced / "report.html").read_text(encoding="utf-8")
+    assert "Background systematics" in report
+
+
+def test_reduced_maps_are_those_of_the_function(reduced):
+    """The one that the README shows, of one geometry for all fields."""
+    store = DataStore.from_dir(reduced / "mimic_1")
+    options = {"energy_range": ("0.5 TeV", "20 TeV"), "offset_max": "2 deg"}
+    expected = reduce_fov_background(store.get_observations(), **options)
+    (dataset,) = read_datasets(reduced / "datasets_mimic_1")
+    assert dataset.counts.geom == expected.counts.geom
+    assert dataset.counts.data.sum() > 1000
+    np.testing.assert_array_equal(dataset.counts.data, expected.counts.data)
+    np.testing.assert_allclose(
+        dataset.npred_background().data, expected.npred_background().data, rtol=1e-6
     )
+
+
+def test_run_goes_on_with_the_configuration_of_make(tmp_path, store, reduced, capsys):
+    """And the other way round: they are one front end."""
+    out = tmp_path / "out"
+    args = make_args(store, out, "--correlation-radius", "0.3 deg")
     assert run(*args) == 0
-    table = Table.read(tmp_path / "out/significance.ecsv")
-    assert table["name"].tolist() == ["mimic_1", "mimic_2", "all"]
-    assert np.all(np.abs(table["width"] - 1) < 0.3)
-    for name in ("significance_1.png", "significance_2.png", "significance.png"):
-        image = matplotlib.image.imread(tmp_path / "out" / name)
-        assert min(image.shape[:2]) > 300
-        assert np.std(image) > 0.05
-
-
-def test_reduce_one_set(tmp_path, store):
-    """Its mean and width are there, and those of all are the same."""
-    options = ("--n-sets", 1, "--reduce", "--correlation-radius", "0.3 deg")
-    assert run(*make_args(store, tmp_path / "out", *options)) == 0
-    one, every = Table.read(tmp_path / "out/significance.ecsv")
-    assert (one["name"], every["name"]) == ("mimic_1", "all")
-    for name in ("mean", "mean_error", "expected_mean", "width", "width_error"):
-        assert np.isfinite(one[name])
-        assert one[name] == every[name]
-    assert (tmp_path / "out/significance_1.png").exists()
-    assert (tmp_path / "out/significance.png").exists()
+    assert not (out / "datasets").exists()
+    assert run("run", out / "config.yaml") == 0
+    text = capsys.readouterr().out
+    assert "Plan: up to date\nMimic set 1: up to date" in text
+    for ours, theirs in zip(
+        read_significance(out).values(),
+        read_significance(reduced).values(),
+        strict=True,
+    ):
+        assert ours["width"] == theirs["width"]
+    assert run(*args, "--overwrite", "--reduce") == 0
+    assert "report: up to date" in capsys.readouterr().out
 
 
 def test_reduce_sets_of_different_targets(tmp_path, store):
     """Of one geometry, that of all targets, where a set lacks one of them."""
-    rows = [(1, 1, 101), (2, 1, 102), (1, 2, 103)]
-    plan = MimicPlan(Table(rows=rows, names=["OBS_ID", "MIMIC_SET", "OFF_OBS_ID"]))
-    store = DataStore.from_dir(store)
-    make_mimic_sets(store.get_observations([1, 2]), store, plan, tmp_path / "out")
-    table = reduce_mimic_sets(plan, tmp_path / "out", correlation_radius="0.3 deg")
-    assert table["name"].tolist() == ["mimic_1", "mimic_2", "all"]
-    assert np.isfinite(table["width"]).all()
+    out = tmp_path / "out"
+    args = make_args(store, out, "--correlation-radius", "0.3 deg")
+    assert run(*args) == 0
+    plan = Table.read(out / "plan.ecsv")
+    lacks = (plan["OBS_ID"] == 1) & (plan["MIMIC_SET"] == 2)
+    plan[~lacks].write(out / "plan.ecsv", overwrite=True)
+    assert run(*args, "--overwrite", "--reduce") == 0
+    geoms = [
+        read_datasets(out / name)[0].counts.geom
+        for name in ("datasets", "datasets_mimic_1", "datasets_mimic_2")
+    ]
+    assert geoms[0] == geoms[1] == geoms[2]
+    assert all(np.isfinite(row["width"]) for row in read_significance(out).values())
+
+
+def test_one_set_has_no_systematics(tmp_path, store, capsys):
+    out = tmp_path / "out"
+    assert run(*make_args(store, out, "--n-sets", 1, "--reduce")) == 0
+    assert "systematics: not estimated, needs two" in capsys.readouterr().out
+    assert (out / "datasets_mimic_1").is_dir()
 
 
 def test_overwrite_replaces_earlier_results_and_nothing_else(tmp_path, store, capsys):
@@ -169,11 +212,11 @@ def test_questionable(tmp_path, stores, capsys, caplog):
 class TestBadInput:
     def test_no_datastore(self, tmp_path, capsys):
         args = make_args(tmp_path / "nowhere", tmp_path / "out")
-        assert_fails(capsys, tmp_path / "out", "There is no datastore", *args)
+        assert_fails(capsys, tmp_path / "out", "Datastore not found", *args)
 
     def test_unknown_obs_id(self, tmp_path, store, capsys):
         args = make_args(store, tmp_path / "out", "--target-obs", "1,77")
-        assert_fails(capsys, tmp_path / "out", "[77]", *args, code=2)
+        assert_fails(capsys, tmp_path / "out", "obs_ids [77] are not in", *args)
 
     def test_not_a_list(self, tmp_path, store, capsys):
         args = make_args(store, tmp_path / "out", "--target-obs", "1,x")
@@ -219,18 +262,24 @@ class TestBadInput:
             return write(*args)
 
         monkeypatch.setattr(DatastoreWriter, "write", fail)
-        args = make_args(store, tmp_path / "out")
-        assert_fails(capsys, tmp_path / "out", "no space left", *args)
+        outdir = tmp_path / "out"
+        assert run(*make_args(store, outdir)) == 1
+        assert "no space left" in capsys.readouterr().err
+        assert not list(outdir.glob("mimic_*"))
+        monkeypatch.undo()
+        assert run(*make_args(store, outdir, "--overwrite")) == 0
+        text = capsys.readouterr().out
+        assert "Plan: up to date\nMimic set 1: written" in text
 
     def test_debug_shows_the_traceback(self, tmp_path, store):
         args = make_args(tmp_path / "nowhere", tmp_path / "out")
-        with pytest.raises(OSError, match="There is no datastore"):
+        with pytest.raises(ValueError, match="Datastore not found"):
             run("--debug", *args)
 
-    def test_truncated_file(self, tmp_path, stores, capsys):
-        """It is skipped and told of, unless --strict."""
+    def test_truncated_file(self, tmp_path, stores, capsys, caplog):
+        """It is left out and told of, unless --strict."""
         observations = [*stores["targets"].get_observations()[:1]]
-        observations += [*stores["off"].get_observations()[:3]]
+        observations += [*stores["off"].get_observations()[:2]]
         source = tmp_path / "store"
         write_datastore(observations, source, irfs="copy")
         truncate(source / "data/obs_id_000102.fits")
@@ -239,7 +288,7 @@ class TestBadInput:
 
         assert_fails(capsys, outdir, "OBS_ID 102 cannot be read", *args, "--strict")
         assert run(*args) == 0
-        assert "Skipped: OBS_ID 102 cannot be read" in capsys.readouterr().err
+        assert "OBS_ID 102" in caplog.text
         plan = MimicPlan.read(outdir / "plan.ecsv")
         assert 102 not in plan.table["OFF_OBS_ID"]
 
@@ -284,7 +333,7 @@ class TestRank:
         content = path.read_bytes()
         assert run(*args) == 0
         assert "anew" not in caplog.text
-        assert run(*args, "--exclude", "10,20,0.5") == 0
+        assert run(*args, "--exclude", "329.7,-30.2,0.5") == 0
         assert "exclusion_regions are not those" in caplog.text
         path.write_bytes(content[:3000])
         assert run(*args) == 0

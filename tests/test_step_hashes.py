@@ -9,7 +9,7 @@ from gammapy.maps import Map
 from pydantic import BaseModel
 
 from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
-from gammapy_mimic.analysis.pipeline import _Pipeline
+from gammapy_mimic.analysis.checksums import StepChecksums
 from gammapy_mimic.selection import MimicPlan
 
 CONFIG = """
@@ -74,9 +74,11 @@ CHANGED = {
     "datasets.on_region.lat": "-30 deg",
     "datasets.on_region.radius": "0.2 deg",
     "datasets.containment_correction": False,
+    "mimic.target_query": "OBS_ID > 1",
     "mimic.off.datastore": "FOLDER/off",
     "mimic.off.obs_ids": [101, 102, 103, 104],
     "mimic.off.query": "OBS_ID < 106",
+    "mimic.selection.ranking": "airmass",
     "mimic.selection.distribution": "irf",
     "mimic.selection.kl_max": 0.03,
     "mimic.selection.criteria": {"airmass": 0.2},
@@ -98,6 +100,7 @@ CHANGED = {
     "mimic.template.smooth": "gauss",
     "mimic.template.time_request": "1 h",
     "mimic.random_state": 1,
+    "mimic.irfs": "copy",
     "mimic.systematics.correlation_radius": "0.2 deg",
     "mimic.systematics.energy_edges": ["1 TeV", "10 TeV"],
     "mimic.systematics.offset_edges": ["0 deg", "1 deg"],
@@ -121,6 +124,7 @@ WITHOUT_EFFECT = {
     "observations.obs_cone.frame": "selects observations, whose OBS_IDs are hashed",
     "observations.required_irf": "selects observations, whose OBS_IDs are hashed",
     "mimic.off.index": "a cache",
+    "mimic.strict": "whether there is an error",
     "mimic.write_datastore": "whether there are steps",
 }
 """Keys, and why no step needs them."""
@@ -184,15 +188,16 @@ def get_checksums(folder, stores):
                 value = fill(value)
             setattr(section, name, value)
         analysis = MimicAnalysis(config)
-        pipeline = _Pipeline(analysis, force=False, report=print)
+        analysis.get_observations()
+        hashes = StepChecksums(analysis)
         partners = np.resize(analysis.factory.off_datastore.obs_ids, 3)
-        obs_ids = [int(_) for _ in pipeline._obs_ids]
+        obs_ids = [int(_) for _ in analysis.observations.ids]
         plan = dict(zip(obs_ids, partners.tolist(), strict=False))
-        analysis.plan = MimicPlan.create(plan)
+        plan = MimicPlan.create(plan)
         return {
-            "plan": pipeline._plan_checksum,
-            "targets": pipeline._get_datasets_checksum(pipeline._target_checksum),
-            "systematics": pipeline._systematics_checksum,
+            "plan": hashes.plan,
+            "targets": hashes.get_datasets(plan),
+            "systematics": hashes.get_systematics(plan),
         }
 
     return get

@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import astropy.units as u
@@ -98,6 +99,8 @@ SmoothEnum = _make_enum(
 )
 MethodEnum = _make_enum("MethodEnum", ScrambleMaker.available_methods)
 AlignmentEnum = _make_enum("AlignmentEnum", MimicMaker.available_alignments)
+RankingEnum = _make_enum("RankingEnum", ["kl", "airmass"])
+IrfsEnum = _make_enum("IrfsEnum", ["link", "copy"])
 TimeEnum = _make_enum("TimeEnum", MimicMaker.available_times)
 BackgroundEnum = _make_enum(
     "BackgroundEnum", (*MimicMaker.available_backgrounds, "template")
@@ -108,6 +111,12 @@ def _check_positive(value):
     if value is not None and not value > 0:
         raise ValueError("must be positive")
     return value
+
+
+def _to_texts(value):
+    """Take one text for a list."""
+    values = [value] if isinstance(value, str | Path) else value or []
+    return [str(_) if isinstance(_, Path) else _ for _ in values]
 
 
 ObsId = Annotated[int, BeforeValidator(to_obs_id)]
@@ -141,6 +150,9 @@ class OffSelectionConfig(GammapyBaseConfig):
 
     Attributes
     ----------
+    ranking : {"kl", "airmass"}
+        Whether candidates are ranked by the divergence of their background, or, with no
+        events read, by the difference in airmass.
     distribution : {"counts", "irf"}
         What is compared, see `~gammapy_mimic.KLBackgroundSelector`.
     kl_max : float
@@ -151,6 +163,7 @@ class OffSelectionConfig(GammapyBaseConfig):
         Whether to draw among the best ten, or to take the best.
     """
 
+    ranking: RankingEnum = "kl"
     distribution: DistributionEnum = "counts"
     kl_max: PositiveFloat = KL_MAX
     criteria: dict = Field(default_factory=dict)
@@ -170,8 +183,8 @@ class ExclusionConfig(GammapyBaseConfig):
     ----------
     catalogs : list of str
         Catalogues, see `~gammapy_mimic.exclusion.ExclusionRegions.from_catalogs`.
-    regions : path, optional
-        File with regions, in the ds9 format.
+    regions : list of str
+        Circles as ``RA,DEC,RADIUS`` (ICRS, in deg or with units), or ds9 region files.
     radius : angle
         Radius of the region around a point source of a catalogue.
     stars : path, optional
@@ -186,7 +199,9 @@ class ExclusionConfig(GammapyBaseConfig):
     """
 
     catalogs: list[str] = Field(default_factory=list)
-    regions: PathType | None = None
+    regions: Annotated[list[str], BeforeValidator(_to_texts)] = Field(
+        default_factory=list
+    )
     radius: AngleType = "0.3 deg"
     stars: PathType | None = None
     magnitude_max: float = 6
@@ -295,8 +310,14 @@ class MimicConfig(GammapyBaseConfig):
 
     Attributes
     ----------
+    target_query : str, optional
+        Expression in the columns of the observation index that selects target
+        observations, from those of the section ``observations``. Default is all.
     off : `OffConfig`
         OFF observations.
+    strict : bool
+        Whether a file that cannot be read is an error. Default is that its observation
+        is left out, with a warning.
     selection : `OffSelectionConfig`
         How the OFF observation of a target is chosen.
     exclusion : `ExclusionConfig`
@@ -316,11 +337,15 @@ class MimicConfig(GammapyBaseConfig):
         Seed of the plan and of the scrambling.
     write_datastore : bool
         Whether to write the mimic sets as datastores.
+    irfs : {"link", "copy"}
+        Whether these link the IRFs of the OFF observations, or have copies.
     systematics : `SystematicsConfig`
         How the systematic error is estimated.
     """
 
+    target_query: str | None = None
     off: OffConfig = OffConfig()
+    strict: bool = False
     selection: OffSelectionConfig = OffSelectionConfig()
     exclusion: ExclusionConfig = ExclusionConfig()
     scramble: ScrambleConfig | None = None
@@ -331,6 +356,7 @@ class MimicConfig(GammapyBaseConfig):
     template: TemplateConfig = TemplateConfig()
     random_state: NonNegativeInt = 0
     write_datastore: bool = True
+    irfs: IrfsEnum = "link"
     systematics: SystematicsConfig = SystematicsConfig()
 
 
@@ -400,6 +426,31 @@ class _ConfigWithMimic(GammapyBaseConfig):
         if not isinstance(data, dict):
             raise ValueError(f"{source} must have keys such as 'observations:'.")
         data.pop("metadata", None)
+        return cls.from_dict(data, source, node)
+
+    @classmethod
+    def from_dict(cls, data, source="configuration", node=None):
+        """Create from a dict.
+
+        Parameters
+        ----------
+        data : dict
+            Sections.
+        source : str, optional
+            Where they come from, for the message of an error.
+        node : `yaml.Node`, optional
+            Node of the data in a file, which knows the lines. Default is None.
+
+        Returns
+        -------
+        config : `GammapyBaseConfig`
+            Configuration.
+
+        Raises
+        ------
+        ValueError
+            If a value is not valid. Names the key, and the line if there is one.
+        """
         try:
             return cls(**data)
         # Gammapy's types let a TypeError of astropy pass
@@ -425,7 +476,6 @@ class _ConfigWithMimic(GammapyBaseConfig):
 
         Does nothing if that was done before, see `start_logging`.
         """
-        self.general.log.level = self.general.log.level.upper()
         if not logging.getLogger().handlers:
             start_logging(self.general.log)
 

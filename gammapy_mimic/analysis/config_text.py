@@ -7,7 +7,7 @@ from collections import deque
 import yaml
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["describe_problems", "load_yaml", "naming_key"]
+__all__ = ["describe_problems", "load_yaml", "prefix_errors"]
 
 
 def load_yaml(text):
@@ -35,14 +35,14 @@ def load_yaml(text):
         node = loader.get_single_node()
         if node is None:
             return None, None
-        _check_unique(node)
+        _check_keys(node)
         _keep_off(node)
         return node, loader.construct_document(node)
     finally:
         loader.dispose()
 
 
-def _check_unique(node):
+def _check_keys(node):
     """Raise an error for a key that is there twice, of which YAML takes the last."""
     if isinstance(node, yaml.ScalarNode):
         return
@@ -57,7 +57,7 @@ def _check_unique(node):
                     problem_mark=name.start_mark,
                 )
             names.add(str(name.value))
-        _check_unique(child)
+        _check_keys(child)
 
 
 def _keep_off(node, sections=("mimic", "off")):
@@ -83,18 +83,19 @@ def describe_problems(model, data, error, node):
         Data with which the model cannot be made.
     error : Exception
         What it raises.
-    node : `yaml.Node`
-        Node of the data.
+    node : `yaml.Node` or None
+        Node of the data, None if they are not of a file.
 
     Returns
     -------
     problems : list of str
         One text for each problem.
     """
-    return [
-        f"line {_find_line(node, keys)}: {'.'.join(map(str, keys))}: {message}"
-        for keys, message in _find_problems(model, data, error)
-    ]
+    problems = []
+    for keys, message in _find_problems(model, data, error):
+        line = "" if node is None else f"line {_find_line(node, keys)}: "
+        problems.append(f"{line}{'.'.join(map(str, keys))}: {message}")
+    return problems
 
 
 def _find_problems(model, data, error):
@@ -104,7 +105,7 @@ def _find_problems(model, data, error):
         return
     for problem in error.errors():
         keys = [_ for _ in problem["loc"] if not _is_type_name(_)]
-        yield keys, _describe(model, keys, problem)
+        yield keys, _describe_problem(model, keys, problem)
 
 
 def _is_type_name(name):
@@ -141,7 +142,7 @@ def _get_field_model(model, name):
     return None
 
 
-def _describe(model, keys, problem):
+def _describe_problem(model, keys, problem):
     if problem["type"] == "extra_forbidden":
         for name in keys[:-1]:
             model = _get_field_model(model, name)
@@ -170,13 +171,13 @@ def _find_line(node, keys):
 
 
 @contextlib.contextmanager
-def naming_key(key):
-    """Put the key of the configuration before the message of an error.
+def prefix_errors(key):
+    """Put a key of the configuration, or a file, before the message of an error.
 
     Parameters
     ----------
-    key : str
-        Key, such as "mimic.off.query".
+    key : str or `~pathlib.Path`
+        Key, such as "mimic.off.query", or file.
     """
     try:
         yield

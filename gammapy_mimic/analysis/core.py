@@ -7,17 +7,20 @@ from typing import NamedTuple
 
 import numpy as np
 from gammapy.analysis import Analysis, AnalysisConfig
+from gammapy.analysis.config import WidthConfig
+from gammapy.data import Observations
 from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
+from ..data.datastore import open_datastore
 from ..data.meta_tables import describe_loss, find_losses, get_reason, warn_of_losses
-from ..data.obs_ids import get_obs_id
+from ..data.obs_ids import get_obs_id, to_obs_ids
+from ..data.query import query_obs_table
 from ..makers.reduction import ImageMaker, reduce_observations
 from .config import MimicAnalysisConfig
-from .config_text import naming_key
+from .config_text import prefix_errors
 from .datasets import add_partners
-from .factory import MakerFactory, check_observations
-from .pipeline import read_results, run_pipeline
+from .factory import MakerFactory, check_files, check_observations
 
 __all__ = ["MimicAnalysis"]
 
@@ -25,7 +28,7 @@ log = logging.getLogger(__name__)
 
 PLAN_SECTIONS = {"off", "selection", "exclusion", "n_sets", "random_state"}
 TEMPLATE_SECTIONS = {"background", "template", "off", "selection", "exclusion"}
-OTHER_SECTIONS = {"systematics", "write_datastore"}
+OTHER_SECTIONS = {"systematics", "write_datastore", "irfs", "strict"}
 """Sections of ``mimic`` that make the plan, that make the templates of targets, and
 those that no dataset depends on."""
 
@@ -107,7 +110,7 @@ class MimicAnalysis(Analysis):
     @property
     def factory(self):
         """Makers that the configuration stands for (`MakerFactory`)."""
-        self._update("observations", self.get_observations)
+        self._make_if_stale("observations", self.get_observations)
         known = self._factory
         if known is None or known.observations is not self.observations:
             self._factory = MakerFactory(self.config, self.observations)
@@ -133,14 +136,52 @@ class MimicAnalysis(Analysis):
             are not complete.
         """
         self._check_selection()
-        with naming_key("observations"):
+        config = self.config.observations
+        given = config.obs_ids
+        config.obs_ids = self._query_targets()
+        with prefix_errors("observations"):
             try:
                 super().get_observations()
             except KeyError:
                 self._check_obs_ids()
                 raise
+            finally:
+                config.obs_ids = given
         self._factory = None
-        self._keep("observations")
+        self._remember("observations")
+
+    def _query_targets(self):
+        """Get the OBS_IDs to select, which the query may narrow down."""
+        config, mimic = self.config.observations, self.config.mimic
+        if mimic is None or mimic.target_query is None:
+            return config.obs_ids
+        with prefix_errors("mimic.target_query"):
+            if config.obs_file is not None:
+                raise ValueError("cannot be used with observations.obs_file.")
+            table = open_datastore(config.datastore).obs_table
+            selected = query_obs_table(table, mimic.target_query)
+            obs_ids = to_obs_ids(selected["OBS_ID"]).tolist()
+            if config.obs_ids:
+                obs_ids = [obs_id for obs_id in obs_ids if obs_id in config.obs_ids]
+            if not obs_ids:
+                # an empty list would select all
+                raise ValueError("selects none of observations.obs_ids.")
+        return obs_ids
+
+    def skip_broken(self):
+        """Leave out the observations with files that cannot be read to the end.
+
+        Raises
+        ------
+        OSError
+            If ``mimic.strict`` is set and there is one, or all are broken.
+        """
+        options = self.config.mimic.strict, self.config.general.n_jobs
+        broken = check_files(self.datastore, self.observations.ids, *options)
+        if broken:
+            whole = [_ for _ in self.observations if get_obs_id(_) not in broken]
+            self.observations = Observations(whole)
+            self._remember("observations")
 
     def _check_selection(self):
         """Raise an error for what Gammapy does not select by, or fails to."""
@@ -191,12 +232,18 @@ class MimicAnalysis(Analysis):
                 "mimic.exclusion.background: there is a mask, too, in "
                 "datasets.background.exclusion. Choose one of them."
             )
-        with naming_key("datasets.background"):
+        with prefix_errors("datasets.background"):
             self._make_plain_background_maker()
-        with naming_key("datasets.safe_mask"):
+        with prefix_errors("datasets.safe_mask"):
             self._create("safe_mask_maker")
-        with naming_key("datasets.geom"):
-            self._create("geometry")
+        with prefix_errors("datasets.geom"):
+            if not self.finds_geometry:
+                self._create("geometry")
+            elif config.datasets.geom.wcs.width != WidthConfig():
+                raise ValueError(
+                    "wcs.width needs a wcs.skydir. Without one, the map holds all "
+                    "fields of view."
+                )
 
     def _create(self, part, **kwargs):
         """Create a part of what Gammapy's analysis creates for its own steps.
@@ -230,6 +277,13 @@ class MimicAnalysis(Analysis):
         return analysis._create("background_maker")
 
     @property
+    def finds_geometry(self):
+        """Whether the map holds all fields, as no center of it is given (bool)."""
+        config = self.config.datasets
+        is_map = self.config.mimic is not None and config.type == "3d"
+        return is_map and config.geom.wcs.skydir.lon is None
+
+    @property
     def _makes_image(self):
         """Whether datasets are summed over energy before the background is made."""
         return self.config.datasets.background.method == "ring"
@@ -239,8 +293,11 @@ class MimicAnalysis(Analysis):
         if self.config.mimic is None:
             super().get_datasets()
             return
-        self.datasets = self.reduce(self.factory.make_target_observations())
-        self._keep("datasets")
+        if self.finds_geometry:
+            self._make_if_stale("plan", self.get_plan)
+        targets = self.factory.make_target_observations()
+        self.datasets = self.reduce(targets, self.plan)
+        self._remember("datasets")
         warn_of_losses({"target": _get_tables(self.datasets)})
 
     def get_plan(self, path=None):
@@ -252,55 +309,57 @@ class MimicAnalysis(Analysis):
             Folder to keep the ranking of each target in. Default is None.
         """
         self.plan = self.factory.make_plan(path)
-        self._keep("plan")
+        self._remember("plan")
 
     def get_mimic_observations(self):
         """Make the mimic observations of all sets, in memory."""
-        self._update("plan", self.get_plan)
+        self._make_if_stale("plan", self.get_plan)
         self.mimic_observations = {
             mimic_set: self.factory.make_mimic_observations(self.plan, mimic_set)
             for mimic_set in self.plan.sets
         }
-        self._keep("mimic_observations")
+        self._remember("mimic_observations")
 
     def get_mimic_datasets(self):
         """Reduce the mimic observations of all sets."""
-        self._update("plan", self.get_plan)
-        self._update("mimic_observations", self.get_mimic_observations)
+        self._make_if_stale("plan", self.get_plan)
+        self._make_if_stale("mimic_observations", self.get_mimic_observations)
         self.mimic_datasets = {
-            mimic_set: self.reduce(observations, mimic_set)
+            mimic_set: self.reduce(observations, self.plan, mimic_set)
             for mimic_set, observations in self.mimic_observations.items()
         }
-        self._keep("mimic_datasets")
+        self._remember("mimic_datasets")
         sets = self.mimic_datasets.items()
         warn_of_losses({f"mimic set {name}": _get_tables(_) for name, _ in sets})
 
     def get_systematics(self):
         """Estimate the systematic error of the background from the mimic sets."""
-        self._update("mimic_datasets", self.get_mimic_datasets)
-        self._update("datasets", self.get_datasets)
+        self._make_if_stale("mimic_datasets", self.get_mimic_datasets)
+        self._make_if_stale("datasets", self.get_datasets)
         estimator = self.factory.make_systematics_estimator()
         self.systematics = estimator.run(self.mimic_datasets, self.datasets)
 
-    def _keep(self, name):
+    def _remember(self, name):
         """Note with which settings a result was made."""
-        self._made[name] = _Made(getattr(self, name), self._get_settings(name))
+        self._made[name] = _Made(getattr(self, name), self._dump_settings(name))
 
-    def _update(self, name, make):
+    def _make_if_stale(self, name, make):
         """Make a result if there is none, or one that was made with other settings."""
         value, made = getattr(self, name), self._made.get(name)
         is_own = made is not None and made.value is value
-        if not value or (is_own and made.settings != self._get_settings(name)):
+        if not value or (is_own and made.settings != self._dump_settings(name)):
             make()
 
-    def _get_settings(self, name):
+    def _dump_settings(self, name):
         """Get the settings that a result depends on, to be compared."""
-        if name == "observations":
-            return pickle.dumps(self.config.observations.model_dump())
         mimic = self.config.mimic
+        if name == "observations":
+            query = mimic and mimic.target_query
+            return pickle.dumps((self.config.observations.model_dump(), query))
         settings = [self.observations and self.observations.ids]
         if name == "datasets":
             settings += [mimic.model_dump(include=self._get_target_sections())]
+            settings += [self.finds_geometry and self.plan.table.as_array().tolist()]
         elif name == "plan":
             settings += [mimic.model_dump(include=PLAN_SECTIONS)]
         else:
@@ -320,7 +379,7 @@ class MimicAnalysis(Analysis):
             return TEMPLATE_SECTIONS - {"template"}
         return {"background"}
 
-    def reduce(self, observations, mimic_set=None):
+    def reduce(self, observations, plan=None, mimic_set=None):
         """Reduce observations as the configuration says.
 
         With a ring background, maps are summed over energy before the background is
@@ -330,6 +389,8 @@ class MimicAnalysis(Analysis):
         ----------
         observations : `~gammapy.data.Observations`
             Observations, targets or mimics.
+        plan : `~gammapy_mimic.selection.MimicPlan`, optional
+            Plan, of mimics, and for a map that holds all fields. Default is None.
         mimic_set : int, optional
             Mimic set of the observations. Default is None, for targets.
 
@@ -348,8 +409,12 @@ class MimicAnalysis(Analysis):
         """
         check_observations(observations)
         config = self.config.datasets
+        if self.finds_geometry:
+            reference = self.factory.make_reference(plan)
+        else:
+            reference = self._create("reference_dataset", name="stacked")
         datasets = reduce_observations(
-            self._create("reference_dataset", name="stacked"),
+            reference,
             observations,
             self._make_chain(),
             stack=config.stack,
@@ -360,7 +425,7 @@ class MimicAnalysis(Analysis):
         if not config.stack:
             datasets = _name_by_obs_id(datasets)
         if mimic_set is not None:
-            add_partners(datasets, self.plan, mimic_set)
+            add_partners(datasets, plan, mimic_set)
         return datasets
 
     def _make_chain(self):
@@ -383,6 +448,9 @@ class MimicAnalysis(Analysis):
         force : bool, optional
             Whether to do finished steps again. Default is False.
         """
+        # only a run needs what writes the report
+        from .pipeline import read_results, run_pipeline
+
         run_pipeline(self, force=force)
         path = make_path(self.config.general.outdir)
         self.datasets, self.mimic_datasets = read_results(path, self.plan)

@@ -1,22 +1,29 @@
 """Makers from a configuration."""
 
+import dataclasses
+import logging
+
 import astropy.units as u
 from astropy.coordinates import Angle, SkyCoord
 from gammapy.data import Observations
-from gammapy.maps import Map, WcsGeom
+from gammapy.datasets import MapDataset
+from gammapy.maps import Map, MapAxis, WcsGeom
 
-from ..data.datastore import open_datastore, select_datastore
+from ..data.datastore import find_broken_files, open_datastore, select_datastore
 from ..data.obs_ids import get_obs_id, to_obs_ids
 from ..data.observation import get_fixed_pointing
 from ..data.query import query_obs_table
-from ..estimators import MimicSystematicsEstimator
 from ..exclusion.core import ExclusionRegions
 from ..exclusion.sky_regions import regions_to_text
 from ..makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
+from ..makers.reduction import make_fields_geom
 from ..selection.criteria import MatchCriteria
-from .config_text import naming_key
+from ..selection.plan import MimicPlan
+from .config_text import prefix_errors
 
-__all__ = ["MakerFactory", "check_observations"]
+__all__ = ["MakerFactory", "check_files", "check_observations"]
+
+log = logging.getLogger(__name__)
 
 MASK_WIDTH = "8 deg"  # of a spectrum, more than the field of view
 
@@ -39,6 +46,41 @@ def check_observations(observations):
             "observations: no observation is selected. See datastore, obs_ids, "
             "obs_file, obs_cone, obs_time and required_irf."
         )
+
+
+def check_files(datastore, obs_ids, strict=False, n_jobs=1):
+    """Read observations to the end, and tell of those that are broken.
+
+    Parameters
+    ----------
+    datastore : `~gammapy.data.DataStore`
+        Datastore.
+    obs_ids : list of int
+        Observation IDs.
+    strict : bool, optional
+        Whether a broken file is an error. Default is False: a warning.
+    n_jobs : int, optional
+        Number of processes. Default is 1.
+
+    Returns
+    -------
+    broken : dict of str
+        Reasons by OBS_ID, empty if all is well.
+
+    Raises
+    ------
+    OSError
+        If a file is broken and may not be, or all are.
+    """
+    broken = find_broken_files(datastore, obs_ids, n_jobs=n_jobs)
+    for obs_id, reason in broken.items():
+        message = f"OBS_ID {obs_id} cannot be read: {reason}"
+        if strict:
+            raise OSError(message)
+        log.warning(f"Left out: {message}")
+    if broken and len(broken) == len(obs_ids):
+        raise OSError(f"None of {len(obs_ids)} observations can be read.")
+    return broken
 
 
 class MakerFactory:
@@ -67,30 +109,30 @@ class MakerFactory:
             raise ValueError(_NOTHING_TO_SCRAMBLE)
         self.config = config
         self.observations = observations
-        self._kept = {}
+        self._made = {}
 
-    def _keep(self, make, *sections):
+    def _make_once(self, make, *sections):
         """Call a method, or return what it has made from the same configuration."""
         key = [_ if isinstance(_, str) else _.model_dump_json() for _ in sections]
-        known = self._kept.get(make.__name__)
+        known = self._made.get(make.__name__)
         if known is None or known[0] != key:
-            known = self._kept[make.__name__] = key, make()
+            known = self._made[make.__name__] = key, make()
         return known[1]
 
     @property
     def off_datastore(self):
         """OFF observations (`~gammapy.data.DataStore`)."""
         config = self.config
-        return self._keep(self._open_off, config.mimic.off, config.observations)
+        return self._make_once(self._open_off, config.mimic.off, config.observations)
 
     def _open_off(self):
         config = self.config.mimic.off
         path = config.datastore or self.config.observations.datastore
-        with naming_key("mimic.off.datastore"):
+        with prefix_errors("mimic.off.datastore"):
             datastore = open_datastore(path)
         table = datastore.obs_table
         if config.query is not None:
-            with naming_key("mimic.off.query"):
+            with prefix_errors("mimic.off.query"):
                 table = query_obs_table(table, config.query)
         obs_ids = to_obs_ids(table["OBS_ID"]).tolist()
         if config.obs_ids:
@@ -113,7 +155,7 @@ class MakerFactory:
         """Sources in any field (`~gammapy_mimic.exclusion.ExclusionRegions`)."""
         config, mimic = self.config, self.config.mimic
         sections = config.observations, mimic.off, mimic.exclusion, mimic.selection
-        return self._keep(self._find_exclusion_regions, *sections)
+        return self._make_once(self._find_exclusion_regions, *sections)
 
     def _find_exclusion_regions(self):
         config = self.config.mimic.exclusion
@@ -121,7 +163,7 @@ class MakerFactory:
             return ExclusionRegions()
         pointings = [get_fixed_pointing(_) for _ in self.observations]
         positions = SkyCoord([*pointings, *self.off_datastore.obs_table.pointing_radec])
-        with naming_key("mimic.exclusion"):
+        with prefix_errors("mimic.exclusion"):
             return ExclusionRegions.from_catalogs(
                 positions,
                 MatchCriteria.create(self.config.mimic.selection.criteria).fov_radius,
@@ -138,13 +180,13 @@ class MakerFactory:
         """Selector of OFF observations, with its index (`KLBackgroundSelector`)."""
         config, regions = self.config, regions_to_text(list(self.exclusion_regions))
         sections = config.observations, config.mimic.off, regions
-        return self._make_selector(self._keep(self._make_index, *sections))
+        return self._make_selector(self._make_once(self._make_index, *sections))
 
-    def _make_selector(self, index=None):
+    def _make_selector(self, index=None, criteria=None):
         config = self.config.mimic
         return KLBackgroundSelector(
             self.off_datastore,
-            criteria=config.selection.criteria,
+            criteria=criteria or config.selection.criteria,
             distribution=config.selection.distribution,
             exclusion_regions=list(self.exclusion_regions),
             kl_max=config.selection.kl_max,
@@ -159,10 +201,16 @@ class MakerFactory:
         if path is not None and not path.parent.is_dir():
             raise ValueError(f"mimic.off.index: there is no folder {path.parent}.")
         selector = self._make_selector()
-        return selector.make_index(path, n_jobs=self.config.general.n_jobs)
+        index = selector.make_index(path, n_jobs=self.config.general.n_jobs)
+        if self.config.mimic.strict and len(index.broken):
+            raise OSError("OBS_ID {} cannot be read: {}".format(*index.broken[0]))
+        return index
 
     def make_plan(self, path=None):
         """Make the plan that pairs targets with OFF observations.
+
+        The files of all partners are read to the end. If one is broken, the plan is
+        made again without it. With ``mimic.strict``, all OFF files are read.
 
         Parameters
         ----------
@@ -173,15 +221,93 @@ class MakerFactory:
         -------
         plan : `~gammapy_mimic.selection.MimicPlan`
             Plan.
+
+        Raises
+        ------
+        OSError
+            If a file is broken and ``mimic.strict`` is set.
+        ValueError
+            If there is no candidate for any target.
         """
+        strict, n_jobs = self.config.mimic.strict, self.config.general.n_jobs
+        criteria = MatchCriteria.create(self.config.mimic.selection.criteria)
+        excluded, checked = [*criteria.exclude_obs_ids], set()
+        if strict:
+            checked |= {*self.off_datastore.obs_table["OBS_ID"].tolist()}
+            check_files(self.off_datastore, sorted(checked), strict, n_jobs)
+        while True:
+            criteria = dataclasses.replace(criteria, exclude_obs_ids=excluded)
+            plan = self._make_plan(criteria, path)
+            partners = set(plan.reuse) - checked
+            if not partners:
+                return plan
+            checked |= partners
+            obs_ids = sorted(partners)
+            excluded += check_files(self.off_datastore, obs_ids, strict, n_jobs)
+
+    def _make_plan(self, criteria, path):
+        """Make the plan of these criteria."""
         config = self.config.mimic
-        return self.selector.make_plan(
-            self.observations,
-            n_sets=config.n_sets,
-            randomise=config.selection.randomise,
-            random_state=config.random_state,
-            path=path,
-            n_jobs=self.config.general.n_jobs,
+        options = {
+            "n_sets": config.n_sets,
+            "randomise": config.selection.randomise,
+            "random_state": config.random_state,
+        }
+        if config.selection.ranking == "airmass":
+            table = open_datastore(self.config.observations.datastore).obs_table
+            targets = table.select_obs_id([get_obs_id(_) for _ in self.observations])
+            off = self.off_datastore.obs_table
+            return MimicPlan.from_obs_tables(targets, off, criteria, **options)
+        selector = self._make_selector(self.selector.index, criteria)
+        n_jobs = self.config.general.n_jobs
+        return selector.make_plan(
+            self.observations, path=path, n_jobs=n_jobs, **options
+        )
+
+    def find_fields(self, plan):
+        """Find the targets that have a partner in any set.
+
+        Parameters
+        ----------
+        plan : `~gammapy_mimic.selection.MimicPlan`
+            Plan.
+
+        Returns
+        -------
+        observations : `~gammapy.data.Observations`
+            Target observations.
+        """
+        treated = set().union(*(plan.partners(mimic_set) for mimic_set in plan.sets))
+        return Observations([_ for _ in self.observations if get_obs_id(_) in treated])
+
+    def make_reference(self, plan):
+        """Make the reference dataset of a map that holds all fields.
+
+        Parameters
+        ----------
+        plan : `~gammapy_mimic.selection.MimicPlan`
+            Plan. The fields are those of the targets that have a partner.
+
+        Returns
+        -------
+        dataset : `~gammapy.datasets.MapDataset`
+            Reference dataset, in the TAN projection.
+        """
+        geom = self.config.datasets.geom
+        return MapDataset.create(
+            self._make_fields_geom(self.find_fields(plan)),
+            energy_axis_true=_make_axis(geom.axes.energy_true, "energy_true"),
+            binsz_irf=geom.wcs.binsize_irf.deg,
+            name="stacked",
+        )
+
+    def _make_fields_geom(self, observations):
+        geom = self.config.datasets.geom
+        return make_fields_geom(
+            observations,
+            _make_axis(geom.axes.energy, "energy"),
+            binsz=geom.wcs.binsize,
+            offset_max=geom.selection.offset_max,
         )
 
     @property
@@ -260,6 +386,9 @@ class MakerFactory:
         estimator : `~gammapy_mimic.estimators.MimicSystematicsEstimator`
             Estimator.
         """
+        # to rank OFF observations, no estimator has to be loaded
+        from ..estimators import MimicSystematicsEstimator
+
         config, datasets = self.config.mimic.systematics, self.config.datasets
         position = config.position if datasets.type == "3d" else datasets.on_region
         if position.lon is not None:
@@ -291,6 +420,9 @@ class MakerFactory:
         if not self.exclusion_regions:
             return None
         wcs = config.geom.wcs
+        if config.type == "3d" and wcs.skydir.lon is None:
+            geom = self._make_fields_geom(self.observations).to_image()
+            return self.exclusion_regions.to_mask(geom)
         center, width = wcs.skydir, (wcs.width.width, wcs.width.height)
         if config.type == "1d":
             center, width = config.on_region, (MASK_WIDTH, MASK_WIDTH)
@@ -315,6 +447,12 @@ class MakerFactory:
             width=config.width,
             random_state=self.config.mimic.random_state,
         )
+
+
+def _make_axis(config, name):
+    """Make the axis of a section of the configuration."""
+    edges = config.min, config.max
+    return MapAxis.from_energy_bounds(*edges, nbin=config.nbins, name=name)
 
 
 def _to_quantity(values):

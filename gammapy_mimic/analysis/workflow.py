@@ -44,13 +44,18 @@ class _MimicWorkflowStep(WorkflowStepBase):
     @property
     def factory(self):
         """Makers for the observations of the workflow (`MakerFactory`)."""
+        if self.config.mimic is not None and self.config.mimic.target_query is not None:
+            raise ValueError(
+                "mimic.target_query: the observations of a workflow are selected by "
+                "its own step. Use observations.obs_ids, or MimicAnalysis."
+            )
         factory = getattr(self.inputs, "mimic_factory", None)
         if factory is None or factory.observations is not self.inputs.observations:
             factory = MakerFactory(self.config, self.inputs.observations)
             self.inputs.mimic_factory = factory
         return factory
 
-    def _get(self, name, step):
+    def _require(self, name, step):
         value = getattr(self.inputs, name, None)
         if value is None:
             raise RuntimeError(f"The step {self.tag!r} needs the step {step!r} first.")
@@ -82,7 +87,7 @@ class MimicObservationsWorkflowStep(_MimicWorkflowStep):
     outputs_names = ("mimic_observations",)
 
     def _run(self):
-        plan = self._get("plan", "mimic-plan")
+        plan = self._require("plan", "mimic-plan")
         factory = self.factory
         self.outputs["mimic_observations"].data = {
             mimic_set: factory.make_mimic_observations(plan, mimic_set)
@@ -111,7 +116,7 @@ class MimicDatasetsWorkflowStep(_MimicWorkflowStep):
                 "without, which forgets their noise. Set it to false for a ring "
                 "background, or use MimicAnalysis."
             )
-        mimic_observations = self._get("mimic_observations", "mimic-observations")
+        mimic_observations = self._require("mimic_observations", "mimic-observations")
         self.outputs["mimic_datasets"].data = {
             mimic_set: self._reduce(observations, mimic_set)
             for mimic_set, observations in mimic_observations.items()
@@ -146,8 +151,8 @@ class MimicSystematicsWorkflowStep(_MimicWorkflowStep):
     outputs_names = ("systematics",)
 
     def _run(self):
-        mimic_datasets = self._get("mimic_datasets", "mimic-datasets")
-        datasets = self._get("datasets", "datasets")
+        mimic_datasets = self._require("mimic_datasets", "mimic-datasets")
+        datasets = self._require("datasets", "datasets")
         estimator = self.factory.make_systematics_estimator()
         self.outputs["systematics"].data = estimator.run(mimic_datasets, datasets)
 

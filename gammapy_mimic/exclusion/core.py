@@ -173,8 +173,8 @@ class ExclusionRegions(Sequence):
         star_radius : `~astropy.units.Quantity` or str
             Radius around a star. Default is "0.3 deg".
         regions : list of `~regions.SkyRegion`, or str or list of str, optional
-            Regions or ds9 region files. They stay as they are drawn. Entries of
-            catalogues inside of a drawn circle are left out. Default is None.
+            Regions, or texts as for `from_text`. They stay as they are drawn. Entries
+            of catalogues inside of a drawn circle are left out. Default is None.
 
         Returns
         -------
@@ -207,6 +207,41 @@ class ExclusionRegions(Sequence):
         drawn = cls._from_any(regions)
         drawn = drawn[find_touching_any(*fov, *drawn._get_caps())]
         return drawn._add_circles(circles)
+
+    @classmethod
+    def from_text(cls, text):
+        """Make the circle that a text describes, or read a file.
+
+        Parameters
+        ----------
+        text : str or `~pathlib.Path`
+            Circle as ``RA,DEC,RADIUS`` (ICRS, in deg or with units), or the path of a
+            ds9 region file.
+
+        Returns
+        -------
+        regions : `ExclusionRegions`
+            Regions.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is neither.
+        ValueError
+            If the numbers are not valid, or the file is not.
+        """
+        parts = str(text).split(",")
+        if make_path(text).is_file():
+            return cls.read(text)
+        if len(parts) != 3:
+            raise FileNotFoundError(
+                f"{str(text)!r} is neither RA,DEC,RADIUS nor a region file."
+            )
+        try:
+            lon, lat, radius = (Angle(_, unit="deg") for _ in parts)
+            return cls([CircleSkyRegion(SkyCoord(lon, lat), radius)])
+        except (ValueError, UnitsError) as error:
+            raise ValueError(f"{text!r} is not RA,DEC,RADIUS: {error}") from error
 
     @classmethod
     def read(cls, path):
@@ -366,7 +401,8 @@ class ExclusionRegions(Sequence):
             regions = [regions]
         joined = cls()
         for item in regions:
-            part = cls.read(item) if isinstance(item, str | Path) else cls([item])
+            is_text = isinstance(item, str | Path)
+            part = cls.from_text(item) if is_text else cls([item])
             for column, values in zip(joined._columns, part._columns, strict=True):
                 column += values
         return joined

@@ -17,7 +17,13 @@ from ..data.meta_tables import stack_dataset
 from ..data.observation import get_fixed_pointing
 from .coverage import add_coverage
 
-__all__ = ["ImageMaker", "get_center", "reduce_fov_background", "reduce_observations"]
+__all__ = [
+    "ImageMaker",
+    "get_center",
+    "make_fields_geom",
+    "reduce_fov_background",
+    "reduce_observations",
+]
 
 BLOCK_SIZE = 8
 """Number of datasets a process that are in memory before they are stacked."""
@@ -39,6 +45,42 @@ def get_center(observations):
     mean = _get_pointings(observations).cartesian.mean()
     direction = mean.represent_as(UnitSphericalRepresentation)
     return SkyCoord(direction, frame="icrs")
+
+
+def make_fields_geom(
+    observations, energy_axis, binsz, offset_max, center=None, width=None
+):
+    """Make the geometry of a map that holds the fields of observations.
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.Observations`
+        Observations.
+    energy_axis : `~gammapy.maps.MapAxis`
+        Energy axis.
+    binsz, offset_max : `~astropy.coordinates.Angle` or str
+        Size of a pixel, and largest offset of an event.
+    center : `~astropy.coordinates.SkyCoord`, optional
+        Center. Default is that of the pointings.
+    width : `~astropy.coordinates.Angle` or str, optional
+        Width. Default is what holds all events up to the largest offset.
+
+    Returns
+    -------
+    geom : `~gammapy.maps.WcsGeom`
+        Geometry, in the TAN projection.
+    """
+    center = get_center(observations) if center is None else center
+    if width is None:
+        separation = _get_pointings(observations).separation(center).max()
+        width = 2 * (separation + Angle(offset_max) + Angle(binsz))
+    return WcsGeom.create(
+        skydir=center,
+        width=Angle(width),
+        binsz=Angle(binsz).deg,
+        proj="TAN",
+        axes=[energy_axis],
+    )
 
 
 def reduce_fov_background(
@@ -85,23 +127,13 @@ def reduce_fov_background(
     dataset : `~gammapy.datasets.MapDataset`
         Stacked dataset with counts and background.
     """
-    energy_axis = MapAxis.from_energy_bounds(*energy_range, nbin=energy_bins)
     fields = observations if fields is None else fields
-    center = get_center(fields) if center is None else center
-    offset_max = Angle(offset_max)
-    if width is None:
-        separation = _get_pointings(fields).separation(center).max()
-        width = 2 * (separation + offset_max + Angle(binsz))
-    geom = WcsGeom.create(
-        skydir=center,
-        width=Angle(width),
-        binsz=Angle(binsz).deg,
-        proj="TAN",
-        axes=[energy_axis],
-    )
+    energy_axis = MapAxis.from_energy_bounds(*energy_range, nbin=energy_bins)
+    geom = make_fields_geom(fields, energy_axis, binsz, offset_max, center, width)
+    methods = ["aeff-default", "offset-max"]
     makers = [
         MapDatasetMaker(selection=["counts", "background"]),
-        SafeMaskMaker(methods=["aeff-default", "offset-max"], offset_max=offset_max),
+        SafeMaskMaker(methods=methods, offset_max=Angle(offset_max)),
         FoVBackgroundMaker(method="scale", exclusion_mask=exclusion_mask),
     ]
     reference = MapDataset.create(geom, name="stacked")

@@ -6,7 +6,8 @@ import click
 import matplotlib.pyplot as plt
 from gammapy.utils.pbar import progress_bar
 
-from ..data.datastore import write_background
+from ..analysis.factory import check_files
+from ..data.datastore import select_datastore, write_background
 from ..makers import KLBackgroundSelector
 from ..template import make_group_labels, make_templates
 from ..utils.files import add_files
@@ -16,15 +17,14 @@ from ..visualization import (
     plot_background_spectrum,
 )
 from .figures import save_figure
-from .inputs import input_options, make_selector, selector_options
+from .inputs import config_options, make_analysis
 from .options import IntList, KeyValue
 
 __all__ = ["background"]
 
 
 @click.command()
-@input_options
-@selector_options
+@config_options
 @click.option(
     "--dimension",
     type=click.Choice(KLBackgroundSelector.available_backgrounds),
@@ -52,9 +52,7 @@ __all__ = ["background"]
 @click.option("--outdir", required=True, help="Folder of the new datastore.")
 @click.option("--overwrite", is_flag=True, help="Replace the store of an earlier run.")
 def background(
-    read_inputs,
-    selector_options,
-    index_path,
+    config,
     dimension,
     smooth,
     time_request,
@@ -62,7 +60,6 @@ def background(
     groups,
     outdir,
     overwrite,
-    n_jobs,
 ):
     """Make background templates, and a datastore of the targets that has them.
 
@@ -71,35 +68,28 @@ def background(
     """
     if from_obs and groups:
         raise click.UsageError("Give either --from-obs or --group.")
-    inputs = read_inputs()
-    options = {"background": dimension, "smooth": smooth}
+    template = {"dimension": dimension, "smooth": smooth, "time_request": time_request}
+    data = {"mimic": {"template": template}}
+    analysis = make_analysis(config.update(type(config).from_dict(data, "options")))
+    targets = select_datastore(analysis.datastore, analysis.observations.ids)
     if groups:
         groups = {name.upper(): edges for name, edges in groups}
-        regions = selector_options["exclusion_regions"]
-        templates, labels = _make_groups(inputs, groups, regions, **options)
+        templates, labels = _make_groups(analysis, targets.obs_table, groups)
     else:
-        selector = make_selector(
-            inputs.off_store,
-            selector_options,
-            index_path,
-            n_jobs,
-            time_request=time_request,
-            **options,
-        )
-        templates, labels = _make_selected(inputs, selector, from_obs)
+        templates, labels = _make_selected(analysis, from_obs)
     outdir = Path(outdir)
-    write_background(inputs.target_store, outdir, templates, labels, overwrite)
+    write_background(targets, outdir, templates, labels, overwrite)
     click.echo(
         f"Wrote {outdir}: {len(templates)} backgrounds of {len(labels)} observations"
     )
     figures = {f"background_{label}.png": bkg for label, bkg in templates.items()}
     add_files(outdir, figures)
     for name, bkg in figures.items():
-        _plot(bkg, outdir / name)
+        _plot_template(bkg, outdir / name)
 
 
-def _make_selected(inputs, selector, obs_ids):
-    observations = inputs.observations
+def _make_selected(analysis, obs_ids):
+    observations, selector = analysis.observations, analysis.selector
     if obs_ids:
         bkg = selector.make_background(observations[0], obs_ids=obs_ids)
         return {"all": bkg}, {_.obs_id: "all" for _ in observations}
@@ -110,15 +100,18 @@ def _make_selected(inputs, selector, obs_ids):
     return templates, {obs_id: obs_id for obs_id in templates}
 
 
-def _make_groups(inputs, groups, regions, background, smooth):
-    off_table, table = inputs.off_store.obs_table, inputs.target_store.obs_table
+def _make_groups(analysis, table, groups):
+    config, off = analysis.config, analysis.factory.off_datastore
+    obs_ids = off.obs_table["OBS_ID"].tolist()
+    broken = check_files(off, obs_ids, config.mimic.strict, config.general.n_jobs)
+    off = select_datastore(off, [obs_id for obs_id in obs_ids if obs_id not in broken])
     templates = make_templates(
-        inputs.off_store.get_observations(required_irf="all-optional"),
-        off_table,
+        off.get_observations(required_irf="all-optional"),
+        off.obs_table,
         groups,
-        dimension=background,
-        exclusion_regions=regions,
-        smooth=smooth,
+        dimension=config.mimic.template.dimension,
+        exclusion_regions=list(analysis.exclusion_regions),
+        smooth=config.mimic.template.smooth,
     )
     labels = dict(
         zip(table["OBS_ID"].tolist(), make_group_labels(table, groups), strict=True)
@@ -132,7 +125,7 @@ def _make_groups(inputs, groups, regions, background, smooth):
     return templates, {obs_id: int(label) for obs_id, label in labels.items()}
 
 
-def _plot(bkg, path):
+def _plot_template(bkg, path):
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
     plot_background(bkg, ax=axes[0])
     plot_background_spectrum(bkg, ax=axes[1])

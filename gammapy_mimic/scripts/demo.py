@@ -6,11 +6,11 @@ import click
 from astropy.coordinates import SkyCoord
 
 from ..analysis.config import MimicAnalysisConfig
-from ..analysis.core import MimicAnalysis
-from ..analysis.pipeline import get_step_names, run_pipeline
+from ..analysis.pipeline import get_step_names
 from ..simulate import simulate_datastore
 from ..utils.records import StepRecords
 from .options import n_jobs_option, random_state_option
+from .run import run_analysis
 
 __all__ = ["demo"]
 
@@ -58,8 +58,8 @@ def demo(outdir, n_targets, n_off, n_sets, random_state, n_jobs):
     outdir = Path(outdir)
     config = MimicAnalysisConfig.from_yaml(CONFIG)
     records = StepRecords(outdir)
-    names = get_step_names(config.mimic, range(1, n_sets + 1))
-    records.check({"targets", "off", "config", *names, *records.names})
+    names = get_step_names(config.mimic, range(1, n_sets + 1), write_config=True)
+    records.check({"targets", "off", *names, *records.names})
     click.echo(f"Simulating {n_targets} target and {n_off} OFF observations")
     options = {"random_state": random_state, "overwrite": True}
     with records.step("targets", None):
@@ -84,9 +84,4 @@ def demo(outdir, n_targets, n_off, n_sets, random_state, n_jobs):
     config.mimic.off.datastore = outdir / "off"
     config.mimic.n_sets = n_sets
     config.mimic.random_state = random_state
-    kept = records.keep_edited("config.yaml")
-    if kept is not None:
-        click.echo(f"Your edited config.yaml is {kept.name}")
-    with records.step("config", None):
-        records.write_editable("config.yaml", config.write)
-    run_pipeline(MimicAnalysis(config), report=click.echo)
+    run_analysis(config, write_config=True)

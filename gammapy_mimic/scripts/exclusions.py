@@ -85,7 +85,7 @@ def exclusions(position, radius, out, plot, datastore, overwrite, **options):
     regions = ExclusionRegions.from_catalogs(position, radius, **options)
     if plot is not None:
         counts = _make_counts(datastore, position, Angle(radius))
-        _plot(regions, counts, plot, overwrite)
+        _draw_regions(regions, counts, plot, overwrite)
     if out is not None:
         regions.write(out, overwrite=overwrite)
     click.echo(regions)
@@ -109,7 +109,7 @@ def _make_counts(path, position, radius):
     return counts
 
 
-def _plot(regions, counts, path, overwrite):
+def _draw_regions(regions, counts, path, overwrite):
     figure = plt.figure(figsize=(8, 7), layout="constrained")
     ax = figure.add_subplot(projection=counts.geom.wcs)
     plot_exclusion_regions(regions, counts, ax=ax)

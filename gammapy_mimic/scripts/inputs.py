@@ -1,40 +1,21 @@
-"""What the commands that work on datastores share: which observations, how compared."""
+"""What the commands that work on datastores share: a configuration of their options."""
 
 import functools
-from typing import NamedTuple
 
 import click
-from astropy.table import Table
-from gammapy.data import DataStore
 
-from ..data.datastore import find_broken_files, open_datastore, select_datastore
-from ..data.query import query_obs_table
+from ..analysis.config import MimicAnalysisConfig
+from ..analysis.core import MimicAnalysis
 from ..makers import KLBackgroundSelector
 from ..selection.criteria import MatchCriteria
 from ..selection.ranking import KL_MAX
-from .options import IntList, KeyValue, Region, n_jobs_option
+from .options import IntList, KeyValue, RegionText, n_jobs_option
 
-__all__ = ["Inputs", "input_options", "make_selector", "selector_options"]
-
-
-class Inputs(NamedTuple):
-    """Target and OFF observations."""
-
-    target_store: DataStore
-    """Target observations."""
-    off_store: DataStore
-    """OFF observations."""
-
-    @property
-    def observations(self):
-        """Target observations (`~gammapy.data.Observations`)."""
-        return self.target_store.get_observations(
-            self.target_store.obs_table["OBS_ID"], required_irf="all-optional"
-        )
+__all__ = ["config_options", "make_analysis"]
 
 
-def input_options(function):
-    """Add the options that select observations, and pass `Inputs` on."""
+def config_options(function):
+    """Add the options that select and compare observations, and pass a config on."""
 
     @click.option("--datastore", required=True, help="Folder of the DL3 datastore.")
     @click.option("--off-datastore", help="Folder of the OFF observations, if another.")
@@ -44,36 +25,6 @@ def input_options(function):
     @click.option("--off-query", help="Expression that selects the OFF observations.")
     @click.option("--strict", is_flag=True, help="Stop at a broken file.")
     @n_jobs_option
-    @functools.wraps(function)
-    def command(
-        datastore,
-        off_datastore,
-        target_obs,
-        target_query,
-        off_obs,
-        off_query,
-        strict,
-        n_jobs,
-        **kwargs,
-    ):
-        def read():
-            target_store = open_datastore(datastore)
-            off_store = open_datastore(off_datastore) if off_datastore else target_store
-            targets = _select(target_store, "target", target_obs, target_query)
-            off = _select(off_store, "off", off_obs, off_query)
-            return Inputs(
-                _skip_broken(target_store, targets, n_jobs, strict),
-                _skip_broken(off_store, off, n_jobs, strict),
-            )
-
-        return function(read_inputs=read, n_jobs=n_jobs, **kwargs)
-
-    return command
-
-
-def selector_options(function):
-    """Add the options of the KL selection, and pass them on in one dict."""
-
     @click.option(
         "--criterion",
         "-c",
@@ -84,8 +35,7 @@ def selector_options(function):
     )
     @click.option(
         "--exclude",
-        "exclusion_regions",
-        type=Region(),
+        type=RegionText(),
         multiple=True,
         help="Source to leave out, in deg; also of the targets. Repeatable.",
     )
@@ -103,69 +53,69 @@ def selector_options(function):
     )
     @click.option("--index", help="File with the index of the OFF observations.")
     @functools.wraps(function)
-    def command(criteria, exclusion_regions, distribution, kl_max, index, **kwargs):
-        options = {
-            "criteria": MatchCriteria.create(dict(criteria)),
-            "exclusion_regions": [_ for part in exclusion_regions for _ in part],
-            "distribution": distribution,
-            "kl_max": kl_max,
+    def command(
+        datastore,
+        off_datastore,
+        target_obs,
+        target_query,
+        off_obs,
+        off_query,
+        strict,
+        n_jobs,
+        criteria,
+        exclude,
+        distribution,
+        kl_max,
+        index,
+        **kwargs,
+    ):
+        _check_selection("target", target_obs, target_query)
+        _check_selection("off", off_obs, off_query)
+        MatchCriteria.create(dict(criteria))
+        off = {"datastore": off_datastore, "query": off_query, "index": index}
+        selection = {"distribution": distribution, "kl_max": kl_max}
+        mimic = {
+            "target_query": target_query,
+            "strict": strict,
+            "off": off | {"obs_ids": off_obs or []},
+            "selection": selection | {"criteria": dict(criteria)},
+            "exclusion": {"regions": list(exclude)},
         }
-        return function(selector_options=options, index_path=index, **kwargs)
+        config = MimicAnalysisConfig(
+            general={"n_jobs": n_jobs},
+            observations={
+                "datastore": datastore,
+                "obs_ids": target_obs or [],
+                "required_irf": [],
+            },
+            mimic=mimic,
+        )
+        return function(config=config, **kwargs)
 
     return command
 
 
-def make_selector(off_store, selector_options, index_path=None, n_jobs=1, **kwargs):
-    """Make a selector with its index, read from a file as far as that is valid.
+def make_analysis(config):
+    """Make an analysis with its observations, without those that are broken.
 
     Parameters
     ----------
-    off_store : `~gammapy.data.DataStore`
-        OFF observations.
-    selector_options : dict
-        Options of `~gammapy_mimic.KLBackgroundSelector`.
-    index_path : str, optional
-        File of the index. It is brought up to date. Default is None.
-    n_jobs : int, optional
-        Number of processes. Default is 1.
-    **kwargs : dict
-        More options of the selector.
+    config : `~gammapy_mimic.analysis.MimicAnalysisConfig`
+        Configuration.
 
     Returns
     -------
-    selector : `~gammapy_mimic.KLBackgroundSelector`
-        Selector.
+    analysis : `~gammapy_mimic.analysis.MimicAnalysis`
+        Analysis.
     """
-    selector = KLBackgroundSelector(off_store, **selector_options, **kwargs)
-    selector.make_index(index_path, n_jobs=n_jobs)
-    return selector
+    analysis = MimicAnalysis(config)
+    analysis.get_observations()
+    analysis.skip_broken()
+    return analysis
 
 
-def _select(store, kind, obs_ids, query):
-    """Select rows of the observation table by OBS_ID or by an expression."""
+def _check_selection(kind, obs_ids, query):
     if (obs_ids is None) == (query is None):
         raise click.UsageError(f"Give either --{kind}-obs or --{kind}-query.")
-    if query is not None:
-        return query_obs_table(store.obs_table, query)
-    if not obs_ids:
+    if query is None and not obs_ids:
         raise click.UsageError(f"--{kind}-obs is empty.")
-    unknown = sorted(set(obs_ids) - set(store.obs_table["OBS_ID"].tolist()))
-    if unknown:
-        raise click.UsageError(
-            f"--{kind}-obs: OBS_ID {unknown} are not in {store.hdu_table.base_dir}."
-        )
-    return store.obs_table.select_obs_id(sorted(set(obs_ids)))
-
-
-def _skip_broken(store, table: Table, n_jobs, strict):
-    """Leave out the observations whose files cannot be read."""
-    broken = find_broken_files(store, table["OBS_ID"], n_jobs=n_jobs)
-    for obs_id, reason in broken.items():
-        message = f"OBS_ID {obs_id} cannot be read: {reason}"
-        if strict:
-            raise OSError(message)
-        click.echo(f"Skipped: {message}", err=True)
-    obs_ids = [_ for _ in table["OBS_ID"] if _ not in broken]
-    if not obs_ids:
-        raise OSError(f"None of {len(table)} observations can be read.")
-    return select_datastore(store, obs_ids)

@@ -2,12 +2,8 @@
 
 import functools
 
-import astropy.units as u
 import click
 import yaml
-from astropy.coordinates import Angle, SkyCoord
-from gammapy.utils.scripts import make_path
-from regions import CircleSkyRegion
 
 from ..exclusion.core import ExclusionRegions
 from ..makers import MimicMaker, ScrambleMaker
@@ -16,6 +12,7 @@ __all__ = [
     "IntList",
     "KeyValue",
     "Region",
+    "RegionText",
     "alignment_option",
     "background_option",
     "n_jobs_option",
@@ -68,23 +65,22 @@ class Region(click.ParamType):
         """Convert the text of an argument to a list of regions."""
         if not isinstance(value, str):
             return value
-        parts = value.split(",")
-        if len(parts) == 3:
-            try:
-                lon, lat, radius = (Angle(_, unit="deg") for _ in parts)
-                return [CircleSkyRegion(SkyCoord(lon, lat), radius)]
-            except (ValueError, u.UnitsError) as error:
-                self.fail(f"{value!r} is not RA,DEC,RADIUS: {error}", param)
-        path = make_path(value)
-        if not path.is_file():
-            self.fail(f"{value!r} is neither RA,DEC,RADIUS nor a region file", param)
         try:
-            regions = list(ExclusionRegions.read(path))
-        except ValueError as error:
+            regions = list(ExclusionRegions.from_text(value))
+        except (FileNotFoundError, ValueError) as error:
             self.fail(str(error), param)
         if not regions:
             self.fail(f"there is no region in {value!r}", param)
         return regions
+
+
+class RegionText(Region):
+    """The text of a `Region`, for a configuration."""
+
+    def convert(self, value, param, ctx):
+        """Check the text of an argument."""
+        super().convert(value, param, ctx)
+        return value
 
 
 def _choice_option(name, choices, default, text):

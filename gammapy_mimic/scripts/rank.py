@@ -9,30 +9,29 @@ import numpy as np
 from ..utils.records import StepRecords
 from ..visualization import plot_kl_matrix, plot_ranking
 from .figures import save_figure
-from .inputs import input_options, make_selector, selector_options
+from .inputs import config_options, make_analysis
 
 __all__ = ["rank"]
 
 
 @click.command()
-@input_options
-@selector_options
+@config_options
 @click.option("--outdir", help="Folder for the tables and plots.")
 @click.option("--n-rows", default=10, help="Rows of each table on screen.")
-def rank(read_inputs, selector_options, index_path, outdir, n_rows, n_jobs):
+def rank(config, outdir, n_rows):
     """Rank OFF observations by the divergence of their background from targets.
 
     Prints a table for each target. With --outdir, writes all rows as kl_OBS_ID.ecsv,
     the matrix of all pairs, and the ranking against airmass and date. A table whose
     inputs have not changed is read, not made again.
     """
-    inputs = read_inputs()
+    analysis = make_analysis(config)
     outdir = None if outdir is None else Path(outdir)
     if outdir is not None:
-        _claim(outdir, inputs.target_store.obs_table["OBS_ID"].tolist())
-    selector = make_selector(inputs.off_store, selector_options, index_path, n_jobs)
+        _claim(outdir, analysis.observations.ids)
+    selector = analysis.selector
     tables = []
-    for observation in inputs.observations:
+    for observation in analysis.observations:
         obs_id = observation.obs_id
         path = None if outdir is None else outdir / f"kl_{obs_id}.ecsv"
         table = selector.rank(observation, path)
@@ -44,7 +43,7 @@ def rank(read_inputs, selector_options, index_path, outdir, n_rows, n_jobs):
         )
         click.echo("\n".join(table[:n_rows].pformat(max_width=-1)))
     if outdir is not None:
-        _plot(tables, selector, outdir)
+        _plot_rankings(tables, selector, outdir)
 
 
 def _claim(outdir, obs_ids):
@@ -57,7 +56,7 @@ def _claim(outdir, obs_ids):
         records.claim(name)
 
 
-def _plot(tables, selector, outdir):
+def _plot_rankings(tables, selector, outdir):
     figure, ax = plt.subplots(figsize=(12, 5), layout="constrained")
     plot_kl_matrix(tables, ax=ax, kl_max=selector.kl_max)
     save_figure(figure, outdir / "kl_matrix.png")

@@ -5,7 +5,7 @@ from gammapy.data import ObservationTable
 from gammapy.utils.scripts import make_path
 
 from ..analysis.config import MimicAnalysisConfig
-from ..analysis.config_text import naming_key
+from ..analysis.config_text import prefix_errors
 from ..estimators import MimicSystematics
 from ..exclusion.core import ExclusionRegions
 from ..report import make_report
@@ -76,7 +76,7 @@ def report_folder(outdir, path=None, title=None, templates=None, overwrite=False
     config = _read(MimicAnalysisConfig.read, outdir / "config.yaml")
     if config is None:
         config = _read(MimicAnalysisConfig.read, outdir / "mimic_1/config.yaml")
-    with naming_key(result_path):
+    with prefix_errors(result_path):
         result = MimicSystematics.read(result_path)
     make_report(
         result,
@@ -96,5 +96,5 @@ def _read(read, path):
     """Read a file, None if there is none."""
     if not path.is_file():
         return None
-    with naming_key(path):
+    with prefix_errors(path):
         return read(path)

@@ -4,13 +4,18 @@ import logging
 
 import click
 from gammapy.analysis.config import LogConfig
+from gammapy.utils.scripts import make_path
 
 from ..analysis.config import MimicAnalysisConfig, start_logging
-from ..analysis.config_text import naming_key
+from ..analysis.config_text import prefix_errors
 from ..analysis.core import MimicAnalysis
 from ..analysis.pipeline import run_pipeline
+from ..estimators import MimicSystematics
 
-__all__ = ["run"]
+__all__ = ["run", "run_analysis"]
+
+COLUMNS = ["name", "mean", "mean_err", "expected_mean", "width", "width_err"]
+"""Columns of the significance that are printed."""
 
 
 @click.command()
@@ -27,13 +32,30 @@ def run(config, force, n_jobs):
     if n_jobs is not None:
         settings.general.n_jobs = n_jobs
     _set_logging(settings.general.log)
-    analysis = MimicAnalysis(settings)
-    run_pipeline(analysis, force=force, report=click.echo)
+    run_analysis(settings, force=force)
+
+
+def run_analysis(config, **options):
+    """Run an analysis, and print its steps and what it has found.
+
+    Parameters
+    ----------
+    config : `~gammapy_mimic.analysis.MimicAnalysisConfig`
+        Configuration.
+    **options : dict
+        Options of `~gammapy_mimic.analysis.pipeline.run_pipeline`.
+    """
+    analysis = MimicAnalysis(config)
+    run_pipeline(analysis, report=click.echo, **options)
     questionable = analysis.plan.questionable if analysis.plan else []
-    if questionable:
-        click.echo("Questionable observations:")
     for obs_id, reason in questionable:
-        click.echo(f"  OBS_ID {obs_id}: {reason}")
+        click.echo(f"Questionable: OBS_ID {obs_id}, {reason}")
+    path = make_path(config.general.outdir) / "systematics.fits"
+    if options.get("reduce", True) and path.is_file():
+        table = MimicSystematics.read(path).select("significance")[COLUMNS]
+        for name in COLUMNS[1:]:
+            table[name].info.format = ".3f"
+        click.echo("\n".join(table.pformat(max_width=-1)))
 
 
 def _set_logging(config):
@@ -41,6 +63,6 @@ def _set_logging(config):
     options = click.get_current_context().find_root().params
     if config == LogConfig() or options["quiet"] or options["debug"]:
         return
-    with naming_key("general.log"):
+    with prefix_errors("general.log"):
         start_logging(config)
     logging.getLogger("gammapy_mimic").setLevel(logging.NOTSET)

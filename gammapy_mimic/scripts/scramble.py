@@ -48,7 +48,7 @@ def scramble(path, out, scrambler, overwrite, plot):
             check = ScrambleCheck.create(scrambler, observation, scrambled)
             _draw(check, temporary)
         write_observation(scrambled, out, overwrite=overwrite)
-    click.echo(_describe(out, scrambled.events.table))
+    click.echo(_describe_scrambled(out, scrambled.events.table))
     if plot is not None:
         click.echo(f"Wrote {plot}")
 
@@ -59,7 +59,7 @@ def _draw(check, path):
     plt.close(figure)
 
 
-def _describe(out, table):
+def _describe_scrambled(out, table):
     moved, removed, n_regions = (
         table.meta[_] for _ in ("SCR_NEVT", "SCR_NREM", "SCR_NREG")
     )

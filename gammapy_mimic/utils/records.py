@@ -24,12 +24,10 @@ FOLDER = ".steps"
 OUTPUTS = {
     "config": ("config.yaml",),
     "datasets": ("datasets",),
-    "make": ("plan.ecsv", "questionable.ecsv"),
     "off": ("off",),
     "plan": ("plan.ecsv", "questionable.ecsv", "kl", "exclusion.reg"),
     "rank": ("kl_matrix.png",),
     "report": ("report.html",),
-    "significance": ("significance.ecsv", "significance.png"),
     "systematics": ("systematics.fits",),
     "targets": ("targets",),
 }
@@ -37,7 +35,6 @@ NUMBERED_OUTPUTS = {
     "datasets_mimic": ("datasets_mimic_{}",),
     "kl": ("kl_{}.ecsv", "kl_{}.png"),
     "mimic": ("mimic_{}",),
-    "significance": ("significance_{}.png",),
 }
 """Files and folders by step, and by step of a mimic set or observation."""
 
@@ -61,6 +58,7 @@ class StepRecords:
     def __init__(self, path, force=False):
         self.path = make_path(path)
         self.force = force
+        self._is_new = not self.path.exists()
         folder = self.path / FOLDER
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise FileExistsError(
@@ -118,6 +116,8 @@ class StepRecords:
     def step(self, name, checksum, outputs=None):
         """Record a step, when its block has ended without an error.
 
+        After an error, nothing is left of a step that has made nothing.
+
         Parameters
         ----------
         name, checksum
@@ -133,7 +133,11 @@ class StepRecords:
         self.check([name])
         self.remove_leftovers([name])
         self.claim(name, None, outputs)
-        yield
+        try:
+            yield
+        except BaseException:
+            self._disclaim(name)
+            raise
         self.claim(name, checksum, outputs)
 
     def claim(self, name, checksum=None, outputs=None):
@@ -146,6 +150,16 @@ class StepRecords:
         with replace_file(path, overwrite=True) as temporary:
             record = {"checksum": checksum, "outputs": list(outputs)}
             temporary.write_text(json.dumps(record, indent=1))
+
+    def _disclaim(self, name):
+        """Remove the record of a step that has made nothing, and an empty folder."""
+        if any(os.path.lexists(self.path / output) for output in _get_outputs(name)):
+            return
+        self._get_path(name).unlink()
+        folders = [self.path / FOLDER, *[self.path] * self._is_new]
+        with contextlib.suppress(OSError):  # of a folder that is not empty
+            for folder in folders:
+                folder.rmdir()
 
     def remove_leftovers(self, names):
         """Remove what was left by a process that was killed.

@@ -1,0 +1,172 @@
+"""What a configuration can say since the command line makes one of its options."""
+# ruff: noqa: F811
+
+import astropy.units as u
+import pytest
+from astropy.table import Table
+from gammapy.data import DataStore
+
+from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
+from gammapy_mimic.analysis.datasets import read_datasets
+from gammapy_mimic.data import write_datastore
+from gammapy_mimic.exclusion import ExclusionRegions
+from gammapy_mimic.selection import MimicPlan
+
+from .test_io import truncate
+from .test_pipeline import config, get_out, run  # noqa: F401
+
+
+def read_plan(config):
+    return MimicPlan.read(get_out(config) / "plan.ecsv")
+
+
+class TestTargetQuery:
+    def test_with_and_without_obs_ids(self, config):
+        config.mimic.target_query = "OBS_ID > 1"
+        analysis = MimicAnalysis(config)
+        analysis.get_observations()
+        assert analysis.observations.ids == ["2"]
+        assert config.observations.obs_ids == [1, 2]
+        config.observations.obs_ids = []
+        assert analysis.factory.observations.ids == ["2", "3"]
+
+    def test_a_change_is_seen(self, config):
+        analysis = MimicAnalysis(config)
+        analysis.get_observations()
+        config.mimic.target_query = "OBS_ID > 1"
+        assert analysis.factory.observations.ids == ["2"]
+
+    @pytest.mark.parametrize(
+        ("query", "match"),
+        [
+            ("NAME == 3", "mimic.target_query: .* no column 'NAME'"),
+            ("OBS_ID > 2", "mimic.target_query: selects none of observations.obs_ids"),
+            ("OBS_ID > 200", "mimic.target_query: No observation of .* satisfies"),
+        ],
+    )
+    def test_bad_input(self, config, query, match):
+        config.mimic.target_query = query
+        with pytest.raises(ValueError, match=match):
+            MimicAnalysis(config).get_observations()
+
+    def test_file_of_obs_ids(self, config, tmp_path):
+        config.observations.obs_file = tmp_path / "obs_ids.txt"
+        config.observations.obs_file.write_text("1\n")
+        config.mimic.target_query = "OBS_ID > 1"
+        with pytest.raises(ValueError, match=r"target_query: .*observations\.obs_file"):
+            MimicAnalysis(config).get_observations()
+
+
+def test_ranking_by_airmass(config):
+    """No events are compared, and there are no tables of divergence."""
+    config.mimic.selection.ranking = "airmass"
+    config.mimic.off.index = get_out(config).parent / "index.fits"
+    run(config)
+    tables = [
+        DataStore.from_dir(path).obs_table
+        for path in (config.observations.datastore, config.mimic.off.datastore)
+    ]
+    expected = MimicPlan.from_obs_tables(
+        tables[0].select_obs_id([1, 2]), tables[1], {"airmass": None}, n_sets=2
+    )
+    assert read_plan(config).partners(1) == expected.partners(1)
+    assert not (get_out(config) / "kl").exists()
+    assert not config.mimic.off.index.exists()
+
+
+@pytest.mark.parametrize(("irfs", "is_copy"), [("link", False), ("copy", True)])
+def test_irfs(config, irfs, is_copy):
+    config.mimic.irfs = irfs
+    config.mimic.n_sets = 1
+    run(config, reduce=False)
+    table = DataStore.from_dir(get_out(config) / "mimic_1").hdu_table
+    aeff = table[table["HDU_TYPE"] == "aeff"]
+    assert all((".." not in row["FILE_DIR"]) == is_copy for row in aeff)
+
+
+def test_regions_as_text(config, tmp_path):
+    (tmp_path / "other.reg").write_text("icrs\ncircle(330.1,-30.2,0.2)\n")
+    config.mimic.exclusion.regions = ["329.7,-30.2,0.3", str(tmp_path / "other.reg")]
+    radii = [_.radius.to_value("deg") for _ in MimicAnalysis(config).exclusion_regions]
+    assert sorted(radii) == [0.2, 0.3]
+    again = MimicAnalysisConfig.from_yaml(config.to_yaml())
+    assert again.mimic.exclusion.regions == config.mimic.exclusion.regions
+    with pytest.raises(ValueError, match="'1,2,x' is not RA,DEC,RADIUS"):
+        ExclusionRegions.from_text("1,2,x")
+
+
+class TestBrokenFiles:
+    @pytest.fixture
+    def broken(self, config, stores, tmp_path):
+        """Stores with a file that is cut in its IRFs, after events and GTI."""
+        for name, n_obs, obs_id in (("targets", 3, 1), ("off", 3, 102)):
+            observations = stores[name].get_observations()[:n_obs]
+            write_datastore(observations, tmp_path / name, irfs="copy")
+            truncate(tmp_path / f"{name}/data/obs_id_{obs_id:06d}.fits", 0.9)
+        config.observations.datastore = tmp_path / "targets"
+        config.observations.obs_ids = [1, 2, 3]
+        config.mimic.off.datastore = tmp_path / "off"
+        return config
+
+    @pytest.mark.parametrize("ranking", ["kl", "airmass"])
+    def test_left_out(self, broken, caplog, ranking):
+        """Before the plan is made, whatever it is made from."""
+        broken.mimic.selection.ranking = ranking
+        run(broken)
+        table = read_plan(broken).table
+        assert set(table["OBS_ID"]) == {2, 3}
+        assert set(table["OFF_OBS_ID"]) == {101, 103}
+        for obs_id in (1, 102):
+            assert f"Left out: OBS_ID {obs_id} cannot be read" in caplog.text
+        assert run(broken) == []
+        (dataset,) = read_datasets(get_out(broken) / "datasets")
+        assert set(dataset.meta_table["OBS_ID"].ravel()) == {2, 3}
+
+    @pytest.mark.parametrize("obs_id", [1, 102])
+    def test_strict(self, broken, obs_id):
+        broken.mimic.strict = True
+        if obs_id != 1:
+            broken.observations.obs_ids = [2]
+            broken.mimic.n_sets = 1
+        with pytest.raises(OSError, match=f"OBS_ID {obs_id} cannot be read"):
+            run(broken)
+        assert not get_out(broken).exists()
+
+
+class TestGeometry:
+    @pytest.fixture
+    def without_center(self, config):
+        wcs = {"binsize": "0.2 deg", "binsize_irf": "1 deg"}
+        config.datasets.geom.wcs = wcs
+        config.datasets.background.exclusion = None
+        config.mimic.exclusion.background = True
+        return config
+
+    def test_all_fields(self, without_center):
+        analysis = MimicAnalysis(without_center)
+        analysis.get_datasets()
+        analysis.get_mimic_datasets()
+        geom = analysis.datasets[0].counts.geom
+        assert geom.projection == "TAN"
+        for observation in analysis.observations:
+            pointing = observation.get_pointing_icrs(observation.tmid)
+            corners = pointing.directional_offset_by(
+                [0, 90, 180, 270] * u.deg, 2 * u.deg
+            )
+            assert geom.to_image().contains(corners).all()
+        assert analysis.mimic_datasets[2][0].counts.geom == geom
+
+    def test_width_needs_a_center(self, without_center):
+        without_center.datasets.geom.wcs.width = {"width": "3 deg", "height": "3 deg"}
+        with pytest.raises(ValueError, match=r"datasets\.geom: wcs\.width needs a wcs"):
+            run(without_center)
+
+    def test_targets_with_partner_decide(self, without_center):
+        """A change of the plan that changes the map makes all datasets anew."""
+        without_center.mimic.n_sets = 1
+        run(without_center)
+        path = get_out(without_center) / "plan.ecsv"
+        plan = Table.read(path)
+        plan[plan["OBS_ID"] == 1].write(path, overwrite=True)
+        done = run(without_center)
+        assert {"datasets", "datasets_mimic_1"} <= set(done)
