@@ -1,5 +1,6 @@
 """Configuration: that of Gammapy, with a section ``mimic``."""
 
+import contextlib
 import itertools
 import json
 import logging
@@ -69,7 +70,7 @@ def start_logging(config):
         path = make_path(config.filename)
         is_new = not path.exists() or (path.is_file() and path.stat().st_size == 0)
         header = LOG_HEADER.encode()
-        is_log = path.is_file() and _read_start(path, len(header)) == header
+        is_log = path.is_file() and path.read_bytes().startswith(header)
         if path.is_symlink() or not (is_new or is_log):
             raise ValueError(
                 f"filename: {path} is not a log of gammapy-mimic. Choose another name, "
@@ -79,11 +80,6 @@ def start_logging(config):
             path.write_bytes(header)
         options["filemode"] = "a"
     logging.basicConfig(**options, force=True)
-
-
-def _read_start(path, size):
-    with path.open("rb") as file:
-        return file.read(size)
 
 
 def _make_enum(name, options):
@@ -253,16 +249,10 @@ class TemplateConfig(GammapyBaseConfig):
     @field_validator("time_request")
     @classmethod
     def _check_time(cls, value):
-        if value is not None and not _is_positive_time(value):
-            raise ValueError("must be a positive time such as '10 h'")
-        return value
-
-
-def _is_positive_time(value):
-    try:
-        return u.Quantity(value).to_value("s") > 0
-    except (TypeError, ValueError):
-        return False
+        with contextlib.suppress(TypeError, ValueError):
+            if value is None or u.Quantity(value).to_value("s") > 0:
+                return value
+        raise ValueError("must be a positive time such as '10 h'")
 
 
 class SystematicsConfig(GammapyBaseConfig):

@@ -104,13 +104,9 @@ def _find_problems(model, data, error):
         yield _find_raising_key(model, data), str(error)
         return
     for problem in error.errors():
-        keys = [_ for _ in problem["loc"] if not _is_type_name(_)]
+        # between the keys, pydantic puts names of types such as "list[int]"
+        keys = [_ for _ in problem["loc"] if str(_).replace("_", "").isalnum()]
         yield keys, _describe_problem(model, keys, problem)
-
-
-def _is_type_name(name):
-    """Whether pydantic put the name of a type between the keys."""
-    return isinstance(name, str) and not name.replace("_", "").isalnum()
 
 
 def _find_raising_key(model, data):

@@ -135,7 +135,7 @@ class MimicAnalysis(Analysis):
             If there is no datastore, it lacks an observation, or obs_cone or obs_time
             are not complete.
         """
-        self._check_selection()
+        self._check_observations_config()
         config = self.config.observations
         given = config.obs_ids
         config.obs_ids = self._query_targets()
@@ -143,7 +143,10 @@ class MimicAnalysis(Analysis):
             try:
                 super().get_observations()
             except KeyError:
-                self._check_obs_ids()
+                missing = sorted(set(given) - set(self.datastore.obs_ids))
+                if missing:
+                    text = f"obs_ids {missing} are not in {config.datastore}."
+                    raise ValueError(text) from None
                 raise
             finally:
                 config.obs_ids = given
@@ -183,7 +186,7 @@ class MimicAnalysis(Analysis):
             self.observations = Observations(whole)
             self._remember("observations")
 
-    def _check_selection(self):
+    def _check_observations_config(self):
         """Raise an error for what Gammapy does not select by, or fails to."""
         config = self.config.observations
         cone, time = config.obs_cone, config.obs_time
@@ -199,13 +202,6 @@ class MimicAnalysis(Analysis):
             raise ValueError(
                 f"observations.obs_file: there is no file {config.obs_file}."
             )
-
-    def _check_obs_ids(self):
-        """Raise an error that names the OBS_IDs that are not in the datastore."""
-        config = self.config.observations
-        missing = sorted(set(config.obs_ids) - set(self.datastore.obs_ids))
-        if missing:
-            raise ValueError(f"obs_ids {missing} are not in {config.datastore}.")
 
     def check_makers(self):
         """Make the makers and the geometry once, so that mistakes show at once.
@@ -486,14 +482,12 @@ def _get_tables(datasets):
 def _name_by_obs_id(datasets):
     """Give the datasets names that are not random, as are Gammapy's."""
     names = [f"obs_{int(_.meta_table['OBS_ID'][0])}" for _ in datasets]
-    return Datasets([_rename(*_) for _ in zip(datasets, names, strict=True)])
-
-
-def _rename(dataset, name):
-    """Copy a dataset with its background model, which Gammapy's copy leaves out."""
-    renamed = dataset.copy(name=name)
-    model = getattr(dataset, "background_model", None)
-    if model is not None:
-        model = model.copy(dataset_name=name, name=f"{name}-bkg")
-        renamed.models = [model]
+    renamed = Datasets()
+    for dataset, name in zip(datasets, names, strict=True):
+        renamed.append(dataset.copy(name=name))
+        # which Gammapy's copy leaves out
+        model = getattr(dataset, "background_model", None)
+        if model is not None:
+            model = model.copy(dataset_name=name, name=f"{name}-bkg")
+            renamed[-1].models = [model]
     return renamed

@@ -36,22 +36,18 @@ def add_partners(datasets, plan, mimic_set):
     """
     partners = MimicPlan.create(plan).partners(mimic_set)
     for dataset in datasets:
-        dataset.meta_table = _add_partners(dataset, partners, mimic_set)
-
-
-def _add_partners(dataset, partners, mimic_set):
-    table = dataset.meta_table
-    if table is None or "OBS_ID" not in table.colnames:
-        raise ValueError(
-            f"The dataset {dataset.name!r} has no meta_table with OBS_ID, which tells "
-            "the partner of a target in the plan."
-        )
-    table = table.copy()
-    obs_ids = np.asarray(table["OBS_ID"])
-    off_obs_ids = [partners.get(to_obs_id(_), NO_PARTNER) for _ in obs_ids.ravel()]
-    table["OFF_OBS_ID"] = np.reshape(off_obs_ids, obs_ids.shape)
-    table["MIMIC_SET"] = np.full(obs_ids.shape, mimic_set)
-    return table
+        table = dataset.meta_table
+        if table is None or "OBS_ID" not in table.colnames:
+            raise ValueError(
+                f"The dataset {dataset.name!r} has no meta_table with OBS_ID, which "
+                "tells the partner of a target in the plan."
+            )
+        # one row, with a list, for stacked observations
+        obs_ids = np.asarray(table["OBS_ID"])
+        off_obs_ids = [partners.get(to_obs_id(_), NO_PARTNER) for _ in obs_ids.ravel()]
+        dataset.meta_table = table.copy()
+        dataset.meta_table["OFF_OBS_ID"] = np.reshape(off_obs_ids, obs_ids.shape)
+        dataset.meta_table["MIMIC_SET"] = np.full(obs_ids.shape, mimic_set)
 
 
 def write_datasets(datasets, path):

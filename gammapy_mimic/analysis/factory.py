@@ -315,11 +315,20 @@ class MakerFactory:
         """Options of the `~gammapy_mimic.MimicMaker` of any set (dict)."""
         config = self.config.mimic
         is_template = config.background == "template"
+        scramble = config.scramble
+        if scramble is not None:
+            regions = list(self.exclusion_regions)
+            if not regions and scramble.method != "azimuth":
+                raise ValueError(_NOTHING_TO_SCRAMBLE)
+            options = {"method": scramble.method, "width": scramble.width}
+            scramble = ScrambleMaker(
+                regions or None, random_state=config.random_state, **options
+            )
         return {
             "alignment": config.alignment,
             "time": config.time,
             "background": self.selector if is_template else config.background,
-            "scramble": self._make_scramble_maker(),
+            "scramble": scramble,
         }
 
     def make_maker(self, plan, mimic_set):
@@ -433,20 +442,6 @@ class MakerFactory:
             binsz=wcs.binsize.deg,
         )
         return self.exclusion_regions.to_mask(geom)
-
-    def _make_scramble_maker(self):
-        config = self.config.mimic.scramble
-        if config is None:
-            return None
-        regions = list(self.exclusion_regions)
-        if not regions and config.method != "azimuth":
-            raise ValueError(_NOTHING_TO_SCRAMBLE)
-        return ScrambleMaker(
-            regions or None,
-            method=config.method,
-            width=config.width,
-            random_state=self.config.mimic.random_state,
-        )
 
 
 def _make_axis(config, name):

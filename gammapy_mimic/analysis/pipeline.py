@@ -168,7 +168,9 @@ class _Pipeline:
         names = get_step_names(mimic, plan.sets, write_config=write_config, **options)
         self.check_steps({*names, *self.records.names})
         if write_config:
-            self._write_config()
+            self._keep_edited("config.yaml")
+            with self.records.step("config", None):
+                self.records.write_editable("config.yaml", self.config.write)
         return plan
 
     def check_steps(self, names):
@@ -211,11 +213,6 @@ class _Pipeline:
             f"Plan: {len(plan.sets)} mimic sets, {len(regions)} exclusion regions"
         )
 
-    def _write_config(self):
-        self._keep_edited("config.yaml")
-        with self.records.step("config", None):
-            self.records.write_editable("config.yaml", self.config.write)
-
     def _keep_edited(self, name):
         kept = self.records.keep_edited(name)
         if kept is not None:
@@ -251,6 +248,10 @@ class _Pipeline:
         return observations
 
     def _write_mimic_sets(self, plan, sets):
+        def add_configs(folders):
+            for folder in folders:
+                self.config.write(folder / "config.yaml")
+
         factory = self.analysis.factory
         write_mimic_sets(
             self.analysis.observations,
@@ -261,13 +262,9 @@ class _Pipeline:
             irfs=self.config.mimic.irfs,
             overwrite=True,
             n_jobs=self.config.general.n_jobs,
-            finish=self._add_configs,
+            finish=add_configs,
             **factory.maker_options,
         )
-
-    def _add_configs(self, folders):
-        for folder in folders:
-            self.config.write(folder / "config.yaml")
 
     def run_datasets(self, plan=None, observations=None):
         """Reduce targets and mimics, and write their datasets."""

@@ -85,7 +85,12 @@ def exclusions(position, radius, out, plot, datastore, overwrite, **options):
     regions = ExclusionRegions.from_catalogs(position, radius, **options)
     if plot is not None:
         counts = _make_counts(datastore, position, Angle(radius))
-        _draw_regions(regions, counts, plot, overwrite)
+        figure = plt.figure(figsize=(8, 7), layout="constrained")
+        ax = figure.add_subplot(projection=counts.geom.wcs)
+        plot_exclusion_regions(regions, counts, ax=ax)
+        with replace_file(plot, overwrite) as temporary:
+            figure.savefig(temporary, dpi=120)
+        plt.close(figure)
     if out is not None:
         regions.write(out, overwrite=overwrite)
     click.echo(regions)
@@ -107,12 +112,3 @@ def _make_counts(path, position, radius):
     for obs_id in obs_ids:
         counts.fill_events(store.obs(obs_id, required_irf=[]).events)
     return counts
-
-
-def _draw_regions(regions, counts, path, overwrite):
-    figure = plt.figure(figsize=(8, 7), layout="constrained")
-    ax = figure.add_subplot(projection=counts.geom.wcs)
-    plot_exclusion_regions(regions, counts, ax=ax)
-    with replace_file(path, overwrite) as temporary:
-        figure.savefig(temporary, dpi=120)
-    plt.close(figure)

@@ -80,7 +80,13 @@ def make(
     changed and run again. With --reduce, maps with the FoV background hold the fields
     of all targets.
     """
-    _check_outdir(Path(outdir), overwrite)
+    path = Path(outdir)
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file. Choose another --outdir.")
+    if path.exists() and any(path.iterdir()) and not overwrite:
+        raise FileExistsError(
+            f"{path} is not empty. Choose another --outdir, or use --overwrite."
+        )
     datasets = _get_datasets(energy_range, offset_max)
     systematics = {"correlation_radius": correlation_radius}
     data = {"general": {"outdir": outdir}, "datasets": datasets}
@@ -90,15 +96,6 @@ def make(
     }
     config = config.update(type(config).from_dict(data, "options"))
     run_analysis(config, reduce=reduce, write_config=True)
-
-
-def _check_outdir(outdir, overwrite):
-    if outdir.exists() and not outdir.is_dir():
-        raise FileExistsError(f"{outdir} is a file. Choose another --outdir.")
-    if outdir.exists() and any(outdir.iterdir()) and not overwrite:
-        raise FileExistsError(
-            f"{outdir} is not empty. Choose another --outdir, or use --overwrite."
-        )
 
 
 def _get_datasets(energy_range, offset_max):

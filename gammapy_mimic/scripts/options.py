@@ -138,19 +138,17 @@ def scramble_options(function):
     @random_state_option
     @functools.wraps(function)
     def command(regions, method, width, random_state, **kwargs):
-        regions = [_ for part in regions for _ in part]
-        scrambler = _make_scrambler(regions, method, width, random_state)
+        regions = [region for part in regions for region in part]
+        if width and method not in (None, "annulus"):
+            raise click.UsageError("--width is for --method annulus.")
+        scrambler = None
+        if regions or method == "azimuth":
+            options = {"method": method or "annulus", "width": width}
+            scrambler = ScrambleMaker(
+                regions or None, random_state=random_state, **options
+            )
+        elif method or width:
+            raise click.UsageError("Give --region, to say what is to be hidden.")
         return function(scrambler=scrambler, **kwargs)
 
     return command
-
-
-def _make_scrambler(regions, method, width, random_state):
-    if width and method not in (None, "annulus"):
-        raise click.UsageError("--width is for --method annulus.")
-    if not regions and method != "azimuth":
-        if method or width:
-            raise click.UsageError("Give --region, to say what is to be hidden.")
-        return None
-    options = {"method": method or "annulus", "width": width}
-    return ScrambleMaker(regions or None, random_state=random_state, **options)

@@ -28,7 +28,12 @@ def rank(config, outdir, n_rows):
     analysis = make_analysis(config)
     outdir = None if outdir is None else Path(outdir)
     if outdir is not None:
-        _claim(outdir, analysis.observations.ids)
+        records = StepRecords(outdir)
+        names = ["rank", *(f"kl_{obs_id}" for obs_id in analysis.observations.ids)]
+        records.check(names)
+        records.remove_leftovers(names)
+        for name in names:
+            records.claim(name)
     selector = analysis.selector
     tables = []
     for observation in analysis.observations:
@@ -44,16 +49,6 @@ def rank(config, outdir, n_rows):
         click.echo("\n".join(table[:n_rows].pformat(max_width=-1)))
     if outdir is not None:
         _plot_rankings(tables, selector, outdir)
-
-
-def _claim(outdir, obs_ids):
-    """Record what will be written, or raise an error if something is in the way."""
-    records = StepRecords(outdir)
-    names = ["rank", *(f"kl_{_}" for _ in obs_ids)]
-    records.check(names)
-    records.remove_leftovers(names)
-    for name in names:
-        records.claim(name)
 
 
 def _plot_rankings(tables, selector, outdir):

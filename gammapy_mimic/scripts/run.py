@@ -31,7 +31,12 @@ def run(config, force, n_jobs):
     settings = MimicAnalysisConfig.read(config)
     if n_jobs is not None:
         settings.general.n_jobs = n_jobs
-    _set_logging(settings.general.log)
+    options, log = click.get_current_context().find_root().params, settings.general.log
+    # what the command line says wins
+    if log != LogConfig() and not (options["quiet"] or options["debug"]):
+        with prefix_errors("general.log"):
+            start_logging(log)
+        logging.getLogger("gammapy_mimic").setLevel(logging.NOTSET)
     run_analysis(settings, force=force)
 
 
@@ -56,13 +61,3 @@ def run_analysis(config, **options):
         for name in COLUMNS[1:]:
             table[name].info.format = ".3f"
         click.echo("\n".join(table.pformat(max_width=-1)))
-
-
-def _set_logging(config):
-    """Log as the configuration says, if it does. ``--quiet`` and ``--debug`` win."""
-    options = click.get_current_context().find_root().params
-    if config == LogConfig() or options["quiet"] or options["debug"]:
-        return
-    with prefix_errors("general.log"):
-        start_logging(config)
-    logging.getLogger("gammapy_mimic").setLevel(logging.NOTSET)

@@ -46,17 +46,13 @@ def scramble(path, out, scrambler, overwrite, plot):
         if plot is not None:
             temporary = stack.enter_context(replace_file(plot, overwrite))
             check = ScrambleCheck.create(scrambler, observation, scrambled)
-            _draw(check, temporary)
+            figure = plot_scramble(check)
+            figure.savefig(temporary, dpi=120)
+            plt.close(figure)
         write_observation(scrambled, out, overwrite=overwrite)
     click.echo(_describe_scrambled(out, scrambled.events.table))
     if plot is not None:
         click.echo(f"Wrote {plot}")
-
-
-def _draw(check, path):
-    figure = plot_scramble(check)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def _describe_scrambled(out, table):

@@ -136,7 +136,14 @@ class StepRecords:
         try:
             yield
         except BaseException:
-            self._disclaim(name)
+            made = (self.path / output for output in _get_outputs(name))
+            if not any(os.path.lexists(path) for path in made):
+                self._get_path(name).unlink()
+                # not a folder that is not empty, or that the user has made
+                with contextlib.suppress(OSError):
+                    (self.path / FOLDER).rmdir()
+                    if self._is_new:
+                        self.path.rmdir()
             raise
         self.claim(name, checksum, outputs)
 
@@ -150,16 +157,6 @@ class StepRecords:
         with replace_file(path, overwrite=True) as temporary:
             record = {"checksum": checksum, "outputs": list(outputs)}
             temporary.write_text(json.dumps(record, indent=1))
-
-    def _disclaim(self, name):
-        """Remove the record of a step that has made nothing, and an empty folder."""
-        if any(os.path.lexists(self.path / output) for output in _get_outputs(name)):
-            return
-        self._get_path(name).unlink()
-        folders = [self.path / FOLDER, *[self.path] * self._is_new]
-        with contextlib.suppress(OSError):  # of a folder that is not empty
-            for folder in folders:
-                folder.rmdir()
 
     def remove_leftovers(self, names):
         """Remove what was left by a process that was killed.
