@@ -243,9 +243,9 @@ def test_estimator():
         ("position", SkyCoord([1, 2], [3, 4], unit="deg"), "a SkyCoord"),
         ("exclusion_mask", np.ones(3), "a Map"),
         ("spectral_model", "pl", "a SpectralModel"),
-        ("min_background", -1, "0 or more"),
-        ("min_background", np.nan, "0 or more"),
-        ("n_jobs", 0, "1 or more"),
+        ("min_background", -1, "a number, 0 or more"),
+        ("min_background", np.nan, "a number, 0 or more"),
+        ("n_jobs", 0, "a whole number, 1 or more"),
     ],
 )
 def test_attributes_are_checked(name, value, match):

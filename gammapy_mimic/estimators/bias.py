@@ -169,7 +169,7 @@ def _find_bins(dataset, edges):
     return np.append(np.where(inside, lat * n_bins + lon, n_bins**2), n_bins**2)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class BiasMap:
     """Counts over prediction in coordinates of the field of view.
 

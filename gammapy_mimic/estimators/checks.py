@@ -44,7 +44,8 @@ def to_sets(mimic_datasets):
     Raises
     ------
     ValueError
-        If there are no sets, or one has the name of something else.
+        If there are no sets, or one has the name of something else, or one that FITS
+        does not keep.
     """
     if not isinstance(mimic_datasets, dict):
         mimic_datasets = dict(enumerate(mimic_datasets, start=1))
@@ -53,6 +54,12 @@ def to_sets(mimic_datasets):
         raise ValueError(
             f"There must be one mimic set or more, with names of their own, and not "
             f"{ALL!r} or {TARGET!r}. Got {names}."
+        )
+    changed = [name for name in names if not name or name != name.strip()]
+    if changed:
+        raise ValueError(
+            "Names of mimic sets must not be empty, begin or end with blanks, which "
+            f"FITS does not keep. Got {changed}."
         )
     if len(names) == 1:
         log.warning(

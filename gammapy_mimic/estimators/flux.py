@@ -83,6 +83,8 @@ def _fit_set(spectral_model, name, dataset, position, energy_edges):
     bands = [_.band for _ in get_bands(energy_edges)]
     table.add_columns([[name] * len(table), bands], [0, 0], ["name", "band"])
     table.meta = {}
+    # as a FITS file, which has no unit for it, gives it back
+    table["sqrt_ts"].unit = None
     return table
 
 

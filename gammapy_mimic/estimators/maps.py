@@ -9,7 +9,7 @@ from .measurement import ALL
 __all__ = ["BandMaps"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class BandMaps:
     """Maps in bands of energy, and of all energies together.
 

@@ -17,7 +17,8 @@ from .verdict import judge
 __all__ = ["MimicSystematics"]
 
 
-@dataclasses.dataclass(frozen=True)
+# tables and maps have no == of their own that is one value
+@dataclasses.dataclass(frozen=True, eq=False)
 class MimicSystematics:
     """Result of `MimicSystematicsEstimator`.
 
@@ -126,8 +127,8 @@ class MimicSystematics:
         table : str
             Name of the table.
         band : str or int, optional
-            Index of the band of energy, "all" (default) for all energies together, None
-            for every band.
+            Index of the band of energy, "all" (default) for all energies together, as
+            those of a table without bands, None for every band.
         **values : dict of str or int
             Value of other columns: ``name``, or ``offset_band``.
 
@@ -147,7 +148,8 @@ class MimicSystematics:
         >>> result.select("systematics", band=0, offset_band="all")  # doctest: +SKIP
         """
         rows = self.to_table(table)
-        if band is not None:
+        is_total = str(band) == ALL and "band" not in rows.colnames
+        if band is not None and not is_total:
             values = {"band": band} | values
         for name, value in values.items():
             if name not in rows.colnames:
@@ -164,6 +166,36 @@ class MimicSystematics:
                 )
         return rows
 
+    def get_map(self, name, band=ALL):
+        """Get the significance map of a mimic set or of the target.
+
+        Parameters
+        ----------
+        name : str
+            Name of a mimic set, or "target".
+        band : str or int, optional
+            Band of energy. Default is "all".
+
+        Returns
+        -------
+        image : `~gammapy.maps.WcsNDMap`
+            Map without energy axis.
+
+        Raises
+        ------
+        ValueError
+            If there is no such map or band.
+        """
+        if name not in self.maps:
+            way_out = f"Choose from {list(self.maps)}."
+            if not self.maps:
+                way_out = (
+                    "Spectra have none: use plot_maximum, or the tables "
+                    f"{list(self.tables)}."
+                )
+            raise ValueError(f"There is no map of {name!r}. {way_out}")
+        return self.maps[name].get_image(band)
+
     def get_significance(self, name=ALL, band=ALL):
         """Get the significances that the table "significance" describes.
 
@@ -179,12 +211,16 @@ class MimicSystematics:
         values : `~numpy.ndarray`
             Significance of each position of the maps with enough background, of the
             target where it is blank. Shape (n_positions,).
+
+        Raises
+        ------
+        ValueError
+            If there is no such map or band.
         """
         values = []
         for key in self.names if name == ALL else [name]:
-            image, background = (
-                _[key].get_image(band).data for _ in (self.maps, self.background)
-            )
+            image = self.get_map(key, band).data
+            background = self.background[key].get_image(band).data
             valid = np.isfinite(image) & (background >= self.min_background)
             if key == TARGET and self.blank is not None:
                 valid &= self.blank.data
@@ -257,9 +293,13 @@ class MimicSystematics:
         ValueError
             If there is no bias map, it is not significant, or does not fit the dataset.
         """
+        return self._get_bias().apply(dataset, force=force)
+
+    def _get_bias(self):
         if self.bias is None:
-            raise ValueError(f"There is no bias map: {self.missing.get('bias')}")
-        return self.bias.apply(dataset, force=force)
+            reason = self.missing.get("bias", "spectra have none.")
+            raise ValueError(f"There is no bias map: {reason}")
+        return self.bias
 
     def plot_map(self, ax=None, **kwargs):
         """Plot the significance map of a set or of the target.
@@ -344,7 +384,7 @@ class MimicSystematics:
         ax : `~matplotlib.axes.Axes`
             Axes.
         """
-        return _plot("plot_bias_map", self.bias, ax, kwargs)
+        return _plot("plot_bias_map", self._get_bias(), ax, kwargs)
 
     def plot_flux(self, ax=None, **kwargs):
         """Plot the spurious flux.

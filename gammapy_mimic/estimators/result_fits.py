@@ -42,7 +42,7 @@ def write_result(result, path, overwrite=False):
     primary.header["MIM_RES"] = RESULT_VERSION, "version of the format"
     hdus = [primary, *_make_meta_hdus(result)]
     for name, table in result.tables.items():
-        hdus.append(fits.BinTableHDU(table, name=f"TABLE_{name}"))
+        hdus.append(_make_table_hdu(table, f"TABLE_{name}"))
     for kind in MAPS:
         for idx, maps in enumerate(getattr(result, kind).values()):
             for part in PARTS:
@@ -72,7 +72,14 @@ def _make_meta_hdus(result):
     tables = {"META": meta, "NAMES": Table({"NAME": list(result.maps)}, dtype=[str])}
     columns = list(result.missing), list(result.missing.values())
     tables["MISSING"] = Table(columns, names=["NAME", "REASON"], dtype=[str, str])
-    return [fits.BinTableHDU(table, name=name) for name, table in tables.items()]
+    return [_make_table_hdu(table, name) for name, table in tables.items()]
+
+
+def _make_table_hdu(table, name):
+    # as UTF-8: a column of FITS takes bytes, but no text that is not ASCII
+    table = table.copy()
+    table.convert_unicode_to_bytestring()
+    return fits.BinTableHDU(table, name=name)
 
 
 def read_result(path):
@@ -151,10 +158,9 @@ def _read_table(hdu):
     # NaN as it was written, not a mask
     table = Table.read(hdu, unit_parse_strict="silent", mask_invalid=False)
     table.meta.clear()
+    table.convert_bytestring_to_unicode()
     for name in table.colnames:
-        if table[name].dtype.kind == "S":
-            table[name] = np.char.decode(table[name])
-        elif table[name].dtype.kind == "f":
+        if table[name].dtype.kind == "f":
             table[name].info.format = ".4g"
     return table
 

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import numbers
 
 import astropy.units as u
 import numpy as np
@@ -53,30 +54,46 @@ UNITS = {"energy_edges": "TeV", "offset_edges": "deg"}
 KINDS = {"position": SkyCoord, "exclusion_mask": Map, "spectral_model": SpectralModel}
 
 
-def _convert(name, value):
+CONDITIONS = {
+    "correlation_radius": "a positive angle",
+    "energy_edges": "two or more and rise, finite and above 0, in a unit like TeV",
+    "offset_edges": "two or more and rise, finite and not below 0, in a unit like deg",
+    "min_background": "a number, 0 or more",
+    "n_jobs": "a whole number, 1 or more",
+} | {name: f"a {kind.__name__}" for name, kind in KINDS.items()}
+REQUIRED = ("correlation_radius", "min_background")
+
+
+def _make_parameter(name, value):
     """Make a valid parameter of a value, or raise an error."""
-    if name == "correlation_radius":
-        value = Angle(value)
-        is_valid, what = value.isscalar and 0 < value.deg < np.inf, "a positive angle"
-    elif name == "min_background":
-        is_valid, what = 0 <= value < np.inf, "0 or more"
-    elif value is None:
-        return None
-    elif name == "n_jobs":
-        is_valid, what = value >= 1 and int(value) == value, "1 or more"
-    elif name in UNITS:
-        value = np.atleast_1d(u.Quantity(value))
-        is_valid = value.unit.is_equivalent(UNITS[name]) and len(value) > 1
-        is_valid = is_valid and np.all(np.diff(value) > 0)
-        what = f"two or more and rise, in a unit like {UNITS[name]}"
-    elif name in KINDS:
-        is_valid = isinstance(value, KINDS[name]) and getattr(value, "isscalar", True)
-        what = f"a {KINDS[name].__name__}"
-    else:
+    if name not in CONDITIONS:
         raise AttributeError(f"The estimator has no parameter {name!r}.")
+    if value is None and name not in REQUIRED:
+        return None
+    parameter = value
+    try:
+        if name == "correlation_radius":
+            parameter = Angle(value)
+            is_valid = parameter.isscalar and 0 < parameter.deg < np.inf
+        elif name == "min_background":
+            is_valid = isinstance(value, numbers.Real) and 0 <= value < np.inf
+        elif name == "n_jobs":
+            is_valid = isinstance(value, numbers.Integral) and value >= 1
+        elif name in UNITS:
+            parameter = np.atleast_1d(u.Quantity(value)).to(UNITS[name])
+            lowest, highest = parameter.min().value, parameter.max().value
+            is_valid = parameter.ndim == 1 and len(parameter) > 1
+            is_valid = is_valid and np.all(np.diff(parameter) > 0) and highest < np.inf
+            is_above = lowest > 0 if name == "energy_edges" else lowest >= 0
+            is_valid = is_valid and is_above
+        else:
+            is_valid = isinstance(value, KINDS[name])
+            is_valid = is_valid and getattr(value, "isscalar", True)
+    except (TypeError, ValueError):
+        is_valid = False
     if not is_valid:
-        raise ValueError(f"{name} must be {what}, got {value!r}.")
-    return value.to(UNITS[name]) if name in UNITS else value
+        raise ValueError(f"{name} must be {CONDITIONS[name]}, got {value!r}.")
+    return parameter
 
 
 class MimicSystematicsEstimator(Estimator):
@@ -158,7 +175,7 @@ class MimicSystematicsEstimator(Estimator):
         self.n_jobs = n_jobs
 
     def __setattr__(self, name, value):
-        super().__setattr__(name, _convert(name, value))
+        super().__setattr__(name, _make_parameter(name, value))
 
     def run(self, mimic_datasets, datasets=None, plan=None):
         """Estimate the systematic error.

@@ -90,7 +90,7 @@ class Sample(NamedTuple):
         return cls(*(np.concatenate(_) for _ in zip(*samples, strict=True)))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
     """Measurements of mimic sets and of the target.
 

@@ -64,7 +64,7 @@ def plot_significance_map(
     """
     if name is None:
         name = "target" if "target" in result.maps else result.names[0]
-    image = result.maps[name].get_image(band)
+    image = result.get_map(name, band)
     ax = image.plot(ax=ax, cmap="RdBu_r", vmin=-limit, vmax=limit)
     for region in regions:
         draw_region(ax, image.geom.wcs, region, "black")
@@ -173,7 +173,7 @@ def plot_significance(result, names=None, regions=(), title=None):
     size = SIZE[0] * n_columns, SIZE[1] * n_rows
     figure = plt.figure(figsize=size, layout="constrained")
     for idx, name in enumerate(names, start=1):
-        projection = result.maps[name].total.geom.wcs
+        projection = result.get_map(name).geom.wcs
         ax = figure.add_subplot(n_rows, n_columns, idx, projection=projection)
         plot_significance_map(result, name, ax=ax, regions=regions, add_cbar=True)
     ax = figure.add_subplot(n_rows, n_columns, len(names) + 1)

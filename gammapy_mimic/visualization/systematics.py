@@ -15,6 +15,7 @@ from .common import (
 __all__ = ["plot_bias_map", "plot_flux", "plot_maximum", "plot_systematics"]
 
 RATIO_MIN, RATIO_MAX = 0.05, 0.5  # range of the colours of the bias map
+QUANTITIES = ("ratio", "significance")
 OUTLIER = 1.6  # times the largest value of mimics, beyond which an arrow is drawn
 
 
@@ -41,16 +42,18 @@ def plot_systematics(result, ax=None, by="energy"):
     Raises
     ------
     ValueError
-        If there are no bands of offset.
+        If ``by`` is not valid, or there are no bands of offset.
     """
+    names = {"energy": ("e", "offset", "deg"), "offset": ("offset", "e", "TeV")}
+    if by not in names:
+        raise ValueError(f"Invalid by: {by!r}. Choose from {list(names)}.")
     ax = plt.gca() if ax is None else ax
     table = result.tables["systematics"]
-    names = {"energy": ("e", "offset", "deg"), "offset": ("offset", "e", "TeV")}
     x_name, other, unit = names[by]
     if by == "offset":
         table = table[table["offset_band"] != "all"]
         if not len(table):
-            raise ValueError("The result has no bands of offset.")
+            raise ValueError("The result has no bands of offset. Give offset_edges.")
     column = f"{'offset_' if by == 'energy' else ''}band"
     groups = list(dict.fromkeys(table[column].tolist()))
     for idx, group in enumerate(groups):
@@ -124,7 +127,17 @@ def plot_bias_map(bias, band=0, ax=None, quantity="ratio"):
     -------
     ax : `~matplotlib.axes.Axes`
         Axes.
+
+    Raises
+    ------
+    ValueError
+        If there is no such band or quantity.
     """
+    if quantity not in QUANTITIES:
+        raise ValueError(f"Invalid quantity: {quantity!r}. Choose from {QUANTITIES}.")
+    if band not in range(len(bias.ratio)):
+        n_bands = len(bias.ratio)
+        raise ValueError(f"There is no band {band!r}. Choose from 0 to {n_bands - 1}.")
     ax = plt.gca() if ax is None else ax
     valid = bias.error > 0
     values = np.where(valid, getattr(bias, quantity), np.nan)
@@ -211,9 +224,14 @@ def plot_flux(result, ax=None):
     -------
     ax : `~matplotlib.axes.Axes`
         Axes.
+
+    Raises
+    ------
+    ValueError
+        If there is no flux, with the reason.
     """
+    table, means = (result.to_table(_) for _ in ("flux", "spurious_flux"))
     ax = plt.gca() if ax is None else ax
-    table, means = (result.tables[_] for _ in ("flux", "spurious_flux"))
     bands = means["band"].tolist()
     x = np.array([bands.index(_) for _ in table["band"]], dtype=float)
     for idx in range(len(bands)):
