@@ -42,7 +42,7 @@ def spectra():
 def test_names_that_fits_would_change():
     sets = make_sets(n_sets=2, geom=make_geom(width=1))
     for name in ("a ", " a", "", "a\n"):
-        with pytest.raises(ValueError, match="blanks") as error:
+        with pytest.raises(ValueError, match="spaces") as error:
             to_sets(dict(zip(["a", name], sets, strict=True)))
         assert repr(name) in str(error.value)
 

@@ -97,25 +97,37 @@ def stack_fov(datasets, energy_edges, position_edges):
     """
     n_bands, n_bins = len(energy_edges) - 1, len(position_edges) - 1
     total = np.zeros((3, n_bands, n_bins, n_bins))
-    # mimic sets have the same pointings
+    # the pixels of all sets have the same places, as they have the same pointings
     cache = {}
     for dataset in datasets:
-        key = _get_key(dataset)
+        pointings, geom = get_pointings([dataset]), dataset.counts.geom
+        if pointings is None or len(pointings) != 1:
+            number = "no" if pointings is None else len(pointings)
+            raise ValueError(
+                f"The dataset {dataset.name} has {number} pointings. The field of view "
+                "is that of one observation: reduce with datasets.stack = false."
+            )
+        (pointing,) = pointings
+        key = (
+            pointing.ra.deg,
+            pointing.dec.deg,
+            geom.wcs.to_header_string(),
+            geom.data_shape,
+        )
         if key not in cache:
-            cache[key] = _find_bins(dataset, position_edges)
-        bins = cache[key]
-        energy = dataset.counts.geom.axes["energy"].center.to_value("TeV")
-        bands = np.digitize(energy, energy_edges) - 1
-        for values, result in zip(_get_values(dataset), total, strict=True):
+            cache[key] = _get_fov_bins(geom, pointing, position_edges)
+        bands = geom.axes["energy"].center.to_value("TeV")
+        bands = np.digitize(bands, energy_edges) - 1
+        for values, result in zip(_get_pixel_counts(dataset), total, strict=True):
             for band, image in zip(bands, values, strict=True):
                 if 0 <= band < n_bands:
                     weights = np.append(image.ravel(), 0)
-                    sums = np.bincount(bins, weights, minlength=n_bins**2 + 1)
+                    sums = np.bincount(cache[key], weights, minlength=n_bins**2 + 1)
                     result[band] += sums[:-1].reshape(n_bins, n_bins)
     return FoVCounts(*total)
 
 
-def _get_values(dataset):
+def _get_pixel_counts(dataset):
     """Get counts, background and variance in each pixel, 0 where it is masked."""
     mask = get_safe_mask(dataset)
     counts = dataset.counts.data * mask
@@ -123,32 +135,12 @@ def _get_values(dataset):
         background = dataset.background.data
         with np.errstate(invalid="ignore", divide="ignore"):
             alpha = np.nan_to_num(dataset.alpha.data, posinf=0)
+        # b of the counts, and alpha b of the OFF counts times alpha
         variance = background * (1 + alpha)
     else:
         background = variance = dataset.npred_background().data
     valid = np.isfinite(background) & (background > 0)
-    parts = counts, background, variance
-    return [np.where(valid, _ * mask, 0) for _ in parts]
-
-
-def _get_pointing(dataset):
-    """Get the pointing of the observation of a dataset."""
-    pointings = get_pointings([dataset])
-    if pointings is None or len(pointings) != 1:
-        number = "no" if pointings is None else len(pointings)
-        raise ValueError(
-            f"The dataset {dataset.name} has {number} pointings. The field of view is "
-            "that of one observation: reduce with datasets.stack = false."
-        )
-    return pointings[0]
-
-
-def _get_key(dataset):
-    """Pointing and geometry of a dataset, as what can be looked up."""
-    pointing, geom = _get_pointing(dataset), dataset.counts.geom
-    wcs = geom.wcs.wcs
-    numbers = (*wcs.crval, *wcs.crpix, *wcs.get_cdelt(), *wcs.get_pc().ravel())
-    return pointing.ra.deg, pointing.dec.deg, *wcs.ctype, *numbers, geom.data_shape
+    return [np.where(valid, _ * mask, 0) for _ in (counts, background, variance)]
 
 
 def _to_fov(position, pointing):
@@ -159,12 +151,11 @@ def _to_fov(position, pointing):
     return scale * x, scale * y
 
 
-def _find_bins(dataset, edges):
+def _get_fov_bins(geom, pointing, edges):
     """Bin of each pixel, and of a dummy one in the last bin, which is for the rest."""
     n_bins = len(edges) - 1
-    position = dataset.counts.geom.to_image().get_coord().skycoord.icrs
-    position = _to_fov(position, _get_pointing(dataset))
-    lon, lat = (np.digitize(_, edges) - 1 for _ in position)
+    position = geom.to_image().get_coord().skycoord.icrs
+    lon, lat = (np.digitize(_, edges) - 1 for _ in _to_fov(position, pointing))
     inside = (lon >= 0) & (lon < n_bins) & (lat >= 0) & (lat < n_bins)
     return np.append(np.where(inside, lat * n_bins + lon, n_bins**2), n_bins**2)
 
@@ -250,50 +241,38 @@ class BiasMap:
             raise ValueError(
                 f"The dataset {dataset.name} has no RA_PNT and DEC_PNT in meta_table."
             )
-        ratio, error = self._evaluate(dataset.background.geom, pointings)
+        ratio, error = self._average_pointings(dataset.background.geom, pointings)
         error = WcsNDMap(dataset.background.geom, error / ratio)
-        corrected = _replace_background(dataset, dataset.background * ratio)
+        # a copy alone keeps the prediction of the old background in its cache
+        copied = dataset.copy(name=dataset.name)
+        corrected = MapDataset(
+            **{name: getattr(copied, name) for name in PARTS},
+            background=dataset.background * ratio,
+            models=dataset.models,
+            name=dataset.name,
+        )
         return CorrectedDataset(corrected, error)
 
-    def _evaluate(self, geom, pointings):
+    def _average_pointings(self, geom, pointings):
         """Ratio and error on a geometry, averaged over pointings."""
         energy = geom.axes["energy"].center.to_value("TeV")
         edges = self.energy_edges.to_value("TeV")
         bands = (np.digitize(energy, edges) - 1).clip(0, len(edges) - 2)
+        edges = self.position_edges.to_value("deg")
+        grid = [(edges[1:] + edges[:-1]) / 2] * 2
         position = geom.to_image().get_coord().skycoord.icrs
         result = np.zeros((2, *geom.data_shape))
+        # no correction, without error, where there are no mimics
+        parts = [(self.ratio, 1), (self.error, 0)]
         for pointing in pointings:
             lon, lat = _to_fov(position, pointing)
-            for values, total, fill in zip(
-                (self.ratio, self.error), result, (1, 0), strict=True
-            ):
-                images = self._interpolate(values, lat, lon, fill)
+            inside = (abs(lat) < edges[-1]) & (abs(lon) < edges[-1])
+            points = np.clip(np.transpose([lat, lon]), grid[0][0], grid[0][-1])
+            for (values, fill), total in zip(parts, result, strict=True):
+                images = [RegularGridInterpolator(grid, _)(points) for _ in values]
+                images = np.where(inside, images, fill)
                 total += images.reshape(-1, *geom.data_shape[1:])[bands]
         return result / len(pointings)
-
-    def _interpolate(self, values, lat, lon, fill):
-        center = (self.position_edges[1:] + self.position_edges[:-1]).to_value(
-            "deg"
-        ) / 2
-        edges = self.position_edges.to_value("deg")
-        inside = (abs(lat) < edges[-1]) & (abs(lon) < edges[-1])
-
-        points = np.clip(np.transpose([lat, lon]), center[0], center[-1])
-        images = [RegularGridInterpolator((center, center), _)(points) for _ in values]
-        return np.where(inside, images, fill)
-
-
-def _replace_background(dataset, background):
-    """Copy a dataset with another background.
-
-    Not by `~gammapy.datasets.MapDataset.copy` alone, which keeps the prediction of the
-    old background in its cache.
-    """
-    copied = dataset.copy(name=dataset.name)
-    parts = {name: getattr(copied, name) for name in PARTS}
-    return MapDataset(
-        **parts, background=background, models=dataset.models, name=dataset.name
-    )
 
 
 def make_bias_map(
@@ -331,9 +310,8 @@ def make_bias_map(
     edges = (np.arange(n_bins + 1) - n_bins / 2) * binsz
     fov = stack_fov(datasets, energy_edges.to_value("TeV"), edges)
     sigma = (0, smooth / binsz, smooth / binsz)
-    counts, background = (
-        gaussian_filter(_, sigma, mode="constant") for _ in (fov.counts, fov.background)
-    )
+    counts = gaussian_filter(fov.counts, sigma, mode="constant")
+    background = gaussian_filter(fov.background, sigma, mode="constant")
     # the square of a Gaussian is one of sigma / sqrt(2), of this integral
     narrow = (0, *(_ / np.sqrt(2) for _ in sigma[1:]))
     integral = 1 / (4 * np.pi * (smooth / binsz) ** 2)
@@ -351,24 +329,21 @@ def make_bias_map(
         error=error,
         energy_edges=energy_edges,
         position_edges=edges * u.deg,
-        p_value=_test(fov, max(round(2 * smooth / binsz), 1), repetition),
+        p_value=_test_chi2(fov, max(round(2 * smooth / binsz), 1), repetition),
     )
 
 
-def _test(fov, n_merge, repetition):
-    """P-value of the chi2 of counts and prediction in coarse bins."""
-    parts = [_merge(_, n_merge) for _ in fov]
-    counts, background, variance = parts
+def _test_chi2(fov, n_merge, repetition):
+    """P-value of the chi2 of counts and prediction in blocks of bins."""
+    n_bands, n_bins, _ = fov.counts.shape
+    n_blocks = n_bins // n_merge
+    shape = n_bands, n_blocks, n_merge, n_blocks, n_merge
+    inside = slice(n_blocks * n_merge)
+    counts, background, variance = (
+        values[:, inside, inside].reshape(shape).sum(axis=(2, 4)) for values in fov
+    )
     valid = background > MIN_COUNTS
     if not valid.any():
         return np.nan
     chi2 = (counts - background)[valid] ** 2 / (variance[valid] * repetition)
     return float(stats.chi2.sf(chi2.sum(), valid.sum()))
-
-
-def _merge(values, number):
-    """Add blocks of bins."""
-    n_bands, n_lat, n_lon = values.shape
-    lat, lon = n_lat // number * number, n_lon // number * number
-    shape = n_bands, lat // number, number, lon // number, number
-    return values[:, :lat, :lon].reshape(shape).sum(axis=(2, 4))

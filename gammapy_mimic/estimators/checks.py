@@ -58,7 +58,7 @@ def to_sets(mimic_datasets):
     changed = [name for name in names if not name or name != name.strip()]
     if changed:
         raise ValueError(
-            "Names of mimic sets must not be empty, begin or end with blanks, which "
+            "Names of mimic sets must not be empty, begin or end with spaces, which "
             f"FITS does not keep. Got {changed}."
         )
     if len(names) == 1:
@@ -114,25 +114,24 @@ def mask_unpredicted(datasets):
     datasets : `~gammapy.datasets.Datasets`
         The same, or copies with a tighter ``mask_safe``, with a warning.
     """
-    return Datasets([_mask_unpredicted(_) for _ in datasets])
-
-
-def _mask_unpredicted(dataset):
-    mask, predicted = get_safe_mask(dataset), get_predicted_mask(dataset)
-    n_lost = np.sum(mask & ~predicted)
-    if not n_lost:
-        return dataset
-    log.warning(
-        f"{n_lost} bins of the dataset {dataset.name!r} have no prediction of the "
-        "background, and are left out."
-    )
-    masked = copy.copy(dataset)
-    masked.mask_safe = Map.from_geom(dataset.counts.geom, data=mask & predicted)
-    if dataset.stat_type == "cash":
-        # NaN would spread
-        data = np.where(predicted, dataset.background.data, 0)
-        masked.background = Map.from_geom(dataset.counts.geom, data=data)
-    return masked
+    result = Datasets()
+    for dataset in datasets:
+        mask, predicted = get_safe_mask(dataset), get_predicted_mask(dataset)
+        n_lost = np.sum(mask & ~predicted)
+        if n_lost:
+            log.warning(
+                f"{n_lost} bins of the dataset {dataset.name!r} have no prediction of "
+                "the background, and are left out."
+            )
+            geom, background = dataset.counts.geom, dataset.background
+            dataset = copy.copy(dataset)
+            dataset.mask_safe = Map.from_geom(geom, data=mask & predicted)
+            if dataset.stat_type == "cash":
+                # the correlation with a circle spreads NaN to all pixels around
+                data = np.where(predicted, background.data, 0)
+                dataset.background = Map.from_geom(geom, data=data)
+        result.append(dataset)
+    return result
 
 
 def get_off_obs_ids(sets, plan=None):
@@ -164,7 +163,10 @@ def get_off_obs_ids(sets, plan=None):
         partners = None if plan is None else plan.partners(name)
         for dataset in datasets:
             table = dataset.meta_table
-            if not _tells(table, column):
+            names = [] if table is None else table.colnames
+            # stacking fills in -1 for what does not know its set
+            is_mixed = "MIMIC_SET" in names and NO_PARTNER in table["MIMIC_SET"]
+            if column not in names or is_mixed:
                 if plan is not None:
                     raise ValueError(
                         f"The dataset {dataset.name!r} has no meta_table with OBS_ID, "
@@ -176,14 +178,6 @@ def get_off_obs_ids(sets, plan=None):
                 values = [partners.get(_, NO_PARTNER) for _ in values]
             off_obs_ids += values
     return off_obs_ids
-
-
-def _tells(table, column):
-    """Whether a meta table has a column for all of its observations."""
-    if table is None or column not in table.colnames:
-        return False
-    # filled by the stacking of what knows it, and of what does not
-    return "MIMIC_SET" not in table.colnames or NO_PARTNER not in table["MIMIC_SET"]
 
 
 def get_repetition(off_obs_ids):

@@ -76,9 +76,23 @@ def measure_flux(datasets, position, energy_edges, spectral_model=None, n_jobs=N
 
 def _fit_set(spectral_model, name, dataset, position, energy_edges):
     """Fit the dataset of one set."""
-    parts = [
-        _fit(dataset, spectral_model, position, _) for _ in split_bands(energy_edges)
-    ]
+    spatial_model = None
+    if is_map(dataset):
+        spatial_model = PointSpatialModel.from_position(position)
+        spatial_model.freeze()
+    parts = []
+    for edges in split_bands(energy_edges):
+        fitted = dataset.copy(name="flux")
+        model = SkyModel(spectral_model.copy(), spatial_model, name=SOURCE)
+        fitted.models = [model]
+        estimator = FluxPointsEstimator(
+            energy_edges=edges,
+            source=SOURCE,
+            selection_optional=["ul"],
+            reoptimize=False,
+        )
+        points = estimator.run(Datasets([fitted]))
+        parts.append(points.to_table(sed_type="flux")[list(COLUMNS)])
     table = vstack(parts, metadata_conflicts="silent")
     bands = [_.band for _ in get_bands(energy_edges)]
     table.add_columns([[name] * len(table), bands], [0, 0], ["name", "band"])
@@ -86,24 +100,6 @@ def _fit_set(spectral_model, name, dataset, position, energy_edges):
     # as a FITS file, which has no unit for it, gives it back
     table["sqrt_ts"].unit = None
     return table
-
-
-def _fit(dataset, spectral_model, position, energy_edges):
-    spatial_model = None
-    if is_map(dataset):
-        spatial_model = PointSpatialModel.from_position(position)
-        spatial_model.freeze()
-    model = SkyModel(spectral_model.copy(), spatial_model, name=SOURCE)
-    dataset = dataset.copy(name="flux")
-    dataset.models = [model]
-    estimator = FluxPointsEstimator(
-        energy_edges=energy_edges,
-        source=SOURCE,
-        selection_optional=["ul"],
-        reoptimize=False,
-    )
-    points = estimator.run(Datasets([dataset]))
-    return points.to_table(sed_type="flux")[list(COLUMNS)]
 
 
 def average_flux(table):
@@ -129,9 +125,14 @@ def average_flux(table):
     rows = []
     for name in dict.fromkeys(table["band"].tolist()):
         band = table[table["band"] == name]
-        _check_names(band)
+        names, numbers = np.unique(band["name"], return_counts=True)
+        if numbers.max() > 1:
+            raise ValueError(
+                f"The set {names[np.argmax(numbers)]} is {numbers.max()} times in the "
+                f"table of fluxes, in the band {name!r}."
+            )
         flux, error, limit = (
-            u.Quantity(band[name]) for name in ("flux", "flux_err", "flux_ul")
+            u.Quantity(band[column]) for column in ("flux", "flux_err", "flux_ul")
         )
         mean = average_sets(flux.value)
         n_valid = int(np.sum(np.isfinite(flux)))
@@ -144,13 +145,3 @@ def average_flux(table):
         row |= {"e_max": band["e_max"].quantity[0], "n_sets": n_valid}
         rows.append(row | {name: _ * flux.unit for name, _ in values.items()})
     return make_table(rows)
-
-
-def _check_names(band):
-    """Raise an error if a set is there more than once in a band."""
-    names, numbers = np.unique(band["name"], return_counts=True)
-    if numbers.max() > 1:
-        raise ValueError(
-            f"The set {names[np.argmax(numbers)]} is {numbers.max()} times in the "
-            f"table of fluxes, in the band {band['band'][0]!r}."
-        )

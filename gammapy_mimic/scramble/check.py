@@ -115,7 +115,7 @@ class Distribution(NamedTuple):
     """Statistical error of the expectation. Shape (n,)."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ScrambleCheck:
     """Events of an observation before and after they are scrambled.
 
