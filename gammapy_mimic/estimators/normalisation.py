@@ -39,7 +39,8 @@ def measure_normalisation(sets):
     """
     rows = []
     for name in PARAMETERS:
-        values = [_get_values(datasets, name) for datasets in sets.values()]
+        values = [_get_fitted(datasets, name) for datasets in sets.values()]
+        # a spread needs two observations
         values = [_ for _ in values if len(_[0]) > 1]
         if len(values) < 2:
             continue
@@ -57,7 +58,7 @@ def measure_normalisation(sets):
     return make_table(rows)
 
 
-def _get_values(datasets, name):
+def _get_fitted(datasets, name):
     """Values and errors of a parameter in datasets where it was fitted."""
     values = []
     for dataset in datasets:
@@ -65,6 +66,7 @@ def _get_values(datasets, name):
         if model is None or name not in model.spectral_model.parameters.names:
             continue
         parameter = model.spectral_model.parameters[name]
+        # without error it was scaled, or is frozen
         if parameter.error > 0:
             values.append((parameter.value, parameter.error))
     return np.reshape(values, (-1, 2)).T

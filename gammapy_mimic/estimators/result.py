@@ -91,7 +91,18 @@ class MimicSystematics:
     def __str__(self):
         lines = [type(self).__name__, "-" * len(type(self).__name__), ""]
         for row in self.tables["systematics"]:
-            lines.append(f"  {_describe_band(row)}: {_describe_systematic(row)}")
+            band = f"{row['e_min']:.3g} to {row['e_max']:.3g} TeV"
+            if np.isfinite(row["offset_min"]):
+                band += f", {row['offset_min']:.2g} to {row['offset_max']:.2g} deg"
+            width = format_value(row["width"], row["width_err"], ".3f")
+            systematic = "not known"
+            if row["f_squared"] > 0:
+                systematic = format_value(row["f"], row["f_err"], ".1%")
+            elif np.isfinite(row["f_squared"]):
+                systematic = "0"
+            if np.isfinite(row["f_ul"]):
+                systematic += f" (below {row['f_ul']:.1%})"
+            lines.append(f"  {band}: width {width}, systematic error {systematic}")
         for name in ("position", "maximum"):
             if name in self.tables:
                 lines.append("")
@@ -316,7 +327,7 @@ class MimicSystematics:
         ax : `~matplotlib.axes.Axes`
             Axes.
         """
-        return _plot("plot_significance_map", self, ax, kwargs)
+        return _call_plot("plot_significance_map", self, ax, kwargs)
 
     def plot_distribution(self, ax=None, **kwargs):
         """Plot the significance distribution of mimics and target.
@@ -333,7 +344,7 @@ class MimicSystematics:
         ax : `~matplotlib.axes.Axes`
             Axes.
         """
-        return _plot("plot_significance_distribution", self, ax, kwargs)
+        return _call_plot("plot_significance_distribution", self, ax, kwargs)
 
     def plot_systematics(self, ax=None, **kwargs):
         """Plot the systematic error by energy or offset.
@@ -350,7 +361,7 @@ class MimicSystematics:
         ax : `~matplotlib.axes.Axes`
             Axes.
         """
-        return _plot("plot_systematics", self, ax, kwargs)
+        return _call_plot("plot_systematics", self, ax, kwargs)
 
     def plot_maximum(self, ax=None, **kwargs):
         """Plot the largest significance of the target and of mimics.
@@ -367,7 +378,7 @@ class MimicSystematics:
         ax : `~matplotlib.axes.Axes`
             Axes.
         """
-        return _plot("plot_maximum", self, ax, kwargs)
+        return _call_plot("plot_maximum", self, ax, kwargs)
 
     def plot_bias(self, ax=None, **kwargs):
         """Plot the bias map.
@@ -384,7 +395,7 @@ class MimicSystematics:
         ax : `~matplotlib.axes.Axes`
             Axes.
         """
-        return _plot("plot_bias_map", self._get_bias(), ax, kwargs)
+        return _call_plot("plot_bias_map", self._get_bias(), ax, kwargs)
 
     def plot_flux(self, ax=None, **kwargs):
         """Plot the spurious flux.
@@ -401,7 +412,7 @@ class MimicSystematics:
         ax : `~matplotlib.axes.Axes`
             Axes.
         """
-        return _plot("plot_flux", self, ax, kwargs)
+        return _call_plot("plot_flux", self, ax, kwargs)
 
     def write(self, path, overwrite=False):
         """Write to a FITS file.
@@ -444,27 +455,8 @@ class MimicSystematics:
         return cls(**result_fits.read_result(path))
 
 
-def _plot(name, values, ax, kwargs):
-    """Call a function of the plots, which are loaded only when they are needed."""
+def _call_plot(name, values, ax, kwargs):
+    # matplotlib is slow to load, and not all need it
     from .. import visualization
 
     return getattr(visualization, name)(values, ax=ax, **kwargs)
-
-
-def _describe_band(row):
-    text = f"{row['e_min']:.3g} to {row['e_max']:.3g} TeV"
-    if np.isfinite(row["offset_min"]):
-        text += f", {row['offset_min']:.2g} to {row['offset_max']:.2g} deg"
-    return text
-
-
-def _describe_systematic(row):
-    width = format_value(row["width"], row["width_err"], ".3f")
-    systematic = "not known"
-    if row["f_squared"] > 0:
-        systematic = format_value(row["f"], row["f_err"], ".1%")
-    elif np.isfinite(row["f_squared"]):
-        systematic = "0"
-    if np.isfinite(row["f_ul"]):
-        systematic += f" (below {row['f_ul']:.1%})"
-    return f"width {width}, systematic error {systematic}"

@@ -106,39 +106,41 @@ def read_result(path):
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     with fits.open(path, memmap=False) as hdu_list:
-        _check_version(path, hdu_list[0].header)
+        version = hdu_list[0].header.get("MIM_RES")
+        if version is None:
+            raise ValueError(f"{path} is not a result of MimicSystematicsEstimator.")
+        if version != RESULT_VERSION:
+            raise ValueError(
+                f"{path} has the version {version} of the format, this is version "
+                f"{RESULT_VERSION}. Run the estimator again."
+            )
         hdu_names = [_.name.lower() for _ in hdu_list[1:]]
-        names = _read_table(hdu_list["NAMES"])["NAME"].tolist()
-        missing = _read_table(hdu_list["MISSING"])
-        return {
-            "tables": {
-                _.removeprefix("table_"): _read_table(hdu_list[_])
-                for _ in hdu_names
-                if _.startswith("table_")
-            },
-            **{
-                kind: {
-                    name: _read_maps(hdu_list, kind, idx)
-                    for idx, name in enumerate(names)
-                }
-                for kind in MAPS
-            },
-            "bias": _read_bias(hdu_list["BIAS"]) if "bias" in hdu_names else None,
-            "blank": _read_blank(hdu_list) if "blank" in hdu_names else None,
-            "missing": dict(missing.iterrows()),
-            **_read_meta(hdu_list["META"]),
+        attributes = _read_meta(hdu_list["META"])
+        attributes["missing"] = dict(_read_table(hdu_list["MISSING"]).iterrows())
+        attributes["tables"] = {
+            name.removeprefix("table_"): _read_table(hdu_list[name])
+            for name in hdu_names
+            if name.startswith("table_")
         }
-
-
-def _check_version(path, header):
-    version = header.get("MIM_RES")
-    if version is None:
-        raise ValueError(f"{path} is not a result of MimicSystematicsEstimator.")
-    if version != RESULT_VERSION:
-        raise ValueError(
-            f"{path} has the version {version} of the format, this is version "
-            f"{RESULT_VERSION}. Run the estimator again."
-        )
+        names = _read_table(hdu_list["NAMES"])["NAME"].tolist()
+        for kind in MAPS:
+            attributes[kind] = {}
+            for idx, name in enumerate(names):
+                hdus = [f"{kind}_{part}_{idx}".upper() for part in PARTS]
+                maps = [Map.from_hdulist(hdu_list, hdu=hdu) for hdu in hdus]
+                attributes[kind][name] = BandMaps(*maps)
+        if "bias" in hdu_names:
+            columns = _read_table(hdu_list["BIAS"]).columns
+            values = {
+                name: (column if column.unit is None else column.quantity)[0]
+                for name, column in columns.items()
+            }
+            attributes["bias"] = BiasMap(**values)
+        if "blank" in hdu_names:
+            blank = Map.from_hdulist(hdu_list, hdu="BLANK")
+            # FITS has no boolean images
+            attributes["blank"] = blank.copy(data=blank.data.astype(bool))
+        return attributes
 
 
 def _read_meta(hdu):
@@ -163,22 +165,3 @@ def _read_table(hdu):
         if table[name].dtype.kind == "f":
             table[name].info.format = ".4g"
     return table
-
-
-def _read_maps(hdu_list, kind, idx):
-    hdus = [f"{kind}_{part}_{idx}".upper() for part in PARTS]
-    return BandMaps(*(Map.from_hdulist(hdu_list, hdu=_) for _ in hdus))
-
-
-def _read_blank(hdu_list):
-    blank = Map.from_hdulist(hdu_list, hdu="BLANK")
-    return blank.copy(data=blank.data.astype(bool))
-
-
-def _read_bias(hdu):
-    table = _read_table(hdu)
-    values = {
-        name: (column if column.unit is None else column.quantity)[0]
-        for name, column in table.columns.items()
-    }
-    return BiasMap(**values)
