@@ -216,7 +216,7 @@ class MimicSystematicsEstimator(Estimator):
         edges = snap_energy_edges(self.energy_edges, first.counts.geom.axes["energy"])
         stacked = stack_groups(groups) if is_map(first) else groups
 
-        comparison = self._compare(self._measure(stacked, groups, edges), edges)
+        comparison = self._make_comparison(self._measure(stacked, groups, edges), edges)
         tables = self._tabulate(comparison)
         repetition = get_repetition(off_obs_ids)
         others, missing = self._attempt(groups, stacked, edges, repetition)
@@ -238,7 +238,7 @@ class MimicSystematicsEstimator(Estimator):
             position=self.position,
             missing=missing,
         )
-        _warn(result, off_obs_ids)
+        _warn_of_result(result, off_obs_ids)
         return result
 
     def _measure(self, stacked, groups, edges):
@@ -254,7 +254,7 @@ class MimicSystematicsEstimator(Estimator):
             measured = [add_offset(*_) for _ in pairs]
         return dict(zip(groups, measured, strict=True))
 
-    def _compare(self, measurements, edges):
+    def _make_comparison(self, measurements, edges):
         geom = next(iter(measurements.values())).geom
         options = {}
         if geom is not None:
@@ -315,7 +315,7 @@ def _find_pixel(position, geom):
     return int(np.squeeze(y)), int(np.squeeze(x))
 
 
-def _warn(result, off_obs_ids):
+def _warn_of_result(result, off_obs_ids):
     """Warn of what the user may want to change."""
     rows = result.select("significance")
     rows = rows[rows["n_positions"] == 0]

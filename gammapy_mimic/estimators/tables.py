@@ -210,33 +210,33 @@ def tabulate_significance(comparison):
             )
         for name, sample in samples.items():
             row = {"name": name} | band._asdict()
-            rows.append(row | _describe(sample, comparison.variance_fraction))
+            rows.append(row | _describe_sample(sample, comparison.variance_fraction))
     return make_table(rows)
 
 
-def _describe(sample, variance_fraction=1):
+def _describe_sample(sample, variance_fraction=1):
     """Mean, width and tails of a distribution, NaN without positions."""
     values, background, alpha, independent = sample
     n_independent = float(np.sum(independent))
     width = float(np.std(values)) if len(values) > 1 else np.nan
     mean_err = float(width / np.sqrt(n_independent))
     return {
-        "mean": _apply(np.mean, values),
+        "mean": _apply_or_nan(np.mean, values),
         "mean_err": mean_err,
-        "expected_mean": _apply(np.mean, get_expected_mean(background, alpha)),
+        "expected_mean": _apply_or_nan(np.mean, get_expected_mean(background, alpha)),
         "width": width,
         "width_err": mean_err * float(np.sqrt(variance_fraction / 2)),
-        "minimum": _apply(np.min, values),
-        "maximum": _apply(np.max, values),
+        "minimum": _apply_or_nan(np.min, values),
+        "maximum": _apply_or_nan(np.max, values),
         f"n_above_{TAIL}": int(np.sum(values > TAIL)),
         f"n_below_{TAIL}": int(np.sum(values < -TAIL)),
-        "n_background": _apply(np.mean, background),
+        "n_background": _apply_or_nan(np.mean, background),
         "n_positions": len(values),
         "n_independent": n_independent,
     }
 
 
-def _apply(function, values):
+def _apply_or_nan(function, values):
     return float(function(values)) if len(values) else np.nan
 
 
@@ -281,7 +281,7 @@ def _average(comparison, idx, offset_min, offset_max):
             where = measurement.offset >= offset_min
             where &= measurement.offset < offset_max
         samples.append(comparison.get_sample(measurement, idx, where))
-    rows = [_describe(_) for _ in samples]
+    rows = [_describe_sample(_) for _ in samples]
     result = {}
     for name in ("mean", "width", f"above_{TAIL}", f"below_{TAIL}"):
         result |= _average_rows(rows, name).to_row(name)
@@ -296,7 +296,7 @@ def _average(comparison, idx, offset_min, offset_max):
 
 
 def _average_rows(rows, name):
-    """Average a column of `_describe` over sets, or the fraction of its counts."""
+    """Average a column of `_describe_sample`, or the fraction of its counts."""
     weights = np.array([row["n_positions"] for row in rows])
     if name in rows[0]:
         return average_sets([row[name] for row in rows], weights)
@@ -325,28 +325,28 @@ def tabulate_maximum(comparison):
     rows = []
     for idx, band in enumerate(comparison.bands):
         value, *largest = (
-            _find_largest(comparison, measurement, idx)
+            _get_largest(comparison, measurement, idx)
             for measurement in (comparison.target, *comparison.mimics.values())
         )
         estimate = average_sets(largest)
-        rank = _rank(value, largest, "n_sets")
+        rank = _rank_value(value, largest, "n_sets")
         std = float(estimate.error * np.sqrt(rank["n_sets"]))
         row = band._asdict() | {"significance": value}
         rows.append(row | {"mimic_mean": estimate.value, "mimic_std": std} | rank)
     return make_table(rows)
 
 
-def _rank(value, sample, name):
+def _rank_value(value, sample, name):
     """How many values of a sample are as large, and the p-value."""
     n_larger, number = count_larger(value, sample)
     p_value = get_p_value(value, sample)
     return {"n_larger": n_larger, name: number, "p_value": p_value}
 
 
-def _find_largest(comparison, measurement, idx):
+def _get_largest(comparison, measurement, idx):
     """Largest significance where the target is blank, NaN if there is none."""
     sample = comparison.get_sample(measurement, idx, comparison.blank)
-    return _apply(np.max, sample.significance)
+    return _apply_or_nan(np.max, sample.significance)
 
 
 def tabulate_position(comparison, pixel=None):
@@ -383,7 +383,7 @@ def tabulate_position(comparison, pixel=None):
             values, sample = _get_samples(comparison, idx, pixel)
         row = band._asdict() | {"significance": float(value)}
         row |= _calibrate(value, values, comparison)
-        rows.append(row | _rank(value, sample, "n_sample"))
+        rows.append(row | _rank_value(value, sample, "n_sample"))
     return make_table(rows)
 
 

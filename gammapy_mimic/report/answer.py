@@ -87,7 +87,7 @@ def _answer_position(result, excess):
         f"The target has {excess.significance:.1f} sigma {place} ({format_band(row)})."
     )
     where, kind = "there and at the same offset", "positions"
-    sets = _count(len(result.names))
+    sets = _count_sets(len(result.names))
     what = f"{sets}, {number} positions without common events"
     if not result.maps:
         where, kind, what = "there", "sets", sets
@@ -101,7 +101,7 @@ def _answer_position(result, excess):
         f"Mimics, which hold no source, have {where} a mean of "
         f"{excess.mean:.2f} and a width of {excess.spread:.2f} "
         f"({what}; noise alone has 0 and 1). "
-        f"{_describe_systematic(result)}"
+        f"{_state_systematic(result)}"
     )
     calibrated = format_value(row["calibrated"], row["calibrated_err"], ".1f")
     third = (
@@ -130,7 +130,7 @@ def _answer_maximum(result, excess):
     second = (
         f"Mimics, which hold no source, have {excess.mean:.1f} ± {excess.spread:.1f} "
         f"(mean and standard deviation of "
-        f"{_count(number)}). {_describe_systematic(result)}"
+        f"{_count_sets(number)}). {_state_systematic(result)}"
     )
     third = f"{WORDS[excess.verdict]}: {_describe_p_value(excess, 'sets')}"
     if excess.verdict is Verdict.NOT_EXPLAINED:
@@ -164,7 +164,7 @@ def _answer_systematic(result):
     row = result.select("systematics", offset_band="all")[0]
     question = "How large is the systematic error of the background?"
     if not np.isfinite(row["mean"]):
-        lines = [f"Mimics have no {ENOUGH}.", _describe_systematic(result)]
+        lines = [f"Mimics have no {ENOUGH}.", _state_systematic(result)]
         return question, [*lines, "Use more observations, or wider bands."]
     first = (
         f"Mimics, which hold no source, have significances of the mean "
@@ -172,7 +172,7 @@ def _answer_systematic(result):
         f"{format_value(row['width'], row['width_err'], '.3f')} "
         f"({format_band(row)}; noise alone has 0 and 1)."
     )
-    second = _describe_systematic(result)
+    second = _state_systematic(result)
     rows = [_ for _ in result.tables["systematics"] if np.isfinite(_["f_ul"])]
     if not rows:
         return question, [first, second, "There are too few positions for a limit."]
@@ -185,7 +185,7 @@ def _answer_systematic(result):
     return question, [first, second, third]
 
 
-def _describe_systematic(result):
+def _state_systematic(result):
     """Fractional systematic error, or its upper limit, at all energies."""
     row = result.select("systematics", offset_band="all")[0]
     text = "The systematic error of the background"
@@ -208,7 +208,7 @@ def _describe_p_value(excess, what):
     )
 
 
-def _count(n_sets):
+def _count_sets(n_sets):
     return f"{n_sets} mimic sets" if n_sets > 1 else "1 mimic set"
 
 
@@ -255,7 +255,10 @@ def _describe_limits(result, judgement, plan):
     limits = [f"{text}, which is few." if judgement.few_sets else f"{text}."]
     if n_sets == 1:
         limits = ["There is one mimic set: the scatter between sets is not known."]
-    limits += _describe_losses(result)
+    if "losses" in result.tables:
+        rows = result.tables["losses"].iterrows("name", *Loss._fields)
+        losses = [(format_name(name), Loss(*values)) for name, *values in rows]
+        limits += describe_losses(losses)
     if judgement.question == "position":
         limits += [
             "The position is taken as chosen beforehand. For one that was found where "
@@ -268,31 +271,16 @@ def _describe_limits(result, judgement, plan):
         kind = "positions" if result.maps else "sets"
         number = judgement.excess.number
         limits.append(f"There are only {number} {kind} of mimics to compare with.")
-    limits += [] if plan is None else _describe_plan(plan)
-    return limits + [f"Missing: {name}. {why}" for name, why in result.missing.items()]
-
-
-def _describe_losses(result):
-    """Say what observations have lost, once for each cause."""
-    if "losses" not in result.tables:
-        return []
-    rows = result.tables["losses"].iterrows("name", *Loss._fields)
-    return describe_losses([(format_name(name), Loss(*_)) for name, *_ in rows])
-
-
-def _describe_plan(plan):
-    limits = []
-    n_shared = sum(number > 1 for number in plan.reuse.values())
+    n_shared = 0 if plan is None else sum(_ > 1 for _ in plan.reuse.values())
     if n_shared:
         limits.append(
             f"{n_shared} of {len(plan.reuse)} OFF observations are in more than one "
             "set. The sets are not independent, and errors are too small."
         )
-    n_questionable = len({obs_id for obs_id, _ in plan.questionable})
-    if n_questionable:
-        n_targets = len(set(plan.table["OBS_ID"]))
+    if plan is not None and plan.questionable:
+        n_questionable = len({obs_id for obs_id, _ in plan.questionable})
         limits.append(
-            f"{n_questionable} of {n_targets} targets have no partner, or a poor one, "
-            "in at least one set."
+            f"{n_questionable} of {len(set(plan.table['OBS_ID']))} targets have no "
+            "partner, or a poor one, in at least one set."
         )
-    return limits
+    return limits + [f"Missing: {name}. {why}" for name, why in result.missing.items()]
