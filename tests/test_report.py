@@ -25,7 +25,7 @@ from gammapy_mimic.estimators import (
 )
 from gammapy_mimic.exclusion import ExclusionRegions
 from gammapy_mimic.report import make_answer, make_report
-from gammapy_mimic.report.page import find_on_map, get_mimic_section
+from gammapy_mimic.report.page import get_mimic_section, is_on_map
 from gammapy_mimic.report.tables import make_table
 from gammapy_mimic.scripts.main import main
 from gammapy_mimic.selection import MimicPlan
@@ -549,8 +549,8 @@ def test_table_cells():
 
 
 def test_regions_on_the_map(result, regions):
-    assert find_on_map(result, regions).tolist() == [False, True]
-    assert find_on_map(result, ExclusionRegions()).tolist() == []
+    assert is_on_map(result, regions).tolist() == [False, True]
+    assert is_on_map(result, ExclusionRegions()).tolist() == []
 
 
 @pytest.mark.parametrize("config", [None, "", "mimic:", "general: {}", "[1]"])

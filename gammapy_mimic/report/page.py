@@ -14,8 +14,8 @@ from ..selection.plan import MimicPlan
 from ..utils.files import replace_file
 from ..version import __version__
 from .answer import describe_blank, make_answer
+from .column_descriptions import COLUMN_DESCRIPTIONS
 from .figures import make_figures, plot_plan, plot_templates
-from .meanings import MEANINGS
 from .tables import make_table
 
 __all__ = ["make_report"]
@@ -23,6 +23,14 @@ __all__ = ["make_report"]
 PACKAGES = ("gammapy", "astropy", "numpy", "scipy", "regions", "matplotlib")
 QUESTIONABLE = ("no_mimic", "large_kl")
 MAX_OBJECTS = 3  # that are named in the title
+# what users give, such as titles and names of objects, is text and no HTML
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.PackageLoader("gammapy_mimic.report", "."),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 def make_report(
@@ -89,46 +97,37 @@ class _Page:
 
     def render(self, title=None):
         """Render the page."""
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("gammapy_mimic.report", "."),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        is_known = find_on_map(self.result, self.regions)
-        known = self.regions[np.nonzero(is_known)[0]]
-        figures = make_figures(self.result, known)
+        result = self.result
+        on_map = is_on_map(result, self.regions)
+        figures = make_figures(result, self.regions[np.nonzero(on_map)[0]])
         if self.plan is not None:
             figures["plan"] = plot_plan(self.plan)
         if self.templates:
             figures["templates"] = plot_templates(self.templates)
-        now = datetime.datetime.now(datetime.UTC)
-        return environment.get_template("report.html").render(
-            title=title or self._make_title(),
-            date=f"{now:%Y-%m-%d %H:%M} UTC",
-            answer=make_answer(self.result, self.plan),
-            result=self.result,
-            figures=figures,
-            tables=self._make_tables(is_known),
-            plan=self.plan,
-            mimic=get_mimic_section(self.config),
-            config=self.config,
-            estimator=self._get_settings(),
-            versions=_get_versions(),
-        )
-
-    def _get_settings(self):
-        result = self.result
-        settings = {
+        estimator = {
             "correlation_radius": f"{result.correlation_radius.deg} deg",
             "min_background": result.min_background,
             "version": result.version,
         }
         if result.position is not None:
             position = result.position.icrs
-            settings["position"] = f"{position.ra.deg} deg, {position.dec.deg} deg"
-        return settings
+            estimator["position"] = f"{position.ra.deg} deg, {position.dec.deg} deg"
+        versions = {"gammapy-mimic": __version__}
+        versions |= {name: metadata.version(name) for name in PACKAGES}
+        now = datetime.datetime.now(datetime.UTC)
+        return ENVIRONMENT.get_template("report.html").render(
+            title=title or self._make_title(),
+            date=f"{now:%Y-%m-%d %H:%M} UTC",
+            answer=make_answer(result, self.plan),
+            result=result,
+            figures=figures,
+            tables=self._make_tables(on_map),
+            plan=self.plan,
+            mimic=get_mimic_section(self.config),
+            config=self.config,
+            estimator=estimator,
+            versions=versions | {"Python": platform.python_version()},
+        )
 
     def _make_title(self):
         text = "Background systematics"
@@ -139,7 +138,7 @@ class _Page:
             objects = [*objects[:MAX_OBJECTS], "others"]
         return f"{text}: {', '.join(objects)}" if objects else text
 
-    def _make_tables(self, is_known):
+    def _make_tables(self, on_map):
         what = "the positions" if self.result.maps else "the observations"
         where = describe_blank(self.result)
         target = f"; of the target{where.removeprefix(',')}" if where else ""
@@ -158,7 +157,7 @@ class _Page:
                 table,
                 f"table-{name}",
                 captions.get(name, f"Table {name} of the result."),
-                MEANINGS.get(name),
+                COLUMN_DESCRIPTIONS.get(name),
             )
             for name, table in self.result.tables.items()
         }
@@ -167,17 +166,17 @@ class _Page:
                 self._make_plan_table(),
                 "table-plan",
                 "Pairs of target and OFF observation, questionable ones first.",
-                MEANINGS["plan"],
+                COLUMN_DESCRIPTIONS["plan"],
                 np.isin(self.plan.table["STATUS"], QUESTIONABLE),
             )
         if len(self.regions):
             table = self.regions.to_table()
-            table["on the map"] = is_known
+            table["on the map"] = on_map
             tables["regions"] = make_table(
-                table[np.argsort(~is_known, kind="stable")],
+                table[np.argsort(~on_map, kind="stable")],
                 "table-regions",
                 "Exclusion regions, those on the map of the target first.",
-                MEANINGS["regions"],
+                COLUMN_DESCRIPTIONS["regions"],
             )
         return tables
 
@@ -194,8 +193,8 @@ class _Page:
         return table
 
 
-def find_on_map(result, regions):
-    """Find the regions that touch the map of the target.
+def is_on_map(result, regions):
+    """Whether regions touch the map of the target.
 
     Parameters
     ----------
@@ -232,9 +231,3 @@ def get_mimic_section(config):
     """
     data = yaml.safe_load(config) if config else None
     return (data.get("mimic") if isinstance(data, dict) else None) or {}
-
-
-def _get_versions():
-    versions = {"gammapy-mimic": __version__}
-    versions |= {name: metadata.version(name) for name in PACKAGES}
-    return versions | {"Python": platform.python_version()}

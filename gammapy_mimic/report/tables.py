@@ -36,7 +36,7 @@ class Column(NamedTuple):
         Name, as in the table it is from.
     unit : str
         Unit, "" for none.
-    meaning : str
+    description : str
         What it is, "" for nothing to be explained.
     is_number : bool
         Whether it has numbers.
@@ -44,7 +44,7 @@ class Column(NamedTuple):
 
     name: str
     unit: str
-    meaning: str
+    description: str
     is_number: bool
 
 
@@ -72,7 +72,7 @@ class ReportTable(NamedTuple):
     marked: list
 
 
-def make_table(table, name, caption, meanings=None, marked=None):
+def make_table(table, name, caption, descriptions=None, marked=None):
     """Make a table of the report.
 
     Columns without any value are left out.
@@ -85,7 +85,7 @@ def make_table(table, name, caption, meanings=None, marked=None):
         Name, the id of the HTML element.
     caption : str
         What it shows.
-    meanings : dict of str, optional
+    descriptions : dict of str, optional
         What a column is, by its name. Default is nothing to be explained.
     marked : list of bool, optional
         Whether each row is marked, which puts it first. Default is none.
@@ -95,37 +95,25 @@ def make_table(table, name, caption, meanings=None, marked=None):
     table : `ReportTable`
         Table.
     """
-    meanings = {} if meanings is None else meanings
+    descriptions = {} if descriptions is None else descriptions
     marked = np.zeros(len(table), bool) if marked is None else np.array(marked, bool)
     order = np.argsort(~marked, kind="stable")
-    names = [_ for _ in table.colnames if not _is_empty(table[_])]
-    columns = [
-        Column(
-            name=_,
-            unit=_format_unit(table[_].unit),
-            meaning=meanings.get(_, ""),
-            is_number=table[_].dtype.kind in "iuf",
-        )
-        for _ in names
-    ]
+    columns = []
+    for key, column in table.columns.items():
+        kind = column.dtype.kind
+        if kind == "f" and not np.isfinite(np.ma.filled(column, np.nan)).any():
+            continue
+        unit = str(column.unit or "").replace("1 / (s cm2)", "cm-2 s-1")
+        unit = unit.replace("1 / (cm2 s)", "cm-2 s-1")
+        description = descriptions.get(key, "")
+        columns.append(Column(key, unit, description, is_number=kind in "iuf"))
     return ReportTable(
         name=name,
         caption=caption,
         columns=columns,
-        rows=[[_make_cell(table[_], idx) for _ in names] for idx in order],
+        rows=[[_make_cell(table[_.name], idx) for _ in columns] for idx in order],
         marked=marked[order].tolist(),
     )
-
-
-def _is_empty(column):
-    return (
-        column.dtype.kind == "f" and not np.isfinite(np.ma.filled(column, np.nan)).any()
-    )
-
-
-def _format_unit(unit):
-    text = str(unit or "")
-    return text.replace("1 / (s cm2)", "cm-2 s-1").replace("1 / (cm2 s)", "cm-2 s-1")
 
 
 def _make_cell(column, idx):

@@ -1,6 +1,6 @@
 """What the columns of the tables are."""
 
-__all__ = ["MEANINGS"]
+__all__ = ["COLUMN_DESCRIPTIONS"]
 
 _RESULT = {
     "band": "band of energy, by number, or all energies",
@@ -101,7 +101,7 @@ _SPURIOUS_FLUX = {
 }
 _NORMALISATION = {**_RESULT, "mean": "mean of the parameter; 1 for a perfect norm"}
 
-MEANINGS = {
+COLUMN_DESCRIPTIONS = {
     "flux": _FLUX,
     "losses": _LOSSES,
     "normalisation": _NORMALISATION,
@@ -110,5 +110,5 @@ MEANINGS = {
     "significance": _SIGNIFICANCE,
     "spurious_flux": _SPURIOUS_FLUX,
 }
-MEANINGS |= dict.fromkeys(("maximum", "position", "systematics"), _RESULT)
-"""Meaning of each column, by table (dict of dict of str)."""
+COLUMN_DESCRIPTIONS |= dict.fromkeys(("maximum", "position", "systematics"), _RESULT)
+"""Description of each column, by table (dict of dict of str)."""
