@@ -87,7 +87,7 @@ def check_datasets(groups):
     for name, group in groups.items():
         if not len(group):
             raise ValueError(f"{name} has no datasets.")
-    datasets = [_ for group in groups.values() for _ in group]
+    datasets = [dataset for group in groups.values() for dataset in group]
     for dataset in datasets:
         if dataset.stat_type == "cash" and dataset.background is None:
             raise ValueError(f"The dataset {dataset.name} has no background.")

@@ -268,7 +268,9 @@ def stack_groups(groups):
     datasets : dict of `~gammapy.datasets.MapDataset`
         One dataset for each group.
     """
-    geoms = make_stacking_geoms([_ for group in groups.values() for _ in group])
+    geoms = make_stacking_geoms(
+        [dataset for group in groups.values() for dataset in group]
+    )
     return {name: stack_datasets(values, geoms) for name, values in groups.items()}
 
 
@@ -292,7 +294,8 @@ def measure_maps(dataset, energy_edges, correlation_radius):
         Measurement.
     """
     maps = [
-        _estimate(dataset, correlation_radius, _) for _ in split_bands(energy_edges)
+        _estimate(dataset, correlation_radius, edges)
+        for edges in split_bands(energy_edges)
     ]
     arrays = [np.concatenate(_, axis=0) for _ in zip(*maps, strict=True)]
     total = np.full(len(arrays[0]), np.nan)
@@ -378,7 +381,7 @@ def _count(dataset, energy_edges):
         (center >= band.e_min) & (center < band.e_max)
         for band in get_bands(energy_edges)
     ]
-    return np.array([[np.sum(_[band]) for band in bands] for _ in values])
+    return np.array([[np.sum(row[band]) for band in bands] for row in values])
 
 
 def _get_significance(n_on, n_off, background):
@@ -453,10 +456,10 @@ def add_offset(measurement, datasets):
     if measurement.geom is not None:
         position = measurement.geom.get_coord().skycoord.icrs
         return measurement._replace(offset=measure_offset(position, pointings))
-    offset = [
-        measure_offset(_.counts.geom.center_skydir.icrs, get_pointings([_])).squeeze()
-        for _ in datasets
-    ]
+    offset = []
+    for dataset in datasets:
+        position = dataset.counts.geom.center_skydir.icrs
+        offset.append(measure_offset(position, get_pointings([dataset])).squeeze())
     return measurement._replace(offset=u.Quantity(offset))
 
 

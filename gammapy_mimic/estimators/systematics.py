@@ -1,6 +1,7 @@
 """Estimate the systematic error of a background from mimic sets."""
 
 import functools
+import itertools
 import logging
 import numbers
 
@@ -288,12 +289,12 @@ class MimicSystematicsEstimator(Estimator):
         """Make what not all datasets allow. Return also why something is missing."""
         has_maps = stacked is not groups
         groups, stacked = (
-            {name: values for name, values in _.items() if name != TARGET}
-            for _ in (groups, stacked)
+            {name: values for name, values in every.items() if name != TARGET}
+            for every in (groups, stacked)
         )
         attempts = {"normalisation": (measure_normalisation, groups)}
         if has_maps:
-            observations = [_ for values in groups.values() for _ in values]
+            observations = list(itertools.chain(*groups.values()))
             make_bias = functools.partial(make_bias_map, repetition=repetition)
             attempts["bias"] = make_bias, observations, edges
         if self.position is not None or not has_maps:
@@ -346,9 +347,10 @@ def _make_maps(comparison, quantity, energy_edges):
     """Make the maps of a quantity by name, none for spectra."""
     if comparison.geom is None:
         return {}
+    geom, measurements = comparison.geom, comparison.measurements
     return {
-        name: BandMaps.create(getattr(_, quantity), comparison.geom, energy_edges)
-        for name, _ in comparison.measurements.items()
+        name: BandMaps.create(getattr(measurement, quantity), geom, energy_edges)
+        for name, measurement in measurements.items()
     }
 
 

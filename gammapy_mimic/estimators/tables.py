@@ -286,8 +286,8 @@ def _average(comparison, idx, offset_min, offset_max):
     for name in ("mean", "width", f"above_{TAIL}", f"below_{TAIL}"):
         result |= _average_rows(rows, name).to_row(name)
     f_squared = [
-        fit_systematic(_.significance, _.background, comparison.overlap)
-        for _ in samples
+        fit_systematic(sample.significance, sample.background, comparison.overlap)
+        for sample in samples
     ]
     square = average_systematic(f_squared, [_.background for _ in samples])
     result |= to_fraction(square).to_row("f", limit=True)

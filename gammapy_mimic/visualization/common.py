@@ -11,6 +11,7 @@ TARGET_COLOR = "#c2410c"
 MIMIC_COLOR = "#2563a8"
 COLORS = (MIMIC_COLOR, TARGET_COLOR, "#15803d", "#7e22ce", "#a16207", "#0e7490")
 NO_DATA_COLOR = "#e5e7eb"
+HEADROOM = 1.35  # of a linear axis, for the legend
 N_VERTICES = 100
 
 

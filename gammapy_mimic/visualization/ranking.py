@@ -73,12 +73,11 @@ def plot_kl_matrix(tables, ax=None, kl_max=None):
     ax = plt.gca() if ax is None else ax
     kl_max = 0.02 if kl_max is None else kl_max
     sorted_tables = [_[np.argsort(_["OFF_OBS_ID"])] for _ in tables]
-    matrix = np.array(
-        [
-            np.where(_["STATUS"] == "rejected", np.nan, _["KL_CORR"])
-            for _ in sorted_tables
-        ]
-    )
+    matrix = [
+        np.where(table["STATUS"] == "rejected", np.nan, table["KL_CORR"])
+        for table in sorted_tables
+    ]
+    matrix = np.array(matrix)
     largest = max(np.max(matrix, initial=0, where=np.isfinite(matrix)), 2 * kl_max)
     norm_kl = TwoSlopeNorm(kl_max, vmin=0, vmax=largest)
     image = ax.imshow(matrix, norm=norm_kl, cmap="RdYlGn_r", aspect="auto")

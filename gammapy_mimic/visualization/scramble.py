@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .common import plot_mesh
+from .common import HEADROOM, plot_mesh
 
 __all__ = [
     "plot_scramble",
@@ -15,7 +15,6 @@ __all__ = [
 
 WHEN = ("before", "after", "difference")
 REGION_COLOR = "red"
-HEADROOM = 1.35  # of the axis of events, for the legend
 
 
 def plot_scramble_events(check, when="difference", ax=None):

@@ -123,7 +123,8 @@ def plot_significance_distribution(result, names=None, band="all", ax=None):
         label = format_name(name)
         if is_filled:
             style = {"color": MIMIC_COLOR, "histtype": "stepfilled", "alpha": 0.35}
-            text = "\n".join(_format_error(row, _) for _ in ("mean", "width"))
+            text = f"mean {row['mean']:.3f} ± {row['mean_err']:.3f}\n"
+            text += f"width {row['width']:.3f} ± {row['width_err']:.3f}"
             y = norm.pdf(x, row["mean"], row["width"])
             ax.plot(x, y, color=MIMIC_COLOR, label=text)
         else:
@@ -137,15 +138,11 @@ def plot_significance_distribution(result, names=None, band="all", ax=None):
     ax.set_xlabel(r"Significance [$\sigma$]")
     ax.set_ylabel(r"Probability density [$1/\sigma$]")
     legend = ax.legend(loc="upper right", fontsize="small")
-    # with room for the legend
+    # on a log scale, three lines of the legend need one decade above the data
     n_lines = sum(text.get_text().count("\n") + 1 for text in legend.get_texts())
     bottom = 0.3 / max(1, *map(len, samples.values())) / STEP
     ax.set_ylim(bottom, 10 ** (n_lines / 3))
     return ax
-
-
-def _format_error(row, name):
-    return f"{name} {row[name]:.3f} ± {row[f'{name}_err']:.3f}"
 
 
 def plot_significance(result, names=None, regions=(), title=None):

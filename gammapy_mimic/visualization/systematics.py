@@ -5,6 +5,7 @@ import numpy as np
 
 from .common import (
     COLORS,
+    HEADROOM,
     MIMIC_COLOR,
     NO_DATA_COLOR,
     TARGET_COLOR,
@@ -72,8 +73,7 @@ def plot_systematics(result, ax=None, by="energy"):
         ax.plot([], [], "o", color=COLORS[idx % len(COLORS)], label=label)
     if not np.isfinite(table["f_ul"]).any():
         _write_nothing(ax)
-    # with room for the legend
-    ax.set_ylim(0, 1.35 * ax.get_ylim()[1])
+    ax.set_ylim(0, HEADROOM * ax.get_ylim()[1])
     ax.set_ylabel("Systematic error of the background [%]")
     ax.set_xlabel("Offset [deg]")
     if by == "energy":
