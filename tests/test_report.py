@@ -523,8 +523,8 @@ class TestAnswer:
         assert "no sources are excluded" in findings
         assert "mean significance of the target's map is +1.00" in findings
         geom = result.maps["target"].total.geom.to_image()
-        blank = Map.from_geom(geom, data=True, dtype=bool)
-        changed = dataclasses.replace(changed, blank=blank)
+        source_free = Map.from_geom(geom, data=True, dtype=bool)
+        changed = dataclasses.replace(changed, source_free=source_free)
         findings = " ".join(make_answer(changed).findings)
         assert "there is more than the excluded sources" in findings
 
@@ -684,8 +684,8 @@ class TestPlots:
         assert mimics.size == 3 * 900
         assert target.size == 900
         geom = result.maps["target"].total.geom.to_image()
-        blank = geom.region_mask(regions[[1]], inside=False)
-        other = dataclasses.replace(result, blank=blank)
+        source_free = geom.region_mask(regions[[1]], inside=False)
+        other = dataclasses.replace(result, source_free=source_free)
         assert other.get_significance().size == mimics.size
         kept = other.get_significance("target")
         assert 865 < kept.size < 880

@@ -101,34 +101,34 @@ def test_masked_source_is_not_the_largest_significance(masked):
             assert_allclose(with_source[column], without[column], atol=0.01)
 
 
-def test_one_place_decides_what_is_blank(masked, tmp_path):
+def test_one_place_decides_what_is_source_free(masked, tmp_path):
     """Tables, plots and the result that is read again have the same positions."""
     masked = masked[0]
     (row,) = masked.tables["significance"][-1:]
     target = masked.get_significance("target")
-    assert target.size == row["n_positions"] == masked.blank.data.sum()
+    assert target.size == row["n_positions"] == masked.source_free.data.sum()
     assert target.max() == row["maximum"]
     masked.write(tmp_path / "result.fits")
     again = MimicSystematics.read(tmp_path / "result.fits")
-    assert again.blank.data.dtype == bool
-    assert_array_equal(again.blank.data, masked.blank.data)
+    assert again.source_free.data.dtype == bool
+    assert_array_equal(again.source_free.data, masked.source_free.data)
     assert_array_equal(again.get_significance("target"), target)
 
 
-def test_blank_positions_are_those_without_excluded_sky():
+def test_source_free_positions_are_those_without_excluded_sky():
     """By the distance of each pixel from all excluded ones."""
     geom = make_geom(width=1.5)
     off_center = CENTER.directional_offset_by(30 * u.deg, 0.3 * u.deg)
     mask = make_mask(geom, off_center)
     target = make_sets(1, 1, geom=geom)[0]
     estimator = MimicSystematicsEstimator("0.17 deg", exclusion_mask=mask)
-    blank = estimator.run(make_sets(geom=geom), target).blank.data
+    source_free = estimator.run(make_sets(geom=geom), target).source_free.data
     y, x = np.nonzero(~mask.data)
     pixels = np.indices(mask.data.shape)
     distance = np.hypot(
         pixels[0][..., np.newaxis] - y, pixels[1][..., np.newaxis] - x
     ).min(axis=-1)
-    assert_array_equal(blank, distance > 0.17 / 0.05)
+    assert_array_equal(source_free, distance > 0.17 / 0.05)
     # the circle of Gammapy
     circle = Tophat2DKernel(0.17 / 0.05).array > 0
     pixels = np.indices(circle.shape) - circle.shape[0] // 2
@@ -142,19 +142,19 @@ def test_excluded_sky_outside_of_the_map():
     assert np.all(make_mask(geom, outside).data)
     estimator = MimicSystematicsEstimator("0.2 deg", exclusion_mask=mask)
     sets = make_sets(geom=geom)
-    blank = estimator.run(sets[:3], sets[3]).blank.data
-    edge = np.nonzero(~blank)
+    source_free = estimator.run(sets[:3], sets[3]).source_free.data
+    edge = np.nonzero(~source_free)
     assert len(edge[0]) > 0
     # up to 0.55 deg less 0.2 deg from the centre, at the northern edge of 0.5 deg
     assert edge[0].min() == 20 - 3
     assert edge[0].max() == 19
-    assert blank[:, [0, -1]].all()
+    assert source_free[:, [0, -1]].all()
 
 
 def test_no_mask():
     sets = make_sets()
     result = MimicSystematicsEstimator("0.2 deg").run(sets[:3], sets[3])
-    assert result.blank is None
+    assert result.source_free is None
     row = result.tables["significance"][-1]
     assert result.get_significance("target").size == row["n_positions"]
 
@@ -370,12 +370,12 @@ def test_average_flux_does_not_depend_on_the_order():
         average_flux(table[[0, 1, 2, 3, 4, 5, 5]])
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_old_result(tmp_path, version):
     primary = fits.PrimaryHDU()
     primary.header["MIM_RES"] = version
     primary.writeto(tmp_path / "old.fits")
-    match = rf"version {version} of the format, this is version 3. Run the estimator"
+    match = rf"version {version} of the format, this is version 4. Run the estimator"
     with pytest.raises(ValueError, match=match):
         MimicSystematics.read(tmp_path / "old.fits")
 

@@ -23,9 +23,9 @@ __all__ = [
     "Band",
     "Measurement",
     "add_offset",
-    "find_blank",
     "get_bands",
     "get_pointings",
+    "get_source_free_mask",
     "has_rings",
     "is_map",
     "make_stacking_geoms",
@@ -463,8 +463,8 @@ def add_offset(measurement, datasets):
     return measurement._replace(offset=u.Quantity(offset))
 
 
-def find_blank(mask, geom, correlation_radius):
-    """Find the positions whose correlation circle holds no excluded sky.
+def get_source_free_mask(mask, geom, correlation_radius):
+    """Mask of the positions whose correlation circle holds no excluded sky.
 
     The excluded part of the mask, also of what lies just outside of the image, is grown
     by the circle in which `~gammapy.estimators.ExcessMapEstimator` adds counts: the
@@ -482,7 +482,7 @@ def find_blank(mask, geom, correlation_radius):
 
     Returns
     -------
-    blank : `~numpy.ndarray` of bool
+    source_free : `~numpy.ndarray` of bool
         True where the circle holds no excluded sky at any energy. Shape (n_y, n_x).
     """
     pixel_size = np.mean(np.abs(geom.wcs.wcs.cdelt))
@@ -492,5 +492,6 @@ def find_blank(mask, geom, correlation_radius):
         mask = mask.reduce_over_axes(func=np.logical_and, keepdims=False)
     position = geom.pad(margin, axis_name=None).get_coord().skycoord
     values = mask.get_by_coord({"skycoord": position}).astype(float)
-    blank = binary_erosion(np.nan_to_num(values, nan=1) > 0, circle, border_value=1)
-    return blank[margin:-margin, margin:-margin] if margin else blank
+    keep = np.nan_to_num(values, nan=1) > 0
+    source_free = binary_erosion(keep, circle, border_value=1)
+    return source_free[margin:-margin, margin:-margin] if margin else source_free

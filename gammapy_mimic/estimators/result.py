@@ -63,7 +63,7 @@ class MimicSystematics:
         Effective background counts of the same.
     bias : `~gammapy_mimic.estimators.BiasMap` or None
         Counts over prediction in the field of view.
-    blank : `~gammapy.maps.WcsNDMap` or None
+    source_free : `~gammapy.maps.WcsNDMap` or None
         Where the target has no known source: outside of the excluded ones, grown by the
         correlation radius. Its distribution and largest significance are those of this
         part. None for everywhere.
@@ -83,7 +83,7 @@ class MimicSystematics:
     maps: dict = dataclasses.field(default_factory=dict)
     background: dict = dataclasses.field(default_factory=dict)
     bias: BiasMap | None = None
-    blank: WcsNDMap | None = None
+    source_free: WcsNDMap | None = None
     position: SkyCoord | None = None
     missing: dict = dataclasses.field(default_factory=dict)
     version: str = __version__
@@ -221,7 +221,7 @@ class MimicSystematics:
         -------
         values : `~numpy.ndarray`
             Significance of each position of the maps with enough background, of the
-            target where it is blank. Shape (n_positions,).
+            target where it has no known source. Shape (n_positions,).
 
         Raises
         ------
@@ -233,8 +233,8 @@ class MimicSystematics:
             image = self.get_map(key, band).data
             background = self.background[key].get_image(band).data
             valid = np.isfinite(image) & (background >= self.min_background)
-            if key == TARGET and self.blank is not None:
-                valid &= self.blank.data
+            if key == TARGET and self.source_free is not None:
+                valid &= self.source_free.data
             values.append(image[valid])
         return np.concatenate(values)
 

@@ -16,7 +16,7 @@ from .maps import BandMaps
 
 __all__ = ["read_result", "write_result"]
 
-RESULT_VERSION = 3
+RESULT_VERSION = 4
 MAPS = ("maps", "background")
 PARTS = ("bands", "total")
 
@@ -51,8 +51,8 @@ def write_result(result, path, overwrite=False):
         names = [_.name for _ in dataclasses.fields(result.bias)]
         columns = {name: np.stack([getattr(result.bias, name)]) for name in names}
         hdus.append(fits.BinTableHDU(Table(columns), name="BIAS"))
-    if result.blank is not None:
-        hdus.append(result.blank.to_hdulist(hdu="BLANK")["BLANK"])
+    if result.source_free is not None:
+        hdus.append(result.source_free.to_hdulist(hdu="SOURCE_FREE")["SOURCE_FREE"])
     with replace_file(path, overwrite) as temporary:
         fits.HDUList(hdus).writeto(temporary)
 
@@ -136,10 +136,10 @@ def read_result(path):
                 for name, column in columns.items()
             }
             attributes["bias"] = BiasMap(**values)
-        if "blank" in hdu_names:
-            blank = Map.from_hdulist(hdu_list, hdu="BLANK")
+        if "source_free" in hdu_names:
+            mask = Map.from_hdulist(hdu_list, hdu="SOURCE_FREE")
             # FITS has no boolean images
-            attributes["blank"] = blank.copy(data=blank.data.astype(bool))
+            attributes["source_free"] = mask.copy(data=mask.data.astype(bool))
         return attributes
 
 

@@ -27,8 +27,8 @@ from .flux import average_flux, measure_flux
 from .maps import BandMaps
 from .measurement import (
     add_offset,
-    find_blank,
     get_bands,
+    get_source_free_mask,
     is_map,
     measure_maps,
     measure_spectra,
@@ -235,7 +235,7 @@ class MimicSystematicsEstimator(Estimator):
             maps=_make_maps(comparison, "significance", edges),
             background=_make_maps(comparison, "background", edges),
             bias=bias,
-            blank=_make_blank(comparison),
+            source_free=_make_source_free_map(comparison),
             position=self.position,
             missing=missing,
         )
@@ -263,7 +263,7 @@ class MimicSystematicsEstimator(Estimator):
             options["pixel_size"] = np.mean(geom.pixel_scales.deg)
             options["area"] = geom.solid_angle().to_value("deg2")
             if self.exclusion_mask is not None:
-                options["blank"] = find_blank(
+                options["source_free"] = get_source_free_mask(
                     self.exclusion_mask, geom, self.correlation_radius
                 )
         return Comparison(
@@ -354,8 +354,8 @@ def _make_maps(comparison, quantity, energy_edges):
     }
 
 
-def _make_blank(comparison):
+def _make_source_free_map(comparison):
     """Map of the positions where the target has no known source, None for all."""
-    if comparison.geom is None or np.all(comparison.blank):
+    if comparison.geom is None or np.all(comparison.source_free):
         return None
-    return Map.from_geom(comparison.geom, data=comparison.blank)
+    return Map.from_geom(comparison.geom, data=comparison.source_free)

@@ -102,8 +102,9 @@ class Comparison:
         Bands of energy.
     min_background : float
         Effective background counts that a position must have.
-    blank : `~numpy.ndarray` or bool
-        Positions whose circle holds no known source of the target, see `find_blank`.
+    source_free : `~numpy.ndarray` or bool
+        Positions whose circle holds no known source of the target, see
+        `get_source_free_mask`.
     radius, pixel_size : float
         Radius in which counts are added, and distance of positions, in deg. 0 for
         spectra.
@@ -114,7 +115,7 @@ class Comparison:
     measurements: dict
     bands: list
     min_background: float = 10
-    blank: np.ndarray | bool = True
+    source_free: np.ndarray | bool = True
     radius: float = 0.0
     pixel_size: float = 0.0
     area: np.ndarray | float = 0.0
@@ -184,7 +185,7 @@ class Comparison:
 def tabulate_significance(comparison):
     """Describe the distribution of each set, of all, and of the target.
 
-    That of the target is of the positions where it is blank.
+    That of the target is of the positions without known source.
 
     Parameters
     ----------
@@ -206,7 +207,7 @@ def tabulate_significance(comparison):
         samples[ALL] = Sample.join(list(samples.values()))
         if comparison.target is not None:
             samples[TARGET] = comparison.get_sample(
-                comparison.target, idx, comparison.blank
+                comparison.target, idx, comparison.source_free
             )
         for name, sample in samples.items():
             row = {"name": name} | band._asdict()
@@ -307,8 +308,8 @@ def _average_rows(rows, name):
 def tabulate_maximum(comparison):
     """Compare the largest significance of the target with those of mimics.
 
-    All are those of positions where the target is blank: outside of its known sources,
-    grown by the correlation radius.
+    All are those of positions outside of the target's known sources, grown by the
+    correlation radius.
 
     Parameters
     ----------
@@ -344,8 +345,8 @@ def _rank_value(value, sample, name):
 
 
 def _get_largest(comparison, measurement, idx):
-    """Largest significance where the target is blank, NaN if there is none."""
-    sample = comparison.get_sample(measurement, idx, comparison.blank)
+    """Largest significance outside of known sources, NaN without a position."""
+    sample = comparison.get_sample(measurement, idx, comparison.source_free)
     return _apply_or_nan(np.max, sample.significance)
 
 

@@ -121,7 +121,7 @@ def _answer_maximum(result, excess):
         return question, [first, *_answer_systematic(result)[1][:2]]
     first = (
         f"The largest significance of the target's map is {excess.significance:.1f} "
-        f"sigma ({format_band(row)}{describe_blank(result)})."
+        f"sigma ({format_band(row)}{describe_exclusion(result)})."
     )
     if number < 2:
         verb = "one has" if number else "none has"
@@ -141,7 +141,7 @@ def _answer_maximum(result, excess):
     return question, [first, second, f"{third}."]
 
 
-def describe_blank(result):
+def describe_exclusion(result):
     """Say what is left out of the target's map.
 
     Parameters
@@ -154,7 +154,7 @@ def describe_blank(result):
     text : str
         Part of a sentence, after a comma. "" if nothing is.
     """
-    if result.blank is None:
+    if result.source_free is None:
         return ""
     radius = result.correlation_radius.deg
     return f", outside of the excluded sources, grown by {radius} deg"
@@ -231,7 +231,7 @@ def _describe_findings(result, judgement):
         row = result.select("maximum")[0]
         reason = (
             "there is more than the excluded sources"
-            if result.blank is not None
+            if result.source_free is not None
             else "no sources are excluded, so that the comparison is with sources"
         )
         findings.append(

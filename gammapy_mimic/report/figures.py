@@ -21,7 +21,7 @@ from ..visualization import (
     plot_systematics,
 )
 from ..visualization.common import format_band
-from .answer import describe_blank
+from .answer import describe_exclusion
 
 __all__ = ["Figure", "make_figures", "plot_plan", "plot_templates"]
 
@@ -189,7 +189,7 @@ def _plot_distributions(result):
         f"({result.get_significance().size} pixels in {_format_bands(result)[total]})"
     )
     if "target" in result.maps:
-        where = describe_blank(result).removeprefix(",")
+        where = describe_exclusion(result).removeprefix(",")
         size = result.get_significance("target").size
         text += f" and the target{where} ({size} pixels)"
     text += (
@@ -222,8 +222,8 @@ def _plot_maximum(result):
     plot_maximum(result, axes[0])
     text = (
         "Largest significance on the map of each mimic set and of the target"
-        f"{describe_blank(result)}. It has the trials of all positions of the map in "
-        "it."
+        f"{describe_exclusion(result)}. It has the trials of all positions of the map "
+        "in it."
     )
     if not result.maps:
         text = (

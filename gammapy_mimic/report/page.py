@@ -13,7 +13,7 @@ from ..exclusion.core import ExclusionRegions
 from ..selection.plan import MimicPlan
 from ..utils.files import replace_file
 from ..version import __version__
-from .answer import describe_blank, make_answer
+from .answer import describe_exclusion, make_answer
 from .column_descriptions import COLUMN_DESCRIPTIONS
 from .figures import make_figures, plot_plan, plot_templates
 from .tables import make_table
@@ -140,7 +140,7 @@ class _Page:
 
     def _make_tables(self, on_map):
         what = "the positions" if self.result.maps else "the observations"
-        where = describe_blank(self.result)
+        where = describe_exclusion(self.result)
         target = f"; of the target{where.removeprefix(',')}" if where else ""
         captions = {
             "position": "The position in question, by energy.",
