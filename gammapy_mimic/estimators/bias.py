@@ -22,6 +22,7 @@ __all__ = ["BiasMap", "CorrectedDataset", "make_bias_map", "stack_fov"]
 log = logging.getLogger(__name__)
 
 P_VALUE_MAX = 0.01
+# what a dataset has beside its background and models
 PARTS = (
     "counts",
     "exposure",
@@ -139,6 +140,7 @@ def _get_pixel_counts(dataset):
         variance = background * (1 + alpha)
     else:
         background = variance = dataset.npred_background().data
+    # a ratio needs a prediction
     valid = np.isfinite(background) & (background > 0)
     return [np.where(valid, _ * mask, 0) for _ in (counts, background, variance)]
 
@@ -147,6 +149,7 @@ def _to_fov(position, pointing):
     """Coordinates to the east and north of a pointing, in deg. Shape (2, n)."""
     vectors = get_axes(pointing) @ get_vectors(position)
     x, y, _ = vectors
+    # at the pointing itself there is no direction, and both are 0
     scale = get_offset(vectors) / np.maximum(np.hypot(x, y), 1e-12)
     return scale * x, scale * y
 
@@ -232,6 +235,7 @@ class BiasMap:
                 f"The bias map is not significant ({reason}): a correction would add "
                 "noise. Use more mimic sets."
             )
+        # a background that is measured in the field has the bias already in it
         if dataset.stat_type == "wstat" or dataset.background is None:
             raise ValueError(
                 f"The dataset {dataset.name} has no background model to be corrected."
@@ -257,6 +261,7 @@ class BiasMap:
         """Ratio and error on a geometry, averaged over pointings."""
         energy = geom.axes["energy"].center.to_value("TeV")
         edges = self.energy_edges.to_value("TeV")
+        # energies beyond the bands have the ratio of the nearest one
         bands = (np.digitize(energy, edges) - 1).clip(0, len(edges) - 2)
         edges = self.position_edges.to_value("deg")
         grid = [(edges[1:] + edges[:-1]) / 2] * 2
@@ -310,12 +315,14 @@ def make_bias_map(
     edges = (np.arange(n_bins + 1) - n_bins / 2) * binsz
     fov = stack_fov(datasets, energy_edges.to_value("TeV"), edges)
     sigma = (0, smooth / binsz, smooth / binsz)
+    # outside there is neither a count nor a prediction
     counts = gaussian_filter(fov.counts, sigma, mode="constant")
     background = gaussian_filter(fov.background, sigma, mode="constant")
     # the square of a Gaussian is one of sigma / sqrt(2), of this integral
     narrow = (0, *(_ / np.sqrt(2) for _ in sigma[1:]))
     integral = 1 / (4 * np.pi * (smooth / binsz) ** 2)
     variance = gaussian_filter(fov.variance, narrow, mode="constant") * integral
+    # a Gaussian averages 1 / integral bins
     valid = background > MIN_COUNTS * integral
     ratio = np.divide(counts, background, out=np.ones_like(counts), where=valid)
     error = np.divide(
@@ -335,6 +342,7 @@ def make_bias_map(
 
 def _test_chi2(fov, n_merge, repetition):
     """P-value of the chi2 of counts and prediction in blocks of bins."""
+    # smoothed bins are correlated, and have no chi2
     n_bands, n_bins, _ = fov.counts.shape
     n_blocks = n_bins // n_merge
     shape = n_bands, n_blocks, n_merge, n_blocks, n_merge

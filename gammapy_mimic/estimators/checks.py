@@ -124,6 +124,7 @@ def mask_unpredicted(datasets):
                 "the background, and are left out."
             )
             geom, background = dataset.counts.geom, dataset.background
+            # a shallow copy, as all but two maps stay
             dataset = copy.copy(dataset)
             dataset.mask_safe = Map.from_geom(geom, data=mask & predicted)
             if dataset.stat_type == "cash":
@@ -199,6 +200,7 @@ def get_repetition(off_obs_ids):
     numbers = np.array(list(counts.values()))
     if not len(numbers):
         return 1.0
+    # by event: an observation that is there n times has n times the events
     return float(np.sum(numbers**2) / np.sum(numbers))
 
 

@@ -79,9 +79,11 @@ def _fit_set(spectral_model, name, dataset, position, energy_edges):
     spatial_model = None
     if is_map(dataset):
         spatial_model = PointSpatialModel.from_position(position)
+        # the question is the flux at the position, wherever its best fit is
         spatial_model.freeze()
     parts = []
     for edges in split_bands(energy_edges):
+        # the datasets of the caller do not get the model
         fitted = dataset.copy(name="flux")
         model = SkyModel(spectral_model.copy(), spatial_model, name=SOURCE)
         fitted.models = [model]
@@ -137,6 +139,7 @@ def average_flux(table):
         mean = average_sets(flux.value)
         n_valid = int(np.sum(np.isfinite(flux)))
         values = mean.to_row("mean", limit=True) | {
+            # the error of a mean of n values is std / sqrt(n)
             "std": mean.error * np.sqrt(n_valid),
             "statistical_err": average_sets(error.value).value,
             "flux_ul": average_sets(limit.value).value,

@@ -48,6 +48,7 @@ class BandMaps:
             axis = MapAxis.from_energy_edges(edges)
             return Map.from_geom(geom.to_cube([axis]), data=data)
 
+        # the last array is that of all energies, and for one band the only one
         bands = make_map(energy_edges, values[: len(energy_edges) - 1])
         return cls(bands, make_map(energy_edges[[0, -1]], values[-1:]))
 

@@ -45,6 +45,7 @@ def measure_normalisation(sets):
         if len(values) < 2:
             continue
         fits = zip(*(fit_spread(*_) for _ in values), strict=True)
+        # degrees of freedom of a variance
         weights = [len(_[0]) - 1 for _ in values]
         mean, variance = (average_sets(_, weights) for _ in fits)
         row = {"parameter": name, "n": sum(len(_[0]) for _ in values)}
@@ -66,7 +67,7 @@ def _get_fitted(datasets, name):
         if model is None or name not in model.spectral_model.parameters.names:
             continue
         parameter = model.spectral_model.parameters[name]
-        # without error it was scaled, or is frozen
+        # a parameter that is frozen, or was never fitted, has the error 0
         if parameter.error > 0:
             values.append((parameter.value, parameter.error))
     return np.reshape(values, (-1, 2)).T
@@ -108,5 +109,6 @@ def make_prior(table, parameter="norm"):
             parameter,
             row["spread_ul"],
         )
+    # another observation scatters, and the mean is known so well only
     sigma = np.hypot(row["spread"], row["mean_err"])
     return GaussianPrior(mu=float(row["mean"]), sigma=float(sigma))

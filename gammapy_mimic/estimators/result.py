@@ -112,6 +112,7 @@ class MimicSystematics:
     @property
     def names(self):
         """Names of the mimic sets (list of str)."""
+        # each once, in the order of the sets
         names = dict.fromkeys(self.tables["significance"]["name"].tolist())
         return [_ for _ in names if _ not in (ALL, TARGET)]
 
@@ -159,6 +160,7 @@ class MimicSystematics:
         >>> result.select("systematics", band=0, offset_band="all")  # doctest: +SKIP
         """
         rows = self.to_table(table)
+        # a table without bands is one of all energies
         is_total = str(band) == ALL and "band" not in rows.colnames
         if band is not None and not is_total:
             values = {"band": band} | values

@@ -44,11 +44,13 @@ def write_result(result, path, overwrite=False):
     for name, table in result.tables.items():
         hdus.append(_make_table_hdu(table, f"TABLE_{name}"))
     for kind in MAPS:
+        # by number: names of HDUs are in upper case, those of sets need not be
         for idx, maps in enumerate(getattr(result, kind).values()):
             for part in PARTS:
                 hdus += getattr(maps, part).to_hdulist(hdu=f"{kind}_{part}_{idx}")[1:]
     if result.bias is not None:
         names = [_.name for _ in dataclasses.fields(result.bias)]
+        # arrays of different shapes fit in one row
         columns = {name: np.stack([getattr(result.bias, name)]) for name in names}
         hdus.append(fits.BinTableHDU(Table(columns), name="BIAS"))
     if result.source_free is not None:

@@ -114,6 +114,7 @@ def fit_systematic(values, background, overlap=1.0):
     shift = np.sum(root * values) / total
     variance = 1 + 5 / (36 * background) + shift / 3 - background / total * overlap
     square = (values - shift * root) ** 2 - variance
+    # the weights need the result, which settles in a few steps
     f_squared = 0.0
     for _ in range(N_ITERATIONS):
         weights = background / (1 + max(f_squared, 0) * background) ** 2
@@ -219,6 +220,7 @@ def average_sets(values, weights=None):
     mean = np.sum(share * values)
     concentration = np.sum(share**2)
     error = np.sqrt(np.sum((share * (values - mean)) ** 2) / (1 - concentration))
+    # the scatter of few sets is poorly known: Student, not Gauss
     quantile = stdtrit(1 / concentration - 1, CONFIDENCE_LEVEL)
     return Estimate(float(mean), float(error), float(mean + quantile * error))
 
@@ -243,6 +245,7 @@ def average_systematic(f_squared, backgrounds):
     """
     estimate = Estimate(0.0, np.nan, np.nan)
     for _ in range(N_ITERATIONS):
+        # a negative estimate is noise, and NaN none at all
         common = np.fmax(estimate.value, 0)
         weights = [get_information(_, common) for _ in backgrounds]
         estimate = average_sets(f_squared, weights)

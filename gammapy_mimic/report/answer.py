@@ -91,6 +91,7 @@ def _answer_position(result, excess):
     what = f"{sets}, {number} positions without common events"
     if not result.maps:
         where, kind, what = "there", "sets", sets
+    # one value has no width to compare with
     if number < 2 or not np.isfinite(excess.mean):
         second = (
             f"Of the mimics there are {number} {kind} with enough background to "
@@ -176,6 +177,7 @@ def _answer_systematic(result):
     rows = [_ for _ in result.tables["systematics"] if np.isfinite(_["f_ul"])]
     if not rows:
         return question, [first, second, "There are too few positions for a limit."]
+    # where the background is known worst
     largest = max(rows, key=lambda _: _["f_ul"])
     offset = format_band(largest, "offset", "deg")
     third = (
@@ -217,6 +219,7 @@ def _describe_findings(result, judgement):
     findings = []
     for band in judgement.biased:
         row = result.select("systematics", band, offset_band="all")[0]
+        # too much background makes counts look too few
         sense = "high" if row["mean"] < 0 else "low"
         findings.append(
             f"{format_band(row)}: mimics have a mean of {row['mean']:+.2f} ± "
@@ -238,6 +241,7 @@ def _describe_findings(result, judgement):
             f"The target's map reaches {row['significance']:.1f} sigma, mimics "
             f"{row['mimic_mean']:.1f}: {reason}."
         )
+    # not of mimics, hence of what only the target has gone through
     if judgement.shift:
         (target,) = result.select("significance", name="target")["mean"]
         findings.append(

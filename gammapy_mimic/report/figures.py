@@ -107,6 +107,7 @@ def _plot_maps(result, regions):
     """Draw the maps of all energies, and those of the bands below each other."""
     labels = _format_bands(result)
     *bands, total = labels
+    # the target first, then the sets in their order
     names = sorted(result.maps, key=lambda _: _ != "target")
     shown = names[:MAX_MAPS]
     left_out = f" The first {len(shown)} of {len(names)} maps." * (names != shown)
@@ -126,6 +127,7 @@ def _plot_maps(result, regions):
         shown = names[:MAX_COLUMNS]
         cells = [(name, band) for band in bands[:MAX_BANDS] for name in shown]
         figure = _draw_maps(result, cells, len(shown), regions)
+        # the last axes are those of the colour bar
         for ax, (_, band) in zip(figure.axes, cells, strict=False):
             ax.set_title(f"{ax.get_title()}\n{labels[band]}", fontsize="small")
         left_out = f" of the first {len(shown)} maps" * (names != shown)
@@ -138,6 +140,7 @@ def _plot_maps(result, regions):
 def _draw_maps(result, cells, n_columns, regions):
     """Draw a grid of maps with one colour bar. Cells are names and bands."""
     n_rows = -(-len(cells) // n_columns)
+    # inches of the page
     size = 9.3 / max(n_columns, 2)
     geom = next(iter(result.maps.values())).total.geom
     height, width = geom.data_shape[-2:]
@@ -317,6 +320,7 @@ def plot_templates(templates):
 
 def _make_grid(number, n_columns, size):
     """Figure with a number of axes."""
+    # not by pyplot, which would keep the figures, and may ask for a display
     n_columns = min(n_columns, number)
     n_rows = -(-number // n_columns)
     figure = MatplotlibFigure(
@@ -329,6 +333,7 @@ def _make_grid(number, n_columns, size):
 def _save(figure, name, alt, caption):
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
+    # without the version of matplotlib, so that equal pictures are equal bytes
     figure.savefig(buffer, dpi=DPI, bbox_inches="tight", metadata={"Software": None})
     content = buffer.getvalue()
     # the head of a PNG file

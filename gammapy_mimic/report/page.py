@@ -98,6 +98,7 @@ class _Page:
     def render(self, title=None):
         """Render the page."""
         result = self.result
+        # regions of OFF fields are elsewhere on the sky
         on_map = is_on_map(result, self.regions)
         figures = make_figures(result, self.regions[np.nonzero(on_map)[0]])
         if self.plan is not None:
@@ -184,6 +185,7 @@ class _Page:
         """Plan with the names of the targets, if they are known."""
         table = self.plan.table.copy()
         is_alone = table["OFF_OBS_ID"] == NO_PARTNER
+        # the table has a dash for it, rather than the number -1
         table["OFF_OBS_ID"] = np.ma.masked_where(is_alone, table["OFF_OBS_ID"])
         if self.obs_table is not None and "OBJECT" in self.obs_table.colnames:
             rows = self.obs_table.iterrows("OBS_ID", "OBJECT")
@@ -212,6 +214,7 @@ def is_on_map(result, regions):
     if not len(regions) or not result.maps:
         return np.ones(len(regions), dtype=bool)
     geom = next(iter(result.maps.values())).total.geom
+    # the circle through the corners: rather a region too many
     radius = np.hypot(*geom.width.ravel()) / 2
     return regions.find_touching(geom.center_skydir.icrs, radius)[0]
 

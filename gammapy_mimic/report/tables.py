@@ -101,6 +101,7 @@ def make_table(table, name, caption, descriptions=None, marked=None):
     columns = []
     for key, column in table.columns.items():
         kind = column.dtype.kind
+        # what nothing is known of takes place, and says nothing
         if kind == "f" and not np.isfinite(np.ma.filled(column, np.nan)).any():
             continue
         unit = str(column.unit or "").replace("1 / (s cm2)", "cm-2 s-1")

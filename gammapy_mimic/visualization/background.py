@@ -111,6 +111,7 @@ def plot_background_image(bkg, ax=None, energy=None):
         ax.set_title(f"{axis.center[idx].to_value('TeV'):.2g} TeV")
         ax.set_aspect("equal")
     edges = x_axis.edges.value, y_axis.edges.value
+    # empty bins have no logarithm
     scale = LogNorm(data[data > 0].min(), data.max())
     plot_mesh(ax, *edges, data, RATE_LABEL, norm=scale)
     ax.set_xlabel(f"{x_axis.name} [{x_axis.unit}]")
@@ -140,6 +141,7 @@ def plot_background_ratio(bkg, reference, ax=None, energies=None):
     ratios = []
     for energy in energies:
         rate, expected = (_evaluate(_, energy, axis.center) for _ in (bkg, reference))
+        # no rate where none is expected is no ratio of 0
         nothing = np.full_like(rate, np.nan)
         ratios.append(np.divide(rate, expected, out=nothing, where=expected > 0))
     ax = _plot_lines(ax, axis, ratios, energies.to("TeV"))
@@ -166,6 +168,7 @@ def _pick_energies(bkg):
 
 def _pick(values, number):
     """Pick values that are spread over an array."""
+    # without the ends, where there are few counts
     idx = np.linspace(0, len(values) - 1, number + 2)[1:-1]
     return values[np.unique(np.rint(idx).astype(int))]
 

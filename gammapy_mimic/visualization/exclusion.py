@@ -69,6 +69,7 @@ def _plot_label(ax, size, outline, name, boxes):
     for y_label, side in ((high, "bottom"), (low, "top")):
         label.set(y=y_label, va=side)
         box = label.get_window_extent()
+        # a label that is cut is worse than none
         is_in = MARGIN < y_label < 1 - MARGIN
         if is_in and not any(box.overlaps(_) for _ in boxes):
             boxes.append(box)

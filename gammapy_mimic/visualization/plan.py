@@ -37,6 +37,7 @@ def plot_plan(plan, ax=None):
         has_partner = row["OFF_OBS_ID"] != NO_PARTNER
         label = str(row["OFF_OBS_ID"]) if has_partner else "none"
         ax.text(column, idx, label, ha="center", va="center", fontsize="small")
+    # differences below a degree do not matter, and shall look so
     limit = np.max(np.abs(delta), initial=DELTA_ZENITH_MIN, where=np.isfinite(delta))
     limits = {"vmin": -limit, "vmax": limit}
     # pale, so that the text can be read

@@ -38,6 +38,7 @@ def plot_ranking(table, values, label, ax=None):
         Axes.
     """
     ax = plt.gca() if ax is None else ax
+    # the many rejected ones first, so that the good ones are on top
     for status, color in reversed(STATUS_COLORS.items()):
         mask = np.asarray(table["STATUS"]) == status
         if mask.any():
@@ -72,6 +73,7 @@ def plot_kl_matrix(tables, ax=None, kl_max=None):
     """
     ax = plt.gca() if ax is None else ax
     kl_max = 0.02 if kl_max is None else kl_max
+    # each table is sorted by its own divergences
     sorted_tables = [_[np.argsort(_["OFF_OBS_ID"])] for _ in tables]
     matrix = [
         np.where(table["STATUS"] == "rejected", np.nan, table["KL_CORR"])

@@ -116,6 +116,7 @@ def plot_scramble_azimuth(check, ax=None):
     """
     ax = _plot_distribution(check.azimuth, ax)
     begin = check.azimuth.edges[0]
+    # turned into the range of the axis
     for azimuth in (check.region_azimuths - begin) % 360 + begin:
         ax.axvline(azimuth, color=REGION_COLOR, ls=":")
     ax.set_xlim(begin, begin + 360)
@@ -181,6 +182,7 @@ def _plot_distribution(distribution, ax):
     edges, before, after, expected, error = distribution
     ax.stairs(before, edges, color="black", label="before")
     ax.stairs(after, edges, color="tab:blue")
+    # energies start above 0, and are in bins of their logarithm
     center = np.sqrt(edges[1:] * edges[:-1]) if edges[0] > 0 else edges[1:] / 2
     center = center if edges[0] > 0 else center + edges[:-1] / 2
     style = {"fmt": ".", "ms": 4, "color": "tab:blue", "label": "after"}

@@ -140,6 +140,7 @@ def plot_significance_distribution(result, names=None, band="all", ax=None):
     legend = ax.legend(loc="upper right", fontsize="small")
     # on a log scale, three lines of the legend need one decade above the data
     n_lines = sum(text.get_text().count("\n") + 1 for text in legend.get_texts())
+    # below the density of a single position
     bottom = 0.3 / max(1, *map(len, samples.values())) / STEP
     ax.set_ylim(bottom, 10 ** (n_lines / 3))
     return ax
@@ -170,6 +171,7 @@ def plot_significance(result, names=None, regions=(), title=None):
     size = SIZE[0] * n_columns, SIZE[1] * n_rows
     figure = plt.figure(figsize=size, layout="constrained")
     for idx, name in enumerate(names, start=1):
+        # axes of the sky need it before the map is drawn
         projection = result.get_map(name).geom.wcs
         ax = figure.add_subplot(n_rows, n_columns, idx, projection=projection)
         plot_significance_map(result, name, ax=ax, regions=regions, add_cbar=True)

@@ -60,6 +60,7 @@ def plot_systematics(result, ax=None, by="energy"):
     for idx, group in enumerate(groups):
         rows = table[table[column] == group]
         label = format_band(rows[0], other, unit) or "all offsets"
+        # side by side, so that errors of several lines can be read
         shift = (idx - (len(groups) - 1) / 2) * 0.08
         for row in rows:
             low, high = row[f"{x_name}_min"], row[f"{x_name}_max"]
@@ -70,6 +71,7 @@ def plot_systematics(result, ax=None, by="energy"):
             options = {"color": COLORS[idx % len(COLORS)]}
             options["alpha"] = 0.5 if is_pale else 1
             _plot_value(ax, row, middle, [[middle - low], [high - middle]], options)
+        # one entry of the legend, whether there are values or limits
         ax.plot([], [], "o", color=COLORS[idx % len(COLORS)], label=label)
     if not np.isfinite(table["f_ul"]).any():
         _write_nothing(ax)
@@ -81,6 +83,7 @@ def plot_systematics(result, ax=None, by="energy"):
         ax.set_xscale("log")
         ax.set_xlim(edges[0] / 1.06, edges[-1] * 1.06)
         ax.set_xticks(edges, [f"{_:.3g}" for _ in edges])
+        # minor ticks have labels on short logarithmic axes
         ax.set_xticks([], minor=True)
         ax.set_xlabel("Energy [TeV]")
     ax.legend(fontsize="small", loc="upper right")
@@ -143,6 +146,7 @@ def plot_bias_map(bias, band=0, ax=None, quantity="ratio"):
     values = np.where(valid, getattr(bias, quantity), np.nan)
     if quantity == "ratio":
         spread = np.max(np.abs(values - 1), where=valid, initial=0)
+        # noise alone shall not look like a bias, nor one bin hide the others
         spread = np.clip(spread, RATIO_MIN, RATIO_MAX)
         style = {"vmin": 1 - spread, "vmax": 1 + spread, "cmap": "PuOr_r"}
         label = "Counts / prediction"
@@ -235,6 +239,7 @@ def plot_flux(result, ax=None):
     bands = means["band"].tolist()
     x = np.array([bands.index(_) for _ in table["band"]], dtype=float)
     for idx in range(len(bands)):
+        # sets of a band side by side
         x[x == idx] += np.linspace(-0.25, 0.25, np.sum(x == idx))
     label = "mimic sets, statistical error"
     style = {"fmt": "o", "color": MIMIC_COLOR, "markersize": 4, "label": label}
