@@ -109,12 +109,8 @@ def stack_fov(datasets, energy_edges, position_edges):
                 "is that of one observation: reduce with datasets.stack = false."
             )
         (pointing,) = pointings
-        key = (
-            pointing.ra.deg,
-            pointing.dec.deg,
-            geom.wcs.to_header_string(),
-            geom.data_shape,
-        )
+        projection = geom.wcs.to_header_string(), geom.data_shape
+        key = pointing.ra.deg, pointing.dec.deg, *projection
         if key not in cache:
             cache[key] = _get_fov_bins(geom, pointing, position_edges)
         bands = geom.axes["energy"].center.to_value("TeV")
@@ -191,12 +187,8 @@ class BiasMap:
     @property
     def significance(self):
         """Difference from 1 over the error. Shape of the ratio."""
-        return np.divide(
-            self.ratio - 1,
-            self.error,
-            out=np.zeros_like(self.ratio),
-            where=self.error > 0,
-        )
+        deviation, nothing = self.ratio - 1, np.zeros_like(self.ratio)
+        return np.divide(deviation, self.error, out=nothing, where=self.error > 0)
 
     @property
     def is_significant(self):
@@ -325,12 +317,8 @@ def make_bias_map(
     # a Gaussian averages 1 / integral bins
     valid = background > MIN_COUNTS * integral
     ratio = np.divide(counts, background, out=np.ones_like(counts), where=valid)
-    error = np.divide(
-        np.sqrt(variance * repetition),
-        background,
-        out=np.zeros_like(counts),
-        where=valid,
-    )
+    error = np.sqrt(variance * repetition)
+    error = np.divide(error, background, out=np.zeros_like(counts), where=valid)
     return BiasMap(
         ratio=ratio,
         error=error,

@@ -152,13 +152,8 @@ def _draw_maps(result, cells, n_columns, regions):
         plot_significance_map(result, name, band, ax, **marks)
         is_last = idx + n_columns >= len(cells)
         _label_sky(ax, left=idx % n_columns == 0, bottom=is_last)
-    figure.colorbar(
-        ax.images[0],
-        ax=figure.axes,
-        label=r"Significance [$\sigma$]",
-        extend="both",
-        aspect=40,
-    )
+    options = {"label": r"Significance [$\sigma$]", "extend": "both", "aspect": 40}
+    figure.colorbar(ax.images[0], ax=figure.axes, **options)
     return figure
 
 

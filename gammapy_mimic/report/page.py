@@ -76,123 +76,109 @@ def make_report(
     """
     with replace_file(path, overwrite) as temporary:
         plan = None if plan is None else MimicPlan.create(plan)
-        regions = ExclusionRegions(exclusion_regions)
-        if isinstance(exclusion_regions, ExclusionRegions):
-            regions = exclusion_regions
-        page = _Page(result, plan, config, regions, obs_table, templates or {})
-        temporary.write_text(page.render(title), encoding="utf-8")
-
-
-class _Page:
-    """Content of a report."""
-
-    def __init__(self, result, plan, config, regions, obs_table, templates):
-        self.result = result
-        self.plan = plan
-        is_text = config is None or isinstance(config, str)
-        self.config = config if is_text else config.to_yaml()
-        self.regions = regions
-        self.obs_table = obs_table
-        self.templates = templates
-
-    def render(self, title=None):
-        """Render the page."""
-        result = self.result
+        regions = exclusion_regions
+        if not isinstance(regions, ExclusionRegions):
+            regions = ExclusionRegions(regions)
+        if not (config is None or isinstance(config, str)):
+            config = config.to_yaml()
         # regions of OFF fields are elsewhere on the sky
-        on_map = is_on_map(result, self.regions)
-        figures = make_figures(result, self.regions[np.nonzero(on_map)[0]])
-        if self.plan is not None:
-            figures["plan"] = plot_plan(self.plan)
-        if self.templates:
-            figures["templates"] = plot_templates(self.templates)
-        estimator = {
-            "correlation_radius": f"{result.correlation_radius.deg} deg",
-            "min_background": result.min_background,
-            "version": result.version,
-        }
-        if result.position is not None:
-            position = result.position.icrs
-            estimator["position"] = f"{position.ra.deg} deg, {position.dec.deg} deg"
+        on_map = is_on_map(result, regions)
+        figures = make_figures(result, regions[np.nonzero(on_map)[0]])
+        if plan is not None:
+            figures["plan"] = plot_plan(plan)
+        if templates:
+            figures["templates"] = plot_templates(templates)
+        objects = {}
+        if obs_table is not None and "OBJECT" in obs_table.colnames:
+            rows = obs_table.iterrows("OBS_ID", "OBJECT")
+            objects = {int(obs_id): str(name) for obs_id, name in rows}
         versions = {"gammapy-mimic": __version__}
         versions |= {name: metadata.version(name) for name in PACKAGES}
         now = datetime.datetime.now(datetime.UTC)
-        return ENVIRONMENT.get_template("report.html").render(
-            title=title or self._make_title(),
+        page = ENVIRONMENT.get_template("report.html").render(
+            title=title or _make_title(objects),
             date=f"{now:%Y-%m-%d %H:%M} UTC",
-            answer=make_answer(result, self.plan),
+            answer=make_answer(result, plan),
             result=result,
             figures=figures,
-            tables=self._make_tables(on_map),
-            plan=self.plan,
-            mimic=get_mimic_section(self.config),
-            config=self.config,
-            estimator=estimator,
+            tables=_make_tables(result, plan, objects, regions, on_map),
+            plan=plan,
+            mimic=get_mimic_section(config),
+            config=config,
+            estimator=_get_parameters(result),
             versions=versions | {"Python": platform.python_version()},
         )
+        temporary.write_text(page, encoding="utf-8")
 
-    def _make_title(self):
-        text = "Background systematics"
-        if self.obs_table is None or "OBJECT" not in self.obs_table.colnames:
-            return text
-        objects = sorted({str(_).strip() for _ in self.obs_table["OBJECT"]} - {""})
-        if len(objects) > MAX_OBJECTS:
-            objects = [*objects[:MAX_OBJECTS], "others"]
-        return f"{text}: {', '.join(objects)}" if objects else text
 
-    def _make_tables(self, on_map):
-        what = "the positions" if self.result.maps else "the observations"
-        where = describe_exclusion(self.result)
-        target = f"; of the target{where.removeprefix(',')}" if where else ""
-        captions = {
-            "position": "The position in question, by energy.",
-            "maximum": f"Largest significance of {what}, by energy{where}.",
-            "significance": f"Significance of {what} of each set, by energy{target}.",
-            "systematics": "Systematic error of the background, by energy and offset.",
-            "flux": "Flux of a source that is fitted in each mimic set.",
-            "spurious_flux": "Spurious flux: mean and scatter of the mimic sets.",
-            "normalisation": "Spread of the FoV normalisation between observations.",
-            "losses": "Observations that lose counts for lack of a prediction.",
-        }
-        tables = {
-            name: make_table(
-                table,
-                f"table-{name}",
-                captions.get(name, f"Table {name} of the result."),
-                COLUMN_DESCRIPTIONS.get(name),
-            )
-            for name, table in self.result.tables.items()
-        }
-        if self.plan is not None:
-            tables["plan"] = make_table(
-                self._make_plan_table(),
-                "table-plan",
-                "Pairs of target and OFF observation, questionable ones first.",
-                COLUMN_DESCRIPTIONS["plan"],
-                np.isin(self.plan.table["STATUS"], QUESTIONABLE),
-            )
-        if len(self.regions):
-            table = self.regions.to_table()
-            table["on the map"] = on_map
-            tables["regions"] = make_table(
-                table[np.argsort(~on_map, kind="stable")],
-                "table-regions",
-                "Exclusion regions, those on the map of the target first.",
-                COLUMN_DESCRIPTIONS["regions"],
-            )
-        return tables
+def _get_parameters(result):
+    """Parameters of the estimator that the result knows."""
+    parameters = {
+        "correlation_radius": f"{result.correlation_radius.deg} deg",
+        "min_background": result.min_background,
+        "version": result.version,
+    }
+    if result.position is not None:
+        position = result.position.icrs
+        parameters["position"] = f"{position.ra.deg} deg, {position.dec.deg} deg"
+    return parameters
 
-    def _make_plan_table(self):
-        """Plan with the names of the targets, if they are known."""
-        table = self.plan.table.copy()
+
+def _make_title(objects):
+    names = sorted({_.strip() for _ in objects.values()} - {""})
+    if len(names) > MAX_OBJECTS:
+        names = [*names[:MAX_OBJECTS], "others"]
+    return ": ".join(filter(None, ["Background systematics", ", ".join(names)]))
+
+
+def _make_tables(result, plan, objects, regions, on_map):
+    what = "the positions" if result.maps else "the observations"
+    where = describe_exclusion(result)
+    target = f"; of the target{where.removeprefix(',')}" if where else ""
+    captions = {
+        "position": "The position in question, by energy.",
+        "maximum": f"Largest significance of {what}, by energy{where}.",
+        "significance": f"Significance of {what} of each set, by energy{target}.",
+        "systematics": "Systematic error of the background, by energy and offset.",
+        "flux": "Flux of a source that is fitted in each mimic set.",
+        "spurious_flux": "Spurious flux: mean and scatter of the mimic sets.",
+        "normalisation": "Spread of the FoV normalisation between observations.",
+        "losses": "Observations that lose counts for lack of a prediction.",
+    }
+    tables = {
+        name: make_table(
+            table,
+            f"table-{name}",
+            captions.get(name, f"Table {name} of the result."),
+            COLUMN_DESCRIPTIONS.get(name),
+        )
+        for name, table in result.tables.items()
+    }
+    if plan is not None:
+        table = plan.table.copy()
         is_alone = table["OFF_OBS_ID"] == NO_PARTNER
         # the table has a dash for it, rather than the number -1
         table["OFF_OBS_ID"] = np.ma.masked_where(is_alone, table["OFF_OBS_ID"])
-        if self.obs_table is not None and "OBJECT" in self.obs_table.colnames:
-            rows = self.obs_table.iterrows("OBS_ID", "OBJECT")
-            names = {int(obs_id): str(name) for obs_id, name in rows}
-            objects = [names.get(int(_), "") for _ in table["OBS_ID"]]
-            table.add_column(objects, index=1, name="OBJECT")
-        return table
+        if objects:
+            names = [objects.get(int(_), "") for _ in table["OBS_ID"]]
+            table.add_column(names, index=1, name="OBJECT")
+        tables["plan"] = make_table(
+            table,
+            "table-plan",
+            "Pairs of target and OFF observation, questionable ones first.",
+            COLUMN_DESCRIPTIONS["plan"],
+            np.isin(plan.table["STATUS"], QUESTIONABLE),
+        )
+    if len(regions):
+        table = regions.to_table()
+        table["on the map"] = on_map
+        tables["regions"] = make_table(
+            table[np.argsort(~on_map, kind="stable")],
+            "table-regions",
+            "Exclusion regions, those on the map of the target first.",
+            COLUMN_DESCRIPTIONS["regions"],
+        )
+    return tables
 
 
 def is_on_map(result, regions):

@@ -188,13 +188,8 @@ def _plot_distribution(distribution, ax):
     style = {"fmt": ".", "ms": 4, "color": "tab:blue", "label": "after"}
     ax.errorbar(center, after, np.sqrt(after), **style)
     if expected is not None and np.any(np.isfinite(expected)):
-        ax.stairs(
-            expected,
-            edges,
-            color="tab:orange",
-            ls="--",
-            label="expected without source",
-        )
+        label = "expected without source"
+        ax.stairs(expected, edges, color="tab:orange", ls="--", label=label)
         band = {"fill": True, "color": "tab:orange", "alpha": 0.25}
         ax.stairs(expected + error, edges, baseline=expected - error, **band)
     ax.set_ylabel("Events")
