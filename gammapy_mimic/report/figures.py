@@ -30,6 +30,20 @@ MAX_MAPS = 9
 MAX_BANDS = 6
 MAX_COLUMNS = 4  # of the maps by energy
 MAX_TARGETS = 40
+# captions that are the same for all results
+SYSTEMATICS = (
+    "Fractional systematic error of the background on the scale of the correlation "
+    "radius: what the variance of the mimics' significance has beyond that of noise. "
+    "Points with errors are larger than 0 with 95% confidence, arrows are upper limits "
+    "(95%). Horizontal bars are the bands; the paler ones are all energies together. "
+    "Errors are from the scatter of the sets."
+)
+FLUX = (
+    "Flux of a source that is fitted at the position in question to each mimic set, "
+    "where there is none, with its statistical error. The bars are mean and standard "
+    "deviation of the sets. A flux of the target that is not well above them may be "
+    "one of the background."
+)
 STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -85,7 +99,14 @@ def make_figures(result, exclusion_regions=()):
         Pictures by section.
     """
     regions = list(exclusion_regions)
-    figures = {"systematics": _plot_systematics(result)}
+    has_offset = len(set(result.tables["systematics"]["offset_band"])) > 1
+    figure, axes = _make_grid(1 + has_offset, 2, (5, 3.6))
+    plot_systematics(result, axes[0])
+    if has_offset:
+        plot_systematics(result, axes[1], by="offset")
+    alt = "Systematic error of the background by energy"
+    alt += " and by offset" * has_offset
+    figures = {"systematics": [_save(figure, "systematics", alt, SYSTEMATICS)]}
     if result.maps:
         figures["maps"] = _plot_maps(result, regions)
         figures["distributions"] = [_plot_distributions(result)]
@@ -94,7 +115,10 @@ def make_figures(result, exclusion_regions=()):
     if result.bias is not None:
         figures["bias"] = [_plot_bias(result.bias)]
     if "spurious_flux" in result.tables:
-        figures["flux"] = [_plot_flux(result)]
+        figure, axes = _make_grid(1, 1, (7, 3.6))
+        plot_flux(result, axes[0])
+        alt = "Spurious flux of mimic sets by energy"
+        figures["flux"] = [_save(figure, "flux", alt, FLUX)]
     return figures
 
 
@@ -197,24 +221,6 @@ def _plot_distributions(result):
     return _save(figure, "distributions", "Significance distributions", text)
 
 
-def _plot_systematics(result):
-    has_offset = len(set(result.tables["systematics"]["offset_band"])) > 1
-    figure, axes = _make_grid(1 + has_offset, 2, (5, 3.6))
-    plot_systematics(result, axes[0])
-    if has_offset:
-        plot_systematics(result, axes[1], by="offset")
-    text = (
-        "Fractional systematic error of the background on the scale of the correlation "
-        "radius: what the variance of the mimics' significance has beyond that of "
-        "noise. Points with errors are larger than 0 with 95% confidence, arrows are "
-        "upper limits (95%). Horizontal bars are the bands; the paler ones are all "
-        "energies together. Errors are from the scatter of the sets."
-    )
-    alt = "Systematic error of the background by energy"
-    alt += " and by offset" * has_offset
-    return [_save(figure, "systematics", alt, text)]
-
-
 def _plot_maximum(result):
     figure, axes = _make_grid(1, 1, (7, 1.7 + 0.45 * len(result.bands)))
     plot_maximum(result, axes[0])
@@ -247,18 +253,6 @@ def _plot_bias(bias):
         f"error (right). {judgement}"
     )
     return _save(figure, "bias", "Bias of the background in the field of view", text)
-
-
-def _plot_flux(result):
-    figure, axes = _make_grid(1, 1, (7, 3.6))
-    plot_flux(result, axes[0])
-    text = (
-        "Flux of a source that is fitted at the position in question to each mimic "
-        "set, where there is none, with its statistical error. The bars are mean and "
-        "standard deviation of the sets. A flux of the target that is not well above "
-        "them may be one of the background."
-    )
-    return _save(figure, "flux", "Spurious flux of mimic sets by energy", text)
 
 
 @mpl.rc_context(STYLE)
