@@ -64,6 +64,10 @@ def checks(observations):
 
 
 class TestCheck:
+    def test_checks_can_be_compared(self, checks):
+        assert checks["fill"] == checks["fill"]
+        assert checks["fill"] != checks["annulus"]
+
     def test_positions_are_those_of_gammapy(self, observations):
         observation = observations[0]
         events = CheckedEvents.create(observation)
