@@ -61,8 +61,12 @@ def test_round_trip_of_names_and_units(result, tmp_path):
 
 
 def test_result_can_be_compared(result):
+    """A table or an array has no == that is one value: a result is itself alone."""
     assert result == result
-    assert result.bias != result.maps["b"]
+    tables = {name: table.copy() for name, table in result.tables.items()}
+    assert result != dataclasses.replace(result, tables=tables)
+    bias = make_bias_map([], [1, 10] * u.TeV)
+    assert bias != dataclasses.replace(bias, ratio=bias.ratio.copy())
     assert len({result, result.maps["b"], result.maps["c"]}) == 3
     assert result.maps["b"] != result.maps["c"]
 

@@ -64,9 +64,9 @@ def checks(observations):
 
 
 class TestCheck:
-    def test_checks_can_be_compared(self, checks):
+    def test_checks_can_be_compared(self, observations, checks):
         assert checks["fill"] == checks["fill"]
-        assert checks["fill"] != checks["annulus"]
+        assert checks["fill"] != make_check(observations[2], "fill")
 
     def test_positions_are_those_of_gammapy(self, observations):
         observation = observations[0]
