@@ -5,7 +5,7 @@ import pytest
 from astropy.table import vstack
 from gammapy.data import DataStore, Observations
 
-from gammapy_mimic.data.readers import NO_FILE, find_sources, get_stamp
+from gammapy_mimic.data.readers import NO_FILE, find_sources, get_file_version
 from gammapy_mimic.selection import OffIndex
 
 from .helpers import replace
@@ -60,12 +60,12 @@ def test_repeated_obs_id(stores):
         find_sources(double)
 
 
-def test_stamp_of_a_file_that_is_gone(stores):
+def test_version_of_a_file_that_is_gone(stores):
     source = find_sources(stores["off"])[0][101]
-    stamp = get_stamp(source)
-    assert stamp[0] > 0
+    version = get_file_version(source)
+    assert version[0] > 0
     gone = source._replace(events=source.events._replace(path="gone.fits"))
-    assert get_stamp(gone) == NO_FILE
+    assert get_file_version(gone) == NO_FILE
 
 
 def test_one_index_of_files_and_memory(stores):

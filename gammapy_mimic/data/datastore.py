@@ -186,6 +186,7 @@ class DatastoreWriter:
         written = self._written.values()
         hdu_table = _make_hdu_table([row for item in written for row in item.rows])
         hdu_table.write(self.folder / DataStore.DEFAULT_HDU_TABLE)
+        # last: `finish` takes a store that has it for complete
         obs_table = make_obs_table([_.header for _ in written])
         obs_table.write(self.folder / DataStore.DEFAULT_OBS_TABLE)
 
@@ -218,7 +219,19 @@ def write_observation(observation, path, overwrite=False):
 @contextlib.contextmanager
 def _replace_datastore(path, overwrite):
     """Give a folder to fill, and put it in place of the path when that went well."""
-    _check_replaceable(path, overwrite)
+    is_new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if not is_new and not overwrite:
+        raise FileExistsError(
+            f"{path} is not empty. Choose another folder, or overwrite it."
+        )
+    index = path / DataStore.DEFAULT_HDU_TABLE
+    creator = fits.getheader(index, 1).get("CREATOR", "") if index.exists() else ""
+    # what is replaced is deleted, and may hold the only copy of an archive
+    if not is_new and not creator.startswith(CREATOR):
+        raise FileExistsError(
+            f"{path} is not a datastore written by {CREATOR} and will not be "
+            "overwritten. Choose another folder, or remove it yourself."
+        )
     with replace_folder(path) as folder:
         (folder / DATA_DIR).mkdir()
         yield folder
@@ -227,25 +240,10 @@ def _replace_datastore(path, overwrite):
 def _resolve(path):
     """Absolute path of a store, whose index has relative paths."""
     path = make_path(path)
+    # resolved, a link would be followed to a folder that nobody named
     if path.is_symlink():
         check_own(path)
     return path.resolve()
-
-
-def _check_replaceable(path, overwrite):
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    if not overwrite:
-        raise FileExistsError(
-            f"{path} is not empty. Choose another folder, or overwrite it."
-        )
-    index = path / DataStore.DEFAULT_HDU_TABLE
-    creator = fits.getheader(index, 1).get("CREATOR", "") if index.exists() else ""
-    if not creator.startswith(CREATOR):
-        raise FileExistsError(
-            f"{path} is not a datastore written by {CREATOR} and will not be "
-            "overwritten. Choose another folder, or remove it yourself."
-        )
 
 
 def _make_hdu_list(observation, copy_irfs):
@@ -254,18 +252,19 @@ def _make_hdu_list(observation, copy_irfs):
     observation = copy.copy(observation)
     load_events_file(observation)
     events_hdu = _make_events_hdu(observation)
-    hdus = [fits.PrimaryHDU(), events_hdu, _make_gti_hdu(observation, events_hdu)]
-    links = {}
+    header, gti = events_hdu.header, observation.gti
+    gti_hdu = gti.to_table_hdu()
+    # Gammapy writes the reference time rounded to 1e-7 s
+    if abs(gti.time_ref - get_time_ref(header)) < 1 * u.us:
+        gti_hdu.header.update({key: header[key] for key in TIME_KEYS})
+    gti_hdu.header.update(HDUCLASS="GADF", HDUVERS="0.3", HDUCLAS1="GTI", TIMEUNIT="s")
+    hdus, links = [fits.PrimaryHDU(), events_hdu, gti_hdu], {}
     for name in IRF_NAMES:
-        irf = get_hdu(observation, name)
-        if irf is None:
-            continue
-        if not isinstance(irf, HDULocation):
-            hdus.append(_make_irf_hdu(observation, name, events_hdu.header))
-        elif copy_irfs:
-            hdus.append(_copy_hdu(irf))
-        else:
-            links[name] = irf
+        location = get_hdu(observation, name)
+        if isinstance(location, HDULocation) and not copy_irfs:
+            links[name] = location
+        elif location is not None:
+            hdus.append(_make_irf_hdu(observation, name, header))
     return fits.HDUList(hdus), links
 
 
@@ -281,39 +280,29 @@ def _make_events_hdu(observation):
         # FITS has no unit such as hourangle
         table[name] = Column(read_column(table, name, "deg"), unit="deg")
     hdu = EventList(table, events.meta).to_table_hdu()
-    # Gammapy writes its own name, but reads the background by the one that was there
+    # Gammapy writes its own name, but reads the background by the one that was there:
+    # that of old H.E.S.S. files is mirrored
     optional = observation.meta.optional or {}
     for key in ("CREATOR", "HDUVERS"):
         if key in optional or key in header:
             hdu.header[key] = optional.get(key, header.get(key))
     hdu.header["OBS_ID"] = get_obs_id(observation)
     pointing = observation.pointing.to_fits_header()
+    # Gammapy knows two modes, the header of the events may tell more, such as WOBBLE
     hdu.header.update({key: pointing[key] for key in pointing if key != "OBS_MODE"})
     hdu.header.setdefault("OBS_MODE", pointing["OBS_MODE"])
     return hdu
 
 
-def _make_gti_hdu(observation, events_hdu):
-    gti, header = observation.gti, events_hdu.header
-    hdu = gti.to_table_hdu()
-    # Gammapy writes the reference time rounded to 1e-7 s
-    if abs(gti.time_ref - get_time_ref(header)) < 1 * u.us:
-        for key in TIME_KEYS:
-            hdu.header[key] = header[key]
-    hdu.header.update(HDUCLASS="GADF", HDUVERS="0.3", HDUCLAS1="GTI", TIMEUNIT="s")
-    return hdu
-
-
-def _copy_hdu(location):
-    """Copy an HDU as it is, with Gammapy's standard name."""
-    with fits.open(location.path(), memmap=False) as hdu_list:
-        hdu = hdu_list[location.hdu_name].copy()
-        hdu.data  # noqa: B018, read it while the file is open
-    hdu.name = IRF_DL3_HDU_SPECIFICATION[location.hdu_class]["extname"]
-    return hdu
-
-
 def _make_irf_hdu(observation, name, header):
+    """HDU of an IRF: a copy of that on disk, with Gammapy's standard name, or new."""
+    location = get_hdu(observation, name)
+    if isinstance(location, HDULocation):
+        with fits.open(location.path(), memmap=False) as hdu_list:
+            hdu = hdu_list[location.hdu_name].copy()
+            hdu.data  # noqa: B018, read it while the file is open
+        hdu.name = IRF_DL3_HDU_SPECIFICATION[location.hdu_class]["extname"]
+        return hdu
     irf = getattr(observation, name)
     if not hasattr(irf, "to_table_hdu"):
         raise ValueError(
@@ -448,6 +437,7 @@ def write_background(datastore, path, templates, labels=None, overwrite=False):
             header = fits.getheader(location.path(), location.hdu_name)
             is_2d = templates[label].has_offset_axis
             fraction = get_livetime_fraction(observation)
+            # what depends on the offset alone reads the same mirrored
             key = label, not is_2d and _reads_reversed(header), round(fraction, 9)
             if key not in written:
                 irf = convert_dead_time(templates[label], fraction)
@@ -494,6 +484,7 @@ def open_datastore(path):
             f"The datastore in {path} has no {DataStore.DEFAULT_OBS_TABLE}, which is "
             "needed to match observations."
         )
+    # some archives write OBS_ID as text, which Gammapy would compare with integers
     for table in (datastore.hdu_table, datastore.obs_table):
         if table["OBS_ID"].dtype.kind != "i":
             table["OBS_ID"] = to_obs_ids(table["OBS_ID"])
@@ -538,6 +529,7 @@ def find_broken_files(datastore, obs_ids, n_jobs=None):
     """
     table, obs_ids = datastore.hdu_table, to_obs_ids(obs_ids)
     table_ids = to_obs_ids(table["OBS_ID"])
+    # a file may hold several observations, and is opened once
     files = {}
     for idx in np.nonzero(np.isin(table_ids, obs_ids))[0]:
         location = table.location_info(idx)
@@ -561,6 +553,7 @@ def find_broken_files(datastore, obs_ids, n_jobs=None):
 def _find_fault(path, hdu_names):
     """Read HDUs of a file. The reason if that fails, else None."""
     try:
+        # astropy does no more than warn of a file that is cut
         with (
             warnings.catch_warnings(category=AstropyUserWarning, action="error"),
             fits.open(path, memmap=False) as hdu_list,
@@ -568,7 +561,16 @@ def _find_fault(path, hdu_names):
             hdus = [hdu_list[name] for name in hdu_names]
             gti = next((hdu for hdu in hdus if hdu.name == "GTI"), None)
             for hdu in hdus:
-                _check_hdu(hdu, gti)
+                # astropy reads data when they are asked for
+                data = hdu.data
+                if hdu.name in ("EVENTS", "GTI") and len(data) == 0:
+                    raise ValueError(f"{hdu.name} has no rows")
+                if hdu.name == "EVENTS":
+                    is_good = None if gti is None else _is_in_good_time(hdu, gti)
+                    try:
+                        GoodEvents.create(data, is_good).check_any()
+                    except ValueError as error:
+                        raise ValueError(f"{hdu.name} has {error}") from None
     except (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
         return f"{path}: {error}"
     except AstropyUserWarning as warning:
@@ -576,21 +578,8 @@ def _find_fault(path, hdu_names):
     return None
 
 
-def _check_hdu(hdu, gti):
-    """Read an HDU, and whether its events count."""
-    data = hdu.data
-    if hdu.name in ("EVENTS", "GTI") and len(data) == 0:
-        raise ValueError(f"{hdu.name} has no rows")
-    if hdu.name == "EVENTS":
-        is_good = None if gti is None else _is_in_good_time(hdu, gti)
-        try:
-            GoodEvents.create(data, is_good).check_any()
-        except ValueError as error:
-            raise ValueError(f"{hdu.name} has {error}") from None
-
-
 def _is_in_good_time(events, gti):
-    """Find the events in the good time, both as HDUs."""
+    """Whether events are in the good time, both as HDUs. Shape (n,)."""
     intervals = read_gti(gti, events.header)
     unit = events.header.get("TIMEUNIT", "s")
     return is_in_good_time(read_column(events.data, "TIME", "s", unit), *intervals)

@@ -4,7 +4,6 @@ An event counts if it is in the good time and has a valid position and energy. M
 index, template, scrambling and the checks of files all ask here.
 """
 
-import functools
 from typing import NamedTuple
 
 import astropy.units as u
@@ -76,6 +75,7 @@ class GoodEvents(NamedTuple):
             raise ValueError(f"no column {missing} of events")
         if is_good is None:
             is_good = np.ones(len(table), dtype=bool)
+        # what is out of the good time is not checked: it may hold anything
         columns = []
         for name, unit in EVENT_UNITS.items():
             values = read_column(table, name, unit)[is_good]
@@ -235,6 +235,7 @@ def read_gti(hdu, header):
     """
     unit = hdu.header.get("TIMEUNIT", "s")
     start, stop = (read_column(hdu.data, _, "s", unit) for _ in ("START", "STOP"))
+    # GTI may count from another time than the events of the same file
     if any(hdu.header.get(key) != header.get(key) for key in TIME_KEYS):
         zero = get_seconds(get_time_ref(hdu.header, "GTI"), get_time_ref(header))
         start, stop = start + zero, stop + zero
@@ -267,6 +268,7 @@ def read_column(table, name, unit=None, default_unit=None):
         If the column has no numbers, or its unit cannot be converted.
     """
     column = table[name]
+    # what lies under a mask may look like a valid number
     try:
         values = np.ma.filled(np.ma.asarray(column, dtype=float), np.nan)
     except (TypeError, ValueError) as error:
@@ -275,15 +277,9 @@ def read_column(table, name, unit=None, default_unit=None):
     if unit is None or own == unit:
         return np.array(values, dtype=float)
     try:
-        return values * _get_factor(own, unit)
+        return values * u.Unit(own).to(unit)
     except (u.UnitsError, TypeError, ValueError):
         raise ValueError(
             f"a column {name} with the unit {own!r}, which cannot be converted to "
             f"{unit!r}"
         ) from None
-
-
-@functools.cache
-def _get_factor(unit, new_unit):
-    """Factor from one unit to another, both as text."""
-    return u.Unit(unit).to(new_unit)

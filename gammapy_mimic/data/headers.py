@@ -133,6 +133,7 @@ def derive_header(header, gti, livetime_fraction):
         header has, in its time scale. The reference time is that of the GTI if the
         header has none.
     """
+    # the columns of what is written are in s, whatever the header said
     keys = {"TIMEUNIT": "s"}
     if not {"MJDREFI", "MJDREFF"} <= set(header):
         keys |= time_ref_to_dict(gti.time_ref, scale=gti.time_ref.scale)
@@ -262,10 +263,12 @@ def _make_obs_row(header, reference):
         if isinstance(value, str):
             row[name] = value.strip()
     row["OBS_ID"] = to_obs_id(row["OBS_ID"])
+    # some tools read the zenith angle, others the altitude
     if "ALT_PNT" in row:
         row["ZEN_PNT"] = 90 - row["ALT_PNT"]
     elif "ZEN_PNT" in row:
         row["ALT_PNT"] = 90 - row["ZEN_PNT"]
+    # the table has one reference time, that of its first row
     if any(header.get(key) != reference.get(key) for key in TIME_KEYS):
         shift = get_seconds(get_time_ref(header), get_time_ref(reference))
         for name in {"TSTART", "TSTOP"} & set(row):

@@ -46,6 +46,7 @@ def get_fov_alignment(observation):
         if bkg.hdu_class != "bkg_3d":
             return "radec"
         path = bkg.path()
+        # the time of the file, so that one written anew is read anew
         alignment = _read_fov_alignment(path, bkg.hdu_name, path.stat().st_mtime_ns)
     elif getattr(bkg, "has_offset_axis", True):
         return "radec"

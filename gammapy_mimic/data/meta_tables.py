@@ -196,16 +196,14 @@ def stack_dataset(stacked, dataset):
         Dataset to add. Not changed.
     """
     tables = [_.meta_table for _ in (stacked, dataset) if _.meta_table is not None]
+    # out of Gammapy's sight, which would stack it
     stacked.meta_table = None
     if dataset.mask_safe is None or dataset.mask_safe.data.any():
         stacked.stack(dataset)
-    stacked.meta_table = _join_rows(tables) if tables else None
-
-
-def _join_rows(tables):
-    """Join tables of one row to one, with the values side by side as in Gammapy."""
-    if len(tables) == 1:
-        return tables[0].copy()
+    if len(tables) < 2:
+        stacked.meta_table = tables[0].copy() if tables else None
+        return
+    # one row, with the values side by side, as Gammapy joins them
     columns = {name: table[name] for table in tables for name in table.colnames}
     lengths = [np.size(table[table.colnames[0]]) for table in tables]
     joined = Table()
@@ -218,7 +216,7 @@ def _join_rows(tables):
         ]
         joined[name] = np.concatenate(parts)[np.newaxis]
         joined[name].unit = column.unit
-    return joined
+    stacked.meta_table = joined
 
 
 def _to_plain_array(column):

@@ -38,6 +38,7 @@ def to_obs_id(value, minimum=0):
         item = item.decode(errors="replace")
     if isinstance(item, str) and re.fullmatch(r"-?[0-9]+", item.strip()):
         item = int(item)
+    # True is an int for Python
     is_number = isinstance(item, int | float) and not isinstance(item, bool)
     is_valid = is_number and minimum <= item < OBS_ID_MAX and item == int(item)
     if not is_valid:

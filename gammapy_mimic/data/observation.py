@@ -124,6 +124,7 @@ def load_events_file(observation, with_events=True):
 def _load_file(observation, events, gti, with_events):
     with fits.open(events.path(), memmap=False) as hdu_list:
         hdu = hdu_list[events.hdu_name]
+        # before Gammapy reads the same HDU, as it needs the dead time
         _check_header(hdu.header)
         header = dict(hdu.header)
         if with_events:
@@ -138,20 +139,14 @@ def _load_file(observation, events, gti, with_events):
 
     setattr(observation, HEADER_ATTRIBUTE, header)
     # what is in memory may be other than what is on disk
-    for name, read in HEADER_PARTS.items():
-        if isinstance(get_hdu(observation, name), HDULocation):
-            _keep_part(observation, name, read(header))
-
-
-def _make_pointing(header):
-    try:
-        return FixedPointingInfo.from_fits_header(header)
-    except OSError as error:
-        raise ValueError(f"the header of the events: {error}") from None
-
-
-HEADER_PARTS = {"pointing": _make_pointing, "meta": ObservationMetaData.from_header}
-"""Parts of an observation that are made from the header of its events."""
+    if isinstance(get_hdu(observation, "pointing"), HDULocation):
+        try:
+            pointing = FixedPointingInfo.from_fits_header(header)
+        except OSError as error:
+            raise ValueError(f"the header of the events: {error}") from None
+        _keep_part(observation, "pointing", pointing)
+    if isinstance(get_hdu(observation, "meta"), HDULocation):
+        _keep_part(observation, "meta", ObservationMetaData.from_header(header))
 
 
 def _check_header(header):
@@ -164,6 +159,7 @@ def _check_header(header):
                 "the header of the events has neither DEADC nor LIVETIME and ONTIME"
             )
         header["DEADC"] = deadc
+    # GADF has ALTITUDE, older files GEOALT, and Gammapy reads both
     missing = [key for key in ("GEOLON", "GEOLAT") if key not in header]
     if not {"GEOALT", "ALTITUDE"} & set(header):
         missing.append("ALTITUDE")

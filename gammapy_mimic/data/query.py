@@ -139,7 +139,20 @@ class _Evaluator(ast.NodeVisitor):
         """Boolean array, True for the selected rows."""
         if len(self.text) > LENGTH_MAX:
             raise _QueryError(f"it has more than {LENGTH_MAX} characters")
-        self.code = self._replace_names()
+        depth = 0
+        for match in TOKEN.finditer(self.text):
+            token, start = match.group(), match.start()
+            depth += (token in "([") - (token in ")]")
+            if token in "@#{}":
+                self._fail_at(start, f"{token!r} is not part of a query")
+            # before the parser, which a deep nest can crash
+            if depth > DEPTH_MAX:
+                self._fail_at(start, "it is nested too deeply")
+        # for the parser, names in backticks are identifiers of the same length
+        self.code = TOKEN.sub(
+            lambda match: "_" * len(match[0]) if match[0][0] == "`" else match[0],
+            self.text,
+        )
         try:
             with warnings.catch_warnings(action="ignore"):
                 node = ast.parse(self.code, mode="eval").body
@@ -155,22 +168,6 @@ class _Evaluator(ast.NodeVisitor):
         with np.errstate(all="ignore"):
             values = self._get_truth(node)
         return np.broadcast_to(values, len(self.table))
-
-    def _replace_names(self):
-        """Make names in backticks identifiers of the same length, for the parser."""
-        depth = 0
-
-        def replace(match):
-            nonlocal depth
-            token = match.group()
-            depth += (token in "([") - (token in ")]")
-            if token in "@#{}":
-                self._fail_at(match.start(), f"{token!r} is not part of a query")
-            if depth > DEPTH_MAX:
-                self._fail_at(match.start(), "it is nested too deeply")
-            return "_" * len(token) if token[0] == "`" else token
-
-        return TOKEN.sub(replace, self.text)
 
     def _fail_at(self, start, message, stop=None):
         part = "" if stop is None else f" ({_shorten(self.text[start:stop])})"

@@ -109,12 +109,20 @@ def _find_in_observations(observations):
 
 
 def _find_in_store(datastore):
-    locations = _find_locations(datastore.hdu_table)
-    files = {
-        obs_id: FileSource(events, *(locations[_].get(obs_id) for _ in ("aeff", "gti")))
-        for obs_id, events in locations["events"].items()
-    }
-    present = set(to_obs_ids(datastore.hdu_table["OBS_ID"]).tolist())
+    table = datastore.hdu_table
+    names = ("HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME")
+    columns = [np.char.strip(to_str(np.asarray(table[_]))).tolist() for _ in names]
+    obs_ids, base_dir = to_obs_ids(table["OBS_ID"]).tolist(), table.base_dir.as_posix()
+    by_type = {"events": {}, "aeff": {}, "gti": {}}
+    # in one pass: Gammapy goes through the table for each observation
+    for obs_id, hdu_type, hdu_class, *place in zip(obs_ids, *columns, strict=True):
+        # as Gammapy, take the first if there are several
+        if hdu_type in by_type and obs_id not in by_type[hdu_type]:
+            location = HDULocation(hdu_class, base_dir, *place)
+            by_type[hdu_type][obs_id] = _to_location(location)
+    events, aeff, gti = by_type.values()
+    files = {i: FileSource(_, aeff.get(i), gti.get(i)) for i, _ in events.items()}
+    present = set(obs_ids)
     broken = dict.fromkeys(present - set(files), "no events in the HDU index")
     if datastore.obs_table is not None:
         indexed = to_obs_ids(datastore.obs_table["OBS_ID"]).tolist()
@@ -131,21 +139,6 @@ def _check_repeated(obs_ids, what):
         raise ValueError(f"OBS_ID {obs_ids[n > 1].tolist()} {what}")
 
 
-def _find_locations(hdu_table):
-    """Locations of what is read, by OBS_ID, in one pass of the table."""
-    names = ("HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME")
-    columns = [np.char.strip(to_str(np.asarray(hdu_table[_]))) for _ in names]
-    columns = [_.tolist() for _ in (to_obs_ids(hdu_table["OBS_ID"]), *columns)]
-    base_dir = hdu_table.base_dir.as_posix()
-    locations = {"events": {}, "aeff": {}, "gti": {}}
-    for obs_id, hdu_type, hdu_class, *place in zip(*columns, strict=True):
-        # as Gammapy, take the first if there are several
-        if hdu_type in locations and obs_id not in locations[hdu_type]:
-            location = HDULocation(hdu_class, base_dir, *place)
-            locations[hdu_type][obs_id] = _to_location(location)
-    return locations
-
-
 def _to_location(location):
     path = location.path()
     if not path.exists():
@@ -154,10 +147,14 @@ def _to_location(location):
     return Location(str(path), location.hdu_name)
 
 
-def get_stamp(source):
-    """Size and time (in ns) of files, and a hash of what is read: `NO_FILE` if gone."""
+def get_file_version(source):
+    """Get what tells a changed file: its size and time (in ns), and a hash of names.
+
+    Of several files the sum of the sizes and the latest time. `NO_FILE` if one is gone.
+    """
     try:
-        stats = [os.stat(_) for _ in {_.path for _ in source if _ is not None}]
+        paths = {location.path for location in source if location is not None}
+        stats = [os.stat(path) for path in paths]
     except OSError:
         return NO_FILE
     # not where they are: an archive can be moved

@@ -26,7 +26,7 @@ from ..data.readers import (
     NO_FILE,
     find_sources,
     get_conditions,
-    get_stamp,
+    get_file_version,
     open_fits,
     read_file,
     read_header,
@@ -166,8 +166,8 @@ class OffIndex:
         """
         observations = to_pool(observations, "observations")
         files, held, broken = find_sources(observations)
-        stamps = {obs_id: get_stamp(_) for obs_id, _ in files.items()}
-        rows = self._get_known_rows(stamps)
+        versions = {obs_id: get_file_version(_) for obs_id, _ in files.items()}
+        rows = self._get_known_rows(versions)
         obs_table = getattr(observations, "obs_table", None)
         with_header = obs_table is None or _find_unknown(obs_table).any()
         new = {obs_id: _ for obs_id, _ in files.items() if obs_id not in rows}
@@ -195,8 +195,8 @@ class OffIndex:
             table = _select_obs_table(obs_table, list(rows))
             table = _fill_obs_table(table, rows, files)
         table = _to_plain_table(table)
-        stamps = [stamps.get(obs_id, NO_FILE) for obs_id in rows]
-        _add_columns(table, rows.values(), stamps)
+        versions = [versions.get(obs_id, NO_FILE) for obs_id in rows]
+        _add_columns(table, rows.values(), versions)
         return type(self)(
             table=table,
             counts=np.array([_.counts for _ in rows.values()], dtype=np.int32),
@@ -219,25 +219,25 @@ class OffIndex:
             Observation IDs, of those in this index. `update` reads them again.
         """
         files, _, _ = find_sources(observations)
-        known = self._get_stamps()
-        now = {obs_id: get_stamp(files[obs_id]) for obs_id in known if obs_id in files}
-        return [i for i, stamp in now.items() if stamp not in (NO_FILE, known[i])]
+        known = self._get_file_versions()
+        now = {i: get_file_version(files[i]) for i in known if i in files}
+        return [i for i, version in now.items() if version not in (NO_FILE, known[i])]
 
-    def _get_stamps(self):
-        """Stamps of the files when they were counted, by OBS_ID, see `get_stamp`."""
-        stamps = zip(*(self.table[name].tolist() for name in FILE_COLUMNS), strict=True)
-        rows = zip(self.obs_ids.tolist(), stamps, strict=True)
-        return {obs_id: stamp for obs_id, stamp in rows if stamp != NO_FILE}
+    def _get_file_versions(self):
+        """Versions of the files when they were counted, by OBS_ID."""
+        columns = [self.table[name].tolist() for name in FILE_COLUMNS]
+        rows = zip(self.obs_ids.tolist(), zip(*columns, strict=True), strict=True)
+        return {obs_id: version for obs_id, version in rows if version != NO_FILE}
 
-    def _get_known_rows(self, stamps):
+    def _get_known_rows(self, versions):
         """Rows of the files that have not changed, by OBS_ID."""
         names = ("ENERGY_MIN", "ENERGY_MAX", "EVENT_COUNT")
         low, high, n_events = (self.table[name] for name in names)
         energy_ranges = zip(low, high, strict=True)
         rows = map(_Row, self.counts, self.fraction, energy_ranges, n_events)
         rows = dict(zip(self.obs_ids.tolist(), rows, strict=True))
-        known = self._get_stamps().items()
-        return {obs_id: rows[obs_id] for obs_id, _ in known if stamps.get(obs_id) == _}
+        known = self._get_file_versions().items()
+        return {i: rows[i] for i, version in known if versions.get(i) == version}
 
     @property
     def obs_ids(self):
@@ -507,13 +507,13 @@ def _to_plain_values(column):
     return _to_native(values)
 
 
-def _add_columns(table, rows, stamps):
+def _add_columns(table, rows, versions):
     ranges = np.array([_.energy_range for _ in rows], dtype=float).reshape(-1, 2)
     for name, values in zip(("ENERGY_MIN", "ENERGY_MAX"), ranges.T, strict=True):
         table[name] = Column(values, unit="TeV")
     table["EVENT_COUNT"] = np.array([_.n_events for _ in rows], dtype=np.int64)
-    stamps = np.array(stamps, dtype=np.int64).reshape(-1, len(FILE_COLUMNS))
-    for name, values in zip(FILE_COLUMNS, stamps.T, strict=True):
+    versions = np.array(versions, dtype=np.int64).reshape(-1, len(FILE_COLUMNS))
+    for name, values in zip(FILE_COLUMNS, versions.T, strict=True):
         table[name] = values
 
 

@@ -173,14 +173,14 @@ class IndexedPool:
         """Get an OFF observation that can be loaded without an effect on the pool."""
         return get_off_observation(self.observations, obs_id)
 
-    def predict(self, observation, stamp):
+    def predict(self, observation, version):
         """Predict the counts of an observation in the bins of the index.
 
         Parameters
         ----------
         observation : `~gammapy.data.Observation`
             Target or OFF observation.
-        stamp : tuple or None
+        version : tuple or None
             What tells its background IRF, which is read only if it is a new one, see
             `~gammapy_mimic.data.irfs.get_background_version`.
 
@@ -189,9 +189,9 @@ class IndexedPool:
         counts : `~numpy.ndarray`
             Counts in a second, 0 if there is no IRF. Shape (n_energy, n_offset).
         """
-        if stamp is None:
+        if version is None:
             return np.zeros(self.index.binning.shape)
-        key = str(stamp)
+        key = str(version)
         if key not in self._predicted:
             axes = self.index.energy_axis, self.index.offset_axis
             self._predicted[key] = predict_counts(observation.bkg, *axes)

@@ -95,7 +95,7 @@ class Ranker:
 
     def _rank_target(self, target, observation, skip, path):
         index, criteria = self.pool.index, self.criteria
-        compared, stamps = {}, {}
+        compared, versions = {}, {}
         obs_id = int(target.obs_ids[0])
         if self.distribution == "irf":
             # the checksum needs the candidates before they are ranked, and what the
@@ -105,15 +105,15 @@ class Ranker:
             is_candidate = ~np.any(list(rejected.values()), axis=0)
             candidates = index.obs_ids[is_candidate].tolist()
             compared = {obs_id: observation} | {_: self.pool.get(_) for _ in candidates}
-            stamps = {name: get_background_version(_) for name, _ in compared.items()}
-        options = self.criteria, self.distribution, self.kl_max, stamps, __version__
+            versions = {name: get_background_version(_) for name, _ in compared.items()}
+        options = self.criteria, self.distribution, self.kl_max, versions, __version__
         checksum = make_checksum(target.checksum, index.checksum, *options)
         table = None if path is None else read_ranking(path, checksum)
         if table is not None:
             return table
         predicted = None
         if compared:
-            own, *others = map(self.pool.predict, compared.values(), stamps.values())
+            own, *others = map(self.pool.predict, compared.values(), versions.values())
             predicted = own, np.full((len(index), *own.shape), np.nan)
             if others:
                 predicted[1][is_candidate] = others
