@@ -138,6 +138,7 @@ def read_catalog(catalog, point_radius, extension_factor):
     ValueError
         If the tag is not known, or the table not valid.
     """
+    # a tag comes before a file of the same name
     if not isinstance(catalog, Table):
         for tag in CATALOGS:
             if str(catalog).lower().replace("-", "") == tag.replace("-", ""):
@@ -190,6 +191,7 @@ def _to_circles(entries, origin, point_radius, extension_factor):
     if not has_position.all():
         names = entries.names[~has_position].tolist()
         log.warning("Skipped entries of %s without position: %s", origin, names)
+    # a Gaussian source and the point spread function add in squares, an edge does not
     radius = edge + np.hypot(point_radius, extension_factor * sigma)
     radius = np.where(entries.radius > 0, entries.radius, radius)
     too_large = radius > RADIUS_MAX
@@ -302,7 +304,15 @@ def _read_entries(table, origin):
     has_edge = np.array(has_edge, dtype=bool) & ~np.isfinite(sizes["edge"])
     sizes["edge"] = np.where(has_edge, sizes["sigma"], sizes["edge"])
     sizes["sigma"] = np.where(has_edge, np.nan, sizes["sigma"])
-    return _Entries(lon, lat, **sizes, names=_read_names(table))
+    column = _find_column(table, NAME_COLUMNS, kinds="USOiu")
+    if column is None:
+        names = [""] * len(table)
+    else:
+        values = np.ma.asarray(table[column])
+        # a number alone, such as that of HIP, is no name
+        prefix = f"{column.strip('_')} " if values.dtype.kind in "iu" else ""
+        names = [f"{prefix}{_}".strip() for _ in values.astype(str).filled("")]
+    return _Entries(lon, lat, **sizes, names=np.array(names, dtype=object))
 
 
 def _find_sizes(table):
@@ -363,6 +373,7 @@ def _read_position(table, origin):
             "Name two of them ra and dec, of numbers in deg or with units."
         )
     columns = found[frame]
+    # the sexagesimal text of a right ascension is in hours
     text_unit = u.hourangle if frame == "icrs" else u.deg
     lon = _get_angles(table, columns[0], origin, text_unit)
     lat = _get_angles(table, columns[1], origin)
@@ -375,16 +386,6 @@ def _read_position(table, origin):
         return lon % 360, lat
     position = SkyCoord(lon, lat, unit="deg", frame=frame).icrs
     return position.ra.deg, position.dec.deg
-
-
-def _read_names(table):
-    column = _find_column(table, NAME_COLUMNS, kinds="USOiu")
-    if column is None:
-        return np.full(len(table), "", dtype=object)
-    values = np.ma.asarray(table[column])
-    prefix = f"{column.strip('_')} " if values.dtype.kind in "iu" else ""
-    names = [f"{prefix}{_}".strip() for _ in values.astype(str).filled("")]
-    return np.array(names, dtype=object)
 
 
 def _find_column(table, spellings, kinds="fiu"):
@@ -400,31 +401,29 @@ def _find_column(table, spellings, kinds="fiu"):
 def _get_angles(table, name, origin, text_unit="deg"):
     """Get a column in deg. Text such as "05:34:31" is in another unit."""
     column = table[name]
+    is_in_hours = str(column.unit) in HOURS
     try:
-        if column.dtype.kind in "USO":
-            return _parse_angles(column, text_unit)
-        if str(column.unit) in HOURS:
-            return read_column(table, name) * 15
-        return read_column(table, name, "deg")
+        if column.dtype.kind not in "USO":
+            # astropy has no unit for most spellings of hours
+            if is_in_hours:
+                return read_column(table, name) * 15
+            return read_column(table, name, "deg")
+        unit = u.hourangle if is_in_hours else text_unit
+        angles = np.empty(len(column))
+        for idx, text in enumerate(np.ma.asarray(column).astype(str).filled("")):
+            text = str(text).strip()
+            try:
+                # a single number is in deg, whatever a text with colons is in
+                angles[idx] = float(text or "nan")
+            except ValueError:
+                angles[idx] = Angle(text, unit).deg
+        return angles
     except ValueError as error:
         unit = f" has the unit {str(column.unit)!r}, which" if column.unit else ""
         raise ValueError(
             f"The column {name!r} of {origin}{unit} is not one of an angle. Make it "
             f"one of numbers in deg. ({error})"
         ) from error
-
-
-def _parse_angles(column, unit):
-    """Parse text, in deg if it is a single number. NaN where it is empty."""
-    texts = [str(_).strip() for _ in np.ma.asarray(column).astype(str).filled("")]
-    unit = u.hourangle if str(column.unit) in HOURS else unit
-    angles = np.empty(len(texts))
-    for idx, text in enumerate(texts):
-        try:
-            angles[idx] = float(text or "nan")
-        except ValueError:
-            angles[idx] = Angle(text, unit).deg
-    return angles
 
 
 def _get_extent(table, name, origin):
@@ -456,7 +455,19 @@ def merge_circles(circles):
     merged : `Circles`
         Circles by right ascension.
     """
-    labels = _label_sources(circles)
+    vectors = to_vectors(circles.lon, circles.lat).T
+    chord_max = 2 * np.sin(np.radians(circles.radius.max(initial=0)) / 2)
+    # a tree, as most pairs of thousands of entries are far from each other
+    first, second = cKDTree(vectors).query_pairs(chord_max, output_type="ndarray").T
+    separation = np.degrees(get_separation(vectors[first], vectors[second]))
+    smaller = np.minimum(circles.radius[first], circles.radius[second])
+    names = circles.names[first]
+    same_name = (names == circles.names[second]) & (names != "")
+    same = separation < np.where(same_name, 1, MERGE_FRACTION) * smaller
+    graph = coo_array(
+        (same[same], (first[same], second[same])), shape=(circles.size, circles.size)
+    )
+    _, labels = connected_components(graph, directed=False)
     order = np.argsort(labels, kind="stable")
     edges = np.nonzero(np.diff(labels[order]))[0] + 1
     groups = np.split(order, edges) if circles.size else []
@@ -468,21 +479,6 @@ def _sort_by_position(circles):
     return circles.take(np.lexsort((circles.radius, circles.lat, circles.lon)))
 
 
-def _label_sources(circles):
-    """Label the source of each circle. Shape (n,)."""
-    vectors = to_vectors(circles.lon, circles.lat).T
-    chord_max = 2 * np.sin(np.radians(circles.radius.max(initial=0)) / 2)
-    first, second = cKDTree(vectors).query_pairs(chord_max, output_type="ndarray").T
-    separation = np.degrees(get_separation(vectors[first], vectors[second]))
-    smaller = np.minimum(circles.radius[first], circles.radius[second])
-    names = circles.names[first]
-    same_name = (names == circles.names[second]) & (names != "")
-    same = separation < np.where(same_name, 1, MERGE_FRACTION) * smaller
-    shape = (circles.size, circles.size)
-    graph = coo_array((same[same], (first[same], second[same])), shape=shape)
-    return connected_components(graph, directed=False)[1]
-
-
 def _merge_source(circles):
     """Merge circles to one, which holds them.
 
@@ -491,6 +487,7 @@ def _merge_source(circles):
     """
     if circles.size == 1:
         return circles
+    # sorted, so that ties do not depend on the order of the catalogues
     ordered = _sort_by_position(circles)
     vectors = to_vectors(ordered.lon, ordered.lat).T
     radius = np.radians(ordered.radius)

@@ -16,10 +16,10 @@ from gammapy.utils.scripts import make_path
 from regions import CircleSkyRegion, Regions, SkyRegion
 
 from ..utils.coordinates import (
-    find_touching,
-    find_touching_any,
     get_separation,
     get_vectors,
+    is_touching,
+    is_touching_any,
     to_lon_lat,
     to_vectors,
 )
@@ -196,6 +196,7 @@ class ExclusionRegions(Sequence):
             point_radius=_to_deg("point_radius", point_radius),
             extension_factor=_check_number("extension_factor", extension_factor),
         )
+        # stars are points: one in a source stays, and does not widen its circle
         circles = [merge_circles(sources)]
         if stars is not None:
             magnitude_max = _check_number("magnitude_max", magnitude_max, low=-np.inf)
@@ -203,9 +204,10 @@ class ExclusionRegions(Sequence):
             circles.append(read_stars(stars, magnitude_max, star_radius))
         circles = join_circles(circles)
         centers = to_vectors(circles.lon, circles.lat)
-        circles = circles.take(find_touching_any(*fov, centers, circles.radius))
+        circles = circles.take(is_touching_any(*fov, centers, circles.radius))
+        # what a user draws stays as it is, though a source of a catalogue is in it
         drawn = cls._from_any(regions)
-        drawn = drawn[find_touching_any(*fov, *drawn._get_caps())]
+        drawn = drawn[is_touching_any(*fov, *drawn._get_caps())]
         return drawn._add_circles(circles)
 
     @classmethod
@@ -375,7 +377,7 @@ class ExclusionRegions(Sequence):
             If the pointings or the radius are not valid.
         """
         vectors = _to_vectors("pointings", pointings)
-        return find_touching(vectors, _to_deg("radius", radius), *self._get_caps())
+        return is_touching(vectors, _to_deg("radius", radius), *self._get_caps())
 
     def _get_caps(self):
         """Circles that hold the regions: centres of shape (3, n), and radii in deg."""

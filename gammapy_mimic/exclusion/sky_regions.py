@@ -27,7 +27,7 @@ from regions import (
     SkyRegion,
 )
 
-from ..utils.coordinates import find_touching, get_vectors, local_axes, to_lon_lat
+from ..utils.coordinates import get_vectors, is_touching, local_axes, to_lon_lat
 
 __all__ = [
     "Exclusion",
@@ -104,7 +104,7 @@ class Exclusions:
             Indices of the regions.
         """
         pointing = pointing[:, np.newaxis]
-        touching = find_touching(pointing, radius, self.centers, self.radii)
+        touching = is_touching(pointing, radius, self.centers, self.radii)
         return np.flatnonzero(touching)
 
 
@@ -124,6 +124,7 @@ def find_inside(vectors, exclusion):
         Indices of the vectors.
     """
     cos = exclusion.axes[2] @ vectors
+    # few are near, and only they are worth the projection
     idx = np.nonzero(cos >= np.cos(exclusion.radius))[0]
     x, y, z = exclusion.axes @ vectors[:, idx]
     if exclusion.is_polygon:
@@ -132,6 +133,7 @@ def find_inside(vectors, exclusion):
         sin = np.hypot(x, y)
         scale = np.arctan2(sin, z) / np.where(sin > 0, sin, 1)
     scale = np.degrees(scale) / PIXEL_SIZE
+    # in a map of the sky, right ascension grows to the left
     return idx[exclusion.region.contains(PixCoord(-x * scale, y * scale))]
 
 
@@ -238,7 +240,20 @@ def make_exclusion(region):
         Region in its own plane.
     """
     is_polygon = isinstance(region, PolygonSkyRegion)
-    lon, lat = _get_center(region)
+    if is_polygon:
+        # regions gives a polygon no centre
+        vertices = region.vertices.icrs
+        lon, lat = to_lon_lat(get_vectors(vertices).mean(axis=1))
+        center = SkyCoord(lon, lat, unit="deg")
+        reach = vertices.separation(center).deg.max()
+        # the plane, in which great circles are lines, ends at 90 deg
+        if reach > POLYGON_RADIUS_MAX:
+            raise ValueError(
+                f"The polygon {region!r} reaches {reach:.0f} deg from its centre. "
+                f"Divide it into parts of less than {POLYGON_RADIUS_MAX} deg."
+            )
+    else:
+        lon, lat = region.center.icrs.ra.deg, region.center.icrs.dec.deg
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ("RA---TAN", "DEC--TAN") if is_polygon else ("RA---ARC", "DEC--ARC")
     wcs.wcs.crval = lon, lat
@@ -255,21 +270,6 @@ def make_exclusion(region):
     radius = np.radians(np.hypot(x, y) * PIXEL_SIZE)
     radius = np.arctan(radius) if is_polygon else min(radius, np.pi)
     return Exclusion(local_axes(lon, lat), radius, pixel_region, is_polygon)
-
-
-def _get_center(region):
-    """Centre of a region (ICRS), in deg."""
-    if not isinstance(region, PolygonSkyRegion):
-        return region.center.icrs.ra.deg, region.center.icrs.dec.deg
-    vertices = region.vertices.icrs
-    center = to_lon_lat(get_vectors(vertices).mean(axis=1))
-    radius = vertices.separation(SkyCoord(*center, unit="deg")).deg.max()
-    if radius > POLYGON_RADIUS_MAX:
-        raise ValueError(
-            f"The polygon {region!r} reaches {radius:.0f} deg from its centre. "
-            f"Divide it into parts of less than {POLYGON_RADIUS_MAX} deg."
-        )
-    return center
 
 
 def regions_to_text(regions):

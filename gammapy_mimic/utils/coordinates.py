@@ -23,8 +23,6 @@ from scipy.spatial import cKDTree
 
 __all__ = [
     "altaz_to_radec",
-    "find_touching",
-    "find_touching_any",
     "from_fov_lon_lat",
     "from_polar",
     "get_axes",
@@ -33,6 +31,8 @@ __all__ = [
     "get_ring_area",
     "get_separation",
     "get_vectors",
+    "is_touching",
+    "is_touching_any",
     "local_axes",
     "make_ring",
     "move_altaz",
@@ -145,8 +145,8 @@ def make_ring(offset_min, offset_max):
     return vectors
 
 
-def find_touching(centers, radii, other_centers, other_radii):
-    """Find which circles touch which others.
+def is_touching(centers, radii, other_centers, other_radii):
+    """Whether circles touch others.
 
     Parameters
     ----------
@@ -164,8 +164,8 @@ def find_touching(centers, radii, other_centers, other_radii):
     return centers.T @ other_centers >= np.cos(np.radians(reach))
 
 
-def find_touching_any(pointings, fov_radius, centers, radii):
-    """Find the circles that touch any of the fields of view, as `find_touching`.
+def is_touching_any(pointings, fov_radius, centers, radii):
+    """Whether circles touch any of the fields of view, see `is_touching`.
 
     Needs little memory, whatever the numbers of pointings and circles. Shape (n,).
     """
