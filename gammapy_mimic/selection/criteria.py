@@ -20,8 +20,15 @@ log = logging.getLogger(__name__)
 NO_NAMES = ("", "-", "--", "n/a", "nan", "none", "null", "unknown")
 """Names that stand for none, in lower case."""
 
-FOV_RADIUS_MAX = 10 * u.deg  # of any IACT
+FOV_RADIUS_MAX = 10 * u.deg
 """Radius of the field of view of any IACT: an object that is farther off is none."""
+
+APPLIED = (
+    *("livetime", "airmass", "azimuth", "nsb", "n_tels", "muon_efficiency"),
+    *("time_difference", "epochs", "galactic_latitude", "elevation"),
+    *("exclude_objects", "exclude_circles", "exclude_obs_ids"),
+)
+"""Criteria in the order in which reasons are given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,22 +99,35 @@ class Conditions:
                 "See the GADF format of the observation index."
             )
         pointing = SkyCoord(
-            _get_column(table, "RA_PNT", "deg"),
-            _get_column(table, "DEC_PNT", "deg"),
+            read_column(table, "RA_PNT", "deg"),
+            read_column(table, "DEC_PNT", "deg"),
             unit="deg",
         )
+        names = table["OBJECT"] if "OBJECT" in table.colnames else [""] * len(table)
+        names = [_.decode() if isinstance(_, bytes) else str(_) for _ in names]
+        names = [_.strip().lower() for _ in names]
+        elevation = _read_optional(table, "ALT_PNT", "deg")
+        zenith = _read_optional(table, "ZEN_PNT", "deg")
+        if zenith is not None:
+            known = np.nan if elevation is None else elevation
+            elevation = np.where(np.isfinite(known), known, 90 - zenith)
+        mjd, start = None, _read_optional(table, "TSTART", "s")
+        # TSTART of two tables compares only from their reference times on
+        if start is not None and "MJDREFI" in table.meta:
+            mjd = (get_time_ref(table.meta, "observation table") + start * u.s).mjd
         return cls(
             obs_id=to_obs_ids(table["OBS_ID"]),
-            name=_get_names(table),
+            name=np.array(["" if _ in NO_NAMES else _ for _ in names], dtype=str),
             pointing=pointing,
             target=_get_target(table, pointing),
-            livetime=_get_column(table, "LIVETIME", "s"),
-            elevation=_get_elevation(table),
-            azimuth=_get_column(table, "AZ_PNT", "deg"),
-            nsb=_get_column(table, "NSBLEVEL"),
-            n_tels=_get_column(table, "N_TELS", ""),
-            muon_efficiency=_get_column(table, "MUONEFF", ""),
-            mjd=_get_mjd(table),
+            livetime=_read_optional(table, "LIVETIME", "s"),
+            elevation=elevation,
+            azimuth=_read_optional(table, "AZ_PNT", "deg"),
+            # its unit differs from one experiment to the other
+            nsb=_read_optional(table, "NSBLEVEL"),
+            n_tels=_read_optional(table, "N_TELS", ""),
+            muon_efficiency=_read_optional(table, "MUONEFF", ""),
+            mjd=mjd,
         )
 
     def __len__(self):
@@ -120,50 +140,31 @@ class Conditions:
         )
 
 
-def _get_column(table, name, unit=None):
+def _read_optional(table, name, unit=None):
+    """Read a column, None if there is none."""
     return read_column(table, name, unit) if name in table.colnames else None
 
 
-def _get_elevation(table):
-    elevation = _get_column(table, "ALT_PNT", "deg")
-    zenith = _get_column(table, "ZEN_PNT", "deg")
-    if elevation is None or zenith is None:
-        return elevation if zenith is None else 90 - zenith
-    return np.where(np.isfinite(elevation), elevation, 90 - zenith)
-
-
-def _get_names(table):
-    if "OBJECT" not in table.colnames:
-        return np.full(len(table), "")
-    names = [_.decode() if isinstance(_, bytes) else str(_) for _ in table["OBJECT"]]
-    names = [_.strip().lower() for _ in names]
-    return np.array(["" if _ in NO_NAMES else _ for _ in names], dtype=str)
-
-
 def _get_target(table, pointing):
-    lon = _get_column(table, "RA_OBJ", "deg")
-    lat = _get_column(table, "DEC_OBJ", "deg")
+    """Position of the observed object, the pointing where that says nothing."""
+    lon = _read_optional(table, "RA_OBJ", "deg")
+    lat = _read_optional(table, "DEC_OBJ", "deg")
     if lon is None or lat is None:
         return pointing
+    # headers that nobody filled have 0, 0 or a number such as 99
     valid = np.isfinite(lon) & (np.abs(lat) <= 90) & ((lon != 0) | (lat != 0))
     lon, lat = (
         np.where(valid, values, known)
         for values, known in ((lon, pointing.ra.deg), (lat, pointing.dec.deg))
     )
     target = SkyCoord(lon, lat, unit="deg")
+    # surveys and OFF fields may name an object that is far away
     is_near = target.separation(pointing) < FOV_RADIUS_MAX
     return SkyCoord(
         np.where(is_near, target.ra.deg, pointing.ra.deg),
         np.where(is_near, target.dec.deg, pointing.dec.deg),
         unit="deg",
     )
-
-
-def _get_mjd(table):
-    start = _get_column(table, "TSTART", "s")
-    if start is None or "MJDREFI" not in table.meta:
-        return None
-    return (get_time_ref(table.meta, "observation table") + start * u.s).mjd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,35 +235,39 @@ class MatchCriteria:
     strict: bool = False
 
     def __post_init__(self):
-        convert = self._convert
-        for name in ("livetime", "airmass", "nsb", "n_tels", "muon_efficiency"):
-            convert(name, float)
-        for name in ("azimuth", "galactic_latitude", "fov_radius"):
-            convert(name, lambda _: Angle(_).to("deg"))
-        convert("time_difference", lambda _: u.Quantity(_).to("d"))
-        convert("epochs", lambda _: np.atleast_1d(Time(_)).sort())
-        convert("elevation", lambda _: Angle([Angle(x) for x in _]).to("deg"))
-        convert("exclude_objects", _to_tuple_of_str)
-        convert("exclude_circles", lambda _: tuple(_to_circle(x) for x in _))
-        convert("exclude_obs_ids", lambda _: tuple(to_obs_ids(_).tolist()))
+        numbers = ("livetime", "airmass", "nsb", "n_tels", "muon_efficiency")
+        angles = ("azimuth", "galactic_latitude", "fov_radius")
+        converters = {
+            **dict.fromkeys(numbers, float),
+            **dict.fromkeys(angles, lambda value: Angle(value).to("deg")),
+            "time_difference": lambda value: u.Quantity(value).to("d"),
+            # in order, as they are searched
+            "epochs": lambda value: np.atleast_1d(Time(value)).sort(),
+            "elevation": lambda ends: Angle([Angle(_) for _ in ends]).to("deg"),
+            "exclude_objects": _to_names,
+            "exclude_circles": lambda circles: tuple(map(_to_circle, circles)),
+            "exclude_obs_ids": lambda obs_ids: tuple(to_obs_ids(obs_ids).tolist()),
+        }
+        for name, convert in converters.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            try:
+                converted = convert(value)
+            except (TypeError, ValueError, u.UnitsError) as error:
+                raise ValueError(
+                    f"Invalid value of {name}: {value!r}, {error}"
+                ) from error
+            is_number = isinstance(converted, float | u.Quantity)
+            if is_number and not np.all(converted >= 0 * getattr(converted, "unit", 1)):
+                raise ValueError(f"{name} must not be negative, got {value!r}")
+            # the class is frozen, as what is kept depends on its values
+            object.__setattr__(self, name, converted)
 
         if self.elevation is not None and self.elevation.shape != (2,):
             raise ValueError(
                 f"elevation must be a range of two angles, got {self.elevation}"
             )
-
-    def _convert(self, name, function):
-        value = getattr(self, name)
-        if value is None:
-            return
-        try:
-            converted = function(value)
-        except (TypeError, ValueError, u.UnitsError) as error:
-            raise ValueError(f"Invalid value of {name}: {value!r}, {error}") from error
-        is_number = isinstance(converted, float | u.Quantity)
-        if is_number and not np.all(converted >= 0 * getattr(converted, "unit", 1)):
-            raise ValueError(f"{name} must not be negative, got {value!r}")
-        object.__setattr__(self, name, converted)
 
     @classmethod
     def create(cls, criteria=None):
@@ -365,10 +370,11 @@ class MatchCriteria:
                 axis=0,
             ),
         }
-        for name, accept in _ACCEPT.items():
+        for name in APPLIED:
             value = getattr(self, name)
             if name not in skip and value is not None and np.size(value) > 0:
-                accepted[name] = accept(value, target, off)
+                accepted[name] = _is_accepted(name, value, target, off)
+        # this way round, a comparison with NaN rejects
         return {name: ~np.asarray(mask) for name, mask in accepted.items()}
 
 
@@ -394,7 +400,8 @@ def describe_rejections(counts, n_candidates):
     )
 
 
-def _to_tuple_of_str(names):
+def _to_names(names):
+    # a text is a list of its characters, each of which would be a name
     if isinstance(names, str):
         raise ValueError("a list of names is needed")
     return tuple(_.strip().lower() for _ in names)
@@ -407,45 +414,34 @@ def _to_circle(circle):
     return CircleSkyRegion(SkyCoord(Angle(lon), Angle(lat)), Angle(radius).to("deg"))
 
 
-def _accept_azimuth(value, target, off):
-    difference = (off.azimuth - target.azimuth + 180) % 360 - 180
-    return np.abs(difference) <= value.deg
-
-
-def _accept_epoch(value, target, off):
-    edges = value.mjd
-    return np.searchsorted(edges, off.mjd) == np.searchsorted(edges, target.mjd)
-
-
-def _accept_circles(value, target, off):
-    separations = [off.pointing.separation(_.center) > _.radius for _ in value]
-    return np.all(separations, axis=0)
-
-
-# Every criterion is a function (value, target, off) -> accepted
-_ACCEPT = {
-    "livetime": lambda value, target, off: (
-        np.abs(off.livetime - target.livetime) <= value * target.livetime
-    ),
-    "airmass": lambda value, target, off: np.abs(off.airmass - target.airmass) <= value,
-    "azimuth": _accept_azimuth,
-    "nsb": lambda value, target, off: np.abs(off.nsb - target.nsb) <= value,
-    "n_tels": lambda value, target, off: np.abs(off.n_tels - target.n_tels) <= value,
-    "muon_efficiency": lambda value, target, off: (
-        np.abs(off.muon_efficiency - target.muon_efficiency)
-        <= value * target.muon_efficiency
-    ),
-    "time_difference": lambda value, target, off: (
-        np.abs(off.mjd - target.mjd) <= value.to_value("d")
-    ),
-    "epochs": _accept_epoch,
-    "galactic_latitude": lambda value, target, off: (
-        np.abs(off.pointing.galactic.b) > value
-    ),
-    "elevation": lambda value, target, off: (
-        (off.elevation >= value[0].deg) & (off.elevation <= value[1].deg)
-    ),
-    "exclude_objects": lambda value, target, off: ~np.isin(off.name, value),
-    "exclude_circles": _accept_circles,
-    "exclude_obs_ids": lambda value, target, off: ~np.isin(off.obs_id, value),
-}
+def _is_accepted(name, value, target, off):
+    """Whether a criterion accepts OFF observations. Shape (n_off,)."""
+    match name:
+        case "airmass" | "nsb" | "n_tels":
+            return np.abs(getattr(off, name) - getattr(target, name)) <= value
+        case "livetime" | "muon_efficiency":
+            own = getattr(target, name)
+            return np.abs(getattr(off, name) - own) <= value * own
+        case "azimuth":
+            # north is 0 and 360 deg
+            difference = (off.azimuth - target.azimuth + 180) % 360 - 180
+            return np.abs(difference) <= value.deg
+        case "time_difference":
+            return np.abs(off.mjd - target.mjd) <= value.to_value("d")
+        case "epochs":
+            epochs = value.mjd
+            return np.searchsorted(epochs, off.mjd) == np.searchsorted(
+                epochs, target.mjd
+            )
+        case "galactic_latitude":
+            return np.abs(off.pointing.galactic.b) > value
+        case "elevation":
+            low, high = value.deg
+            return (off.elevation >= low) & (off.elevation <= high)
+        case "exclude_objects":
+            return ~np.isin(off.name, value)
+        case "exclude_circles":
+            outside = [off.pointing.separation(_.center) > _.radius for _ in value]
+            return np.all(outside, axis=0)
+        case "exclude_obs_ids":
+            return ~np.isin(off.obs_id, value)
