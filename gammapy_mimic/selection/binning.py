@@ -129,22 +129,21 @@ class FoVBinning:
         """
         frame = local_axes(*pointing)
         near = self._exclusions.find_near(frame[2], self.offset_edges[-1])
+        # regions are turned into the field of view, of which a ring has fixed points
         exclusions = [self._exclusions.exclusions[_].turn(frame) for _ in near]
         vectors = frame @ to_vectors(ra, dec)
         offset = get_offset(vectors)
         if exclusions:
+            # events farther out are not counted, and need no test
             keep = offset < self.offset_edges[-1]
             keep[keep] = ~is_excluded(vectors[:, keep], exclusions)
             energy, offset = energy[keep], offset[keep]
         counts = count_in_bins(energy, offset, self.energy_edges, self.offset_edges)
-        return counts, self._get_fraction(exclusions)
-
-    def _get_fraction(self, exclusions):
         fraction = np.ones(self.shape[1])
         if exclusions:
             for idx, edges in enumerate(itertools.pairwise(self.offset_edges)):
                 fraction[idx] -= is_excluded(make_ring(*edges), exclusions).mean()
-        return fraction
+        return counts, fraction
 
 
 def _get_edges(axis, name, unit):

@@ -185,11 +185,11 @@ def compare_counts(counts, counts_off, fraction=1.0, fraction_off=1.0):
     n_total, m_total = n.sum(axis=1), m.sum(axis=1)
     usable = (n_total > 0) & (m_total > 0) & (compared.sum(axis=1) > 1)
     results = np.full((4, len(n)), np.nan)
-    results[:, usable] = _compare(*(_[usable] for _ in (n, m, a, b, compared)))
+    results[:, usable] = _compare_shapes(*(_[usable] for _ in (n, m, a, b, compared)))
     return CountsComparison(*results, n=n_total, m=m_total)
 
 
-def _compare(n, m, a, b, compared):
+def _compare_shapes(n, m, a, b, compared):
     """First four fields of `CountsComparison`, for arrays (n_candidates, k)."""
     # a bin left out has no counts, hence adds nothing whatever its fractions
     a, b = np.where(compared, a, 1), np.where(compared, b, 1)
@@ -202,6 +202,7 @@ def _compare(n, m, a, b, compared):
 
     kl_corr = (g - mean) * (n_total + m_total) / (2 * n_total * m_total)
 
+    # with few counts, the fitted norm leaves no mean or no variance
     p_value = np.full(len(g), np.nan)
     ok = (mean > 0) & (variance > 0)
     g, mean, variance = g[ok], mean[ok], variance[ok]

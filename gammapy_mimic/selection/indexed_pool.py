@@ -51,7 +51,15 @@ class IndexedPool:
         self._regions = exclusion_regions
         if index is not None:
             self._check_agreement(index)
-            index = self._restrict(index)
+            names = getattr(observations, "obs_ids", None)
+            if names is None:
+                names = [_.obs_id for _ in observations]
+            # what is not in the pool could be chosen, but not read
+            wanted = np.isin(index.obs_ids, to_obs_ids(names))
+            if not wanted.any():
+                raise ValueError("The index has none of the off_observations.")
+            if not wanted.all():
+                index = index.select(index.obs_ids[wanted])
             changed = index.find_changed(observations)
             if changed:
                 log.warning(
@@ -63,6 +71,7 @@ class IndexedPool:
 
     def _set_index(self, index):
         self._index = index
+        # predictions are in the bins of the index
         self._predicted = {}
 
     def __getstate__(self):
@@ -100,7 +109,17 @@ class IndexedPool:
         FileExistsError
             If the file is not an index.
         """
-        known = self._index if path is None else self._read_index(path) or self._index
+        known = self._index
+        if path is not None:
+            # before the events are read, which may take hours
+            OffIndex.check_own(path)
+        if path is not None and make_path(path).exists():
+            try:
+                kept = OffIndex.read(path)
+                self._check_agreement(kept)
+                known = kept
+            except ValueError as error:
+                log.warning(f"Making the index {path} anew: {error}")
         if known is None:
             options |= {"exclusion_regions": self.exclusion_regions, **self._axes}
             self._set_index(OffIndex.create(self.observations, **options))
@@ -109,24 +128,12 @@ class IndexedPool:
         if path is not None:
             self._index.write(path, overwrite=True)
 
-    def _read_index(self, path):
-        """Read the index from a file, None if it has to be made anew."""
-        OffIndex.check_own(path)
-        if not make_path(path).exists():
-            return None
-        try:
-            index = OffIndex.read(path)
-            self._check_agreement(index)
-        except ValueError as error:
-            log.warning(f"Making the index {path} anew: {error}")
-            return None
-        return index
-
     def _check_agreement(self, index):
         """Check that an index has the bins and regions that are asked for."""
         for name, axis in self._axes.items():
             own = getattr(index, name).edges
             edges = own if axis is None else axis.edges
+            # edges may have been kept in another unit, or as float32
             if own.shape != edges.shape or not np.allclose(own, edges, rtol=1e-6):
                 raise ValueError(
                     f"{name} differs from that of the index. Leave it out, or make "
@@ -141,16 +148,6 @@ class IndexedPool:
                 f"index, which has {len(index.exclusion_regions)}. Leave them out, "
                 "or make the index with them."
             )
-
-    def _restrict(self, index):
-        """Leave out what is not in the pool."""
-        names = getattr(self.observations, "obs_ids", None)
-        if names is None:
-            names = [_.obs_id for _ in self.observations]
-        wanted = np.isin(index.obs_ids, to_obs_ids(names))
-        if not wanted.any():
-            raise ValueError("The index has none of the off_observations.")
-        return index if wanted.all() else index.select(index.obs_ids[wanted])
 
     def index_targets(self, observations, n_jobs=None):
         """Make the index of targets, in the bins of the OFF observations.

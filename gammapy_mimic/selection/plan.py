@@ -1,5 +1,6 @@
 """The plan of a mimic analysis: which OFF observation stands in for which target."""
 
+import itertools
 import logging
 from collections import Counter
 
@@ -53,7 +54,26 @@ class MimicPlan:
     """
 
     def __init__(self, table):
-        self.table = _validate(table)
+        missing = {"OBS_ID", "OFF_OBS_ID"} - set(table.colnames)
+        if missing:
+            raise ValueError(f"The plan has no column {sorted(missing)}.")
+        # not the table of the user, who may have masked columns and others
+        self.table = Table(meta=dict(table.meta))
+        for name, (dtype, unit) in COLUMNS.items():
+            self.table[name] = _fill_column(table, name, dtype)
+            self.table[name].unit = unit
+            if dtype is float:
+                self.table[name].info.format = ".4g"
+        has_partner = self.table["OFF_OBS_ID"] != NO_PARTNER
+        self.table["STATUS"][~has_partner] = "no_mimic"
+
+        own = self.table["OBS_ID"] == self.table["OFF_OBS_ID"]
+        if own.any():
+            obs_ids = np.unique(self.table["OBS_ID"][own]).tolist()
+            raise ValueError(f"OBS_ID {obs_ids}: an observation cannot mimic itself.")
+        _check_once(self.table, "OBS_ID", "has more than one partner")
+        _check_once(self.table[has_partner], "OFF_OBS_ID", "is used more than once")
+        self.table.sort(["MIMIC_SET", "OBS_ID"])
 
     @classmethod
     def create(cls, plan):
@@ -118,6 +138,7 @@ class MimicPlan:
             If there is no candidate for any target.
         """
         criteria = MatchCriteria.create(criteria)
+        # sorted, so that the plan does not depend on the order of the tables
         targets = _sort(Conditions.from_obs_table(obs_table))
         off = _sort(Conditions.from_obs_table(off_table))
         columns = {}
@@ -178,7 +199,15 @@ class MimicPlan:
             table[name] = np.where(has_partner, values[idx, idx_off], blank)
         table.meta["MIM_SEED"] = int(random_state)
         plan = cls(table)
-        plan._report()
+        columns = [table[_][has_partner].tolist() for _ in ("OBS_ID", "OFF_OBS_ID")]
+        pairs = Counter(zip(*columns, strict=True))
+        repeated = sum(count > 1 for count in pairs.values())
+        if repeated:
+            log.warning(
+                f"{repeated} pairs of target and OFF observation are in more than one "
+                "mimic set, so that the sets are not independent. Use fewer sets, "
+                "wider criteria or more OFF observations."
+            )
         return plan
 
     @classmethod
@@ -246,7 +275,8 @@ class MimicPlan:
     @property
     def reuse(self):
         """Number of sets that an OFF observation is in, by its ID (Counter)."""
-        return Counter(_ for name in self.sets for _ in self.off_obs_ids(name))
+        partners = [self.off_obs_ids(mimic_set) for mimic_set in self.sets]
+        return Counter(itertools.chain.from_iterable(partners))
 
     def off_obs_ids(self, mimic_set):
         """OFF observations of a mimic set.
@@ -332,20 +362,6 @@ class MimicPlan:
         from ..visualization import plot_plan
 
         return plot_plan(self, ax=ax)
-
-    def _report(self):
-        pairs = Counter(
-            (int(row["OBS_ID"]), int(row["OFF_OBS_ID"]))
-            for row in self.table
-            if row["OFF_OBS_ID"] != NO_PARTNER
-        )
-        repeated = sum(count > 1 for count in pairs.values())
-        if repeated:
-            log.warning(
-                f"{repeated} pairs of target and OFF observation are in more than one "
-                "mimic set, so that the sets are not independent. Use fewer sets, "
-                "wider criteria or more OFF observations."
-            )
 
 
 def rank_by_airmass(targets, off, criteria):
@@ -461,9 +477,10 @@ def assign_partners(
     for idx_set in range(n_sets):
         tie_breaker = normalised
         if randomise:
+            # one of each target, so that another target changes none of its numbers
             generators = [
-                random_generator(random_state, "MimicPlan", _, idx_set + 1)
-                for _ in obs_ids
+                random_generator(random_state, "MimicPlan", obs_id, idx_set + 1)
+                for obs_id in obs_ids
             ]
             tie_breaker = np.array([_.random(shape[1]) for _ in generators])
         total = tie_breaker + reuse_off * used.sum(axis=0) + reuse_pair * used
@@ -480,30 +497,8 @@ def _sort(conditions):
     return conditions[np.argsort(conditions.obs_id)]
 
 
-def _validate(table):
-    missing = {"OBS_ID", "OFF_OBS_ID"} - set(table.colnames)
-    if missing:
-        raise ValueError(f"The plan has no column {sorted(missing)}.")
-    result = Table(meta=dict(table.meta))
-    for name, (dtype, unit) in COLUMNS.items():
-        result[name] = _get_column(table, name, dtype)
-        result[name].unit = unit
-        if dtype is float:
-            result[name].info.format = ".4g"
-    has_partner = result["OFF_OBS_ID"] != NO_PARTNER
-    result["STATUS"][~has_partner] = "no_mimic"
-
-    own = result["OBS_ID"] == result["OFF_OBS_ID"]
-    if own.any():
-        obs_ids = np.unique(result["OBS_ID"][own]).tolist()
-        raise ValueError(f"OBS_ID {obs_ids}: an observation cannot mimic itself.")
-    _check_unique(result, "OBS_ID", "has more than one partner")
-    _check_unique(result[has_partner], "OFF_OBS_ID", "is used more than once")
-    result.sort(["MIMIC_SET", "OBS_ID"])
-    return result
-
-
-def _get_column(table, name, dtype):
+def _fill_column(table, name, dtype):
+    """Read a column of a plan, with defaults where it has none or is masked."""
     defaults = {int: NO_PARTNER, float: np.nan, str: "ok"}
     if name in OBS_ID_MINIMUM:
         return to_obs_ids(table[name], OBS_ID_MINIMUM[name])
@@ -519,7 +514,7 @@ def _get_column(table, name, dtype):
     return values.astype("U10") if dtype is str else values
 
 
-def _check_unique(table, name, what):
+def _check_once(table, name, what):
     pairs = Counter(zip(table["MIMIC_SET"], table[name], strict=True))
     for (mimic_set, obs_id), count in pairs.items():
         if count > 1:

@@ -45,6 +45,7 @@ def make_ranked_plan(rankings, **options):
                 f"No OFF observation matches OBS_ID {table.meta['OBS_ID']}. "
                 f"{describe_failure([table])}"
             )
+        # in one order, as columns of the matrices
         tables.append(table[np.argsort(table["OFF_OBS_ID"])])
 
     matrices = {name: np.array([_[name] for _ in tables]) for name in PAIR_COLUMNS}
@@ -54,6 +55,7 @@ def make_ranked_plan(rankings, **options):
             f"No OFF observation matches any of the {len(tables)} targets. "
             f"{describe_failure(tables)}"
         )
+    # what cannot be compared is not refused, but comes after all others
     cost = np.nan_to_num(matrices["KL_CORR"], nan=np.inf)
     worst = np.max(cost, where=np.isfinite(cost), initial=0)
     cost = np.where(is_rejected, np.inf, np.minimum(cost, worst + 1))

@@ -57,7 +57,7 @@ class Ranker:
         table : `~astropy.table.Table`
             See `~gammapy_mimic.selection.ranking.rank_observations`.
         """
-        return next(self._rank([observation], lambda obs_id: path))
+        return next(self._rank_targets([observation], lambda obs_id: path))
 
     def rank_all(self, observations, folder=None, n_jobs=None):
         """Rank the OFF observations for each of many targets.
@@ -81,9 +81,9 @@ class Ranker:
         def get_path(obs_id):
             return None if folder is None else make_path(folder) / f"kl_{obs_id}.ecsv"
 
-        return self._rank(observations, get_path, n_jobs)
+        return self._rank_targets(observations, get_path, n_jobs)
 
-    def _rank(self, observations, get_path, n_jobs=None):
+    def _rank_targets(self, observations, get_path, n_jobs=None):
         index, targets = self.pool.index, self.pool.index_targets(observations, n_jobs)
         # one warning for all targets
         skip = self.criteria.check_columns(targets.conditions, index.conditions)
@@ -185,7 +185,8 @@ def describe_failure(tables):
     text : str
         The criterion that removed most, and the best KL_CORR of what is left.
     """
-    reasons = ", ".join(reason for _ in tables for reason in _["REASONS"] if reason)
+    rows = [reasons for table in tables for reasons in table["REASONS"] if reasons]
+    reasons = ", ".join(rows)
     counts = Counter(reasons.split(", ") if reasons else ())
     text = describe_rejections(counts, sum(len(_) for _ in tables))
     accepted = [_["KL_CORR"][_["STATUS"] != "rejected"] for _ in tables]
