@@ -169,18 +169,13 @@ class OffIndex:
         versions = {obs_id: get_file_version(_) for obs_id, _ in files.items()}
         rows = self._get_known_rows(versions)
         obs_table = getattr(observations, "obs_table", None)
-        with_header = obs_table is None or _find_unknown(obs_table).any()
+        with_header = obs_table is None or _get_unknown_mask(obs_table).any()
         new = {obs_id: _ for obs_id, _ in files.items() if obs_id not in rows}
         # what is in memory is counted in less time than it takes to send it
         for sources, is_file, processes in ((new, True, n_jobs), (held, False, 1)):
-            options = is_file, self.binning, with_header
-            results = run_parallel(
-                _count_source,
-                [(source, *options) for source in sources.values()],
-                processes,
-                parallel_backend,
-                "Index observations",
-            )
+            tasks = [(_, is_file, self.binning, with_header) for _ in sources.values()]
+            options = processes, parallel_backend, "Index observations"
+            results = run_parallel(_count_source, tasks, *options)
             for obs_id, (row, reason) in zip(sources, results, strict=True):
                 if row is None:
                     broken[obs_id] = reason
@@ -188,12 +183,12 @@ class OffIndex:
                     rows[obs_id] = row
 
         _report_broken(broken, len(rows) + len(broken))
+        # `select` searches, and the checksum must not depend on the order of the pool
         rows = dict(sorted(rows.items()))
         if obs_table is None:
             table = _make_obs_table(rows, files)
         else:
-            table = _select_obs_table(obs_table, list(rows))
-            table = _fill_obs_table(table, rows, files)
+            table = _complete_obs_table(obs_table, rows, files)
         table = _to_plain_table(table)
         versions = [versions.get(obs_id, NO_FILE) for obs_id in rows]
         _add_columns(table, rows.values(), versions)
@@ -276,7 +271,14 @@ class OffIndex:
         columns = [self.table[name] for name in names]
         binning = self.binning.energy_edges, self.binning.offset_edges
         for values in (names, *binning, self.counts, self.fraction, *columns):
-            digest.update(_to_bytes(np.asarray(values)))
+            values = np.asarray(values)
+            if values.dtype.kind == "U":
+                # the width of a column of text depends on its longest
+                digest.update("\0".join(values.ravel()).encode())
+            else:
+                # the byte order depends on the machine
+                values = values.astype(values.dtype.newbyteorder("<"), order="C")
+                digest.update(values.tobytes())
         return digest.hexdigest()
 
     def __len__(self):
@@ -347,8 +349,26 @@ class OffIndex:
         """
         if overwrite:
             self.check_own(path)
+        primary = fits.PrimaryHDU()
+        primary.header["CREATOR"] = f"{CREATOR} {__version__}"
+        primary.header["IDX_VERS"] = INDEX_VERSION, "version of the format"
+        primary.header["IDX_HASH"] = self.checksum
+        arrays = {
+            "COUNTS": self.counts,
+            "FRACTION": self.fraction,
+            "ENERGY_EDGES": self.binning.energy_edges,
+            "OFFSET_EDGES": self.binning.offset_edges,
+        }
+        regions = regions_to_text(self.exclusion_regions).splitlines()
+        tables = {
+            "OBS_INDEX": self.table,
+            "EXCLUSION_REGIONS": Table([np.array(regions, dtype=str)], names=["DS9"]),
+            "BROKEN": self.broken,
+        }
+        hdus = [fits.ImageHDU(_, name=name) for name, _ in arrays.items()]
+        hdus += [fits.BinTableHDU(_, name=name) for name, _ in tables.items()]
         with replace_file(path, overwrite) as temporary:
-            self._to_hdu_list().writeto(temporary)
+            fits.HDUList([primary, *hdus]).writeto(temporary)
 
     @staticmethod
     def check_own(path):
@@ -420,29 +440,9 @@ class OffIndex:
                 f"{describe_error(error)}. Create it anew."
             ) from error
 
-    def _to_hdu_list(self):
-        primary = fits.PrimaryHDU()
-        primary.header["CREATOR"] = f"{CREATOR} {__version__}"
-        primary.header["IDX_VERS"] = INDEX_VERSION, "version of the format"
-        primary.header["IDX_HASH"] = self.checksum
-        arrays = {
-            "COUNTS": self.counts,
-            "FRACTION": self.fraction,
-            "ENERGY_EDGES": self.binning.energy_edges,
-            "OFFSET_EDGES": self.binning.offset_edges,
-        }
-        regions = regions_to_text(self.exclusion_regions).splitlines()
-        tables = {
-            "OBS_INDEX": self.table,
-            "EXCLUSION_REGIONS": Table([np.array(regions, dtype=str)], names=["DS9"]),
-            "BROKEN": self.broken,
-        }
-        hdus = [fits.ImageHDU(_, name=name) for name, _ in arrays.items()]
-        hdus += [fits.BinTableHDU(_, name=name) for name, _ in tables.items()]
-        return fits.HDUList([primary, *hdus])
-
     @classmethod
     def _from_hdu_list(cls, hdu_list):
+        """Make an index of what `write` wrote, an error if it is not that."""
         header = hdu_list[0].header
         if "IDX_VERS" not in header:
             raise ValueError("it is another kind of file")
@@ -456,6 +456,7 @@ class OffIndex:
             _to_native(hdu_list[name].data) for name in names
         )
         table, text, broken = (
+            # NaN and empty text are values here
             _to_plain_table(Table.read(hdu_list[name], mask_invalid=False))
             for name in ("OBS_INDEX", "EXCLUSION_REGIONS", "BROKEN")
         )
@@ -470,41 +471,29 @@ class OffIndex:
 # ---------------------------------------------------------------------------- tables
 
 
-def _to_bytes(values):
-    """Bytes that are the same on all machines, whatever the width of strings."""
-    if values.dtype.kind == "U":
-        return "\0".join(values.ravel()).encode()
-    return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
-
-
 def _to_native(values):
     return np.array(values, dtype=values.dtype.newbyteorder("="))
 
 
 def _to_plain_table(table):
     """Copy of a table that FITS keeps as it is: no masks, no bytes, all in ASCII."""
-    columns = [
-        Column(_to_plain_values(column), name=name, unit=column.unit)
-        for name, column in table.columns.items()
-    ]
     plain = ObservationTable()
-    plain.add_columns(columns)
+    for name, column in table.columns.items():
+        masked = np.ma.asarray(column)
+        mask, values = np.ma.getmaskarray(masked), np.array(np.ma.getdata(masked))
+        kind = values.dtype.kind
+        if kind in "SUO":
+            values = np.char.encode(to_str(values), "ascii", "backslashreplace")
+            values = np.char.rstrip(np.char.decode(values, "ascii"))
+            values = np.where(mask, "", values)
+        elif mask.any():
+            values = np.where(mask, False if kind == "b" else np.nan, values)
+        elif kind in "iu":
+            # of one width, as the checksum is one of bytes
+            values = values.astype(np.int64)
+        plain[name] = Column(_to_native(values), unit=column.unit)
     plain.meta.update((key, table.meta[key]) for key in META_KEYS if key in table.meta)
     return plain
-
-
-def _to_plain_values(column):
-    mask = np.ma.getmaskarray(np.ma.asarray(column))
-    values = np.array(np.ma.getdata(np.ma.asarray(column)))
-    kind = values.dtype.kind
-    if kind in "SUO":
-        values = np.char.encode(to_str(values), "ascii", "backslashreplace")
-        return np.where(mask, "", np.char.rstrip(np.char.decode(values, "ascii")))
-    if mask.any():
-        return np.where(mask, False if kind == "b" else np.nan, values)
-    if kind in "iu":
-        return values.astype(np.int64)
-    return _to_native(values)
 
 
 def _add_columns(table, rows, versions):
@@ -545,26 +534,23 @@ def _make_obs_table(rows, sources):
     return make_obs_table(headers)
 
 
-def _select_obs_table(table, obs_ids):
-    ids = to_obs_ids(table["OBS_ID"])
-    order = np.argsort(ids)
-    table = table[order[np.searchsorted(ids, obs_ids, sorter=order)]]
-    table["OBS_ID"] = obs_ids
-    return table
-
-
-def _fill_obs_table(table, rows, sources):
-    """Fill what an index does not tell, or not of all, from the files of the events."""
-    unknown = _find_unknown(table)
+def _complete_obs_table(table, rows, sources):
+    """Select rows, and fill what they do not tell from the files of the events."""
+    obs_ids, wanted = to_obs_ids(table["OBS_ID"]), list(rows)
+    order = np.argsort(obs_ids)
+    table = table[order[np.searchsorted(obs_ids, wanted, sorter=order)]]
+    table["OBS_ID"] = wanted
+    unknown = _get_unknown_mask(table)
     if not unknown.any():
         return table
-    known = _find_known(table)
+    known = _read_filled(table)
     rows = {obs_id: rows[obs_id] for obs_id in table["OBS_ID"][unknown].tolist()}
     found = _make_obs_table(rows, sources)
     for name, values in known.items():
         if name not in found.colnames or np.isfinite(values).all():
             continue
         new = read_column(found, name, OBS_TABLE_COLUMNS[name])
+        # the table and the files may count time from different dates
         if name in ("TSTART", "TSTOP") and "MJDREFI" in table.meta:
             new = new + get_seconds(get_time_ref(found.meta), get_time_ref(table.meta))
         values[unknown] = np.where(np.isfinite(values[unknown]), values[unknown], new)
@@ -573,27 +559,24 @@ def _fill_obs_table(table, rows, sources):
     return table
 
 
-def _find_known(table):
-    """Find the values of columns that may have to be filled, NaN where unknown."""
-    known = {name: _read_known(table, name) for name in FILLED_COLUMNS}
-    altitude, zenith = known["ALT_PNT"], _read_known(table, "ZEN_PNT")
-    known["ALT_PNT"] = np.where(np.isfinite(altitude), altitude, 90 - zenith)
-    return known
+def _read_filled(table):
+    """Read the columns that may have to be filled, NaN where a value is unknown."""
+    columns = {}
+    for name in (*FILLED_COLUMNS, "ZEN_PNT"):
+        columns[name] = values = np.full(len(table), np.nan)
+        if name in table.colnames:
+            values[:] = read_column(table, name, OBS_TABLE_COLUMNS[name])
+        # of these 0 and less stand for none
+        if name in ("ONTIME", "LIVETIME", "DEADC"):
+            values[~(values > 0)] = np.nan
+    altitude, zenith = columns["ALT_PNT"], columns.pop("ZEN_PNT")
+    columns["ALT_PNT"] = np.where(np.isfinite(altitude), altitude, 90 - zenith)
+    return columns
 
 
-def _find_unknown(table):
-    """Find the rows in which a value is unknown."""
-    return ~np.isfinite(list(_find_known(table).values())).all(axis=0)
-
-
-def _read_known(table, name):
-    """Read a column, NaN where it is absent or holds no value."""
-    if name not in table.colnames:
-        return np.full(len(table), np.nan)
-    values = read_column(table, name, OBS_TABLE_COLUMNS[name])
-    if name in ("ONTIME", "LIVETIME", "DEADC"):
-        values[~(values > 0)] = np.nan
-    return values
+def _get_unknown_mask(table):
+    """Whether rows have a value that is unknown. Shape (n_rows,)."""
+    return ~np.isfinite(list(_read_filled(table).values())).all(axis=0)
 
 
 # --------------------------------------------------------------------------- reading
