@@ -307,7 +307,7 @@ def test_parameters_of_regions(cls):
     names = set(inspect.signature(cls).parameters)
     assert {"meta", "visual"} < names
     assert all(hasattr(cls, _) for _ in names - {"meta", "visual"}), _mend(
-        "exclusion.sky_regions._to_plain_region",
+        "exclusion.sky_regions.check_regions",
         f"{cls.__name__} keeps parameters elsewhere",
     )
 

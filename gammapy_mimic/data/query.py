@@ -207,10 +207,26 @@ class _Evaluator(ast.NodeVisitor):
             close = difflib.get_close_matches(name, self.table.colnames, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             self._fail(node, f"there is no column {name!r}{hint}")
-        try:
-            return _make_operand(self.table[name])
-        except TypeError as error:
-            self._fail(node, f"the column {name!r} cannot be used, it {error}")
+        column, unusable = self.table[name], f"the column {name!r} cannot be used, it"
+        if not isinstance(column, Column | u.Quantity):
+            self._fail(node, f"{unusable} is a {type(column).__name__}")
+        if column.ndim != 1:
+            self._fail(node, f"{unusable} has {column.ndim} dimensions")
+        is_missing = np.ma.getmaskarray(column)
+        values = np.ma.getdata(np.asarray(column.value))
+        if values.dtype.kind == "O" and all(isinstance(_, str | None) for _ in values):
+            values = np.array([_ or "" for _ in values], dtype=str)
+        if values.dtype.kind == "S":
+            values = np.char.decode(values, "utf-8", "replace")
+        if values.dtype.kind == "U":
+            # FITS pads text with spaces, and has no mask for it
+            values = np.where(is_missing, "", np.char.strip(values))
+            is_missing = values == ""
+        elif values.dtype.kind == "f":
+            is_missing = is_missing | np.isnan(values)
+        elif values.dtype.kind not in KINDS:
+            self._fail(node, f"{unusable} has the type {values.dtype}")
+        return _Operand(values, is_missing, KINDS[values.dtype.kind])
 
     def visit_Constant(self, node):
         """Take a number, text, truth value or None."""
@@ -363,28 +379,6 @@ def _to_float(operand):
 
 def _to_number(values):
     return _Operand(values, np.isnan(values), "number")
-
-
-def _make_operand(column):
-    """Operand of a column. A TypeError that says why there is none."""
-    if not isinstance(column, Column | u.Quantity):
-        raise TypeError(f"is a {type(column).__name__}")
-    if column.ndim != 1:
-        raise TypeError(f"has {column.ndim} dimensions")
-    is_missing = np.ma.getmaskarray(column)
-    values = np.ma.getdata(np.asarray(column.value))
-    if values.dtype.kind == "O" and all(isinstance(_, str | None) for _ in values):
-        values = np.array([_ or "" for _ in values], dtype=str)
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
-    if values.dtype.kind == "U":
-        values = np.where(is_missing, "", np.char.strip(values))
-        is_missing = values == ""
-    elif values.dtype.kind == "f":
-        is_missing = is_missing | np.isnan(values)
-    elif values.dtype.kind not in KINDS:
-        raise TypeError(f"has the type {values.dtype}")
-    return _Operand(values, is_missing, KINDS[values.dtype.kind])
 
 
 def _shorten(text):

@@ -181,7 +181,30 @@ def check_regions(regions, name="exclusion_regions", radius=None):
         )
     name = name.removesuffix("s").replace("_", " ")
     parts = [part for region in regions for part in _get_parts(region, name, radius)]
-    return [_to_plain_region(part, name) for part in parts]
+    plain = []
+    for part in parts:
+        cls = next((_ for _ in REGION_CLASSES if isinstance(part, _)), None)
+        if cls is None:
+            names = [_.__name__ for _ in REGION_CLASSES]
+            raise ValueError(
+                f"Invalid {name}: {part!r}. Choose from {names}, or unions."
+            )
+        if not part.meta.get("include", True):
+            raise ValueError(
+                f"The {name} {part!r} has include=False, which stands for "
+                "the sky around it. Pass the regions to be left out."
+            )
+        position = part.vertices if cls is PolygonSkyRegion else part.center
+        # to ICRS, other frames are turned by an epoch that the region may not tell
+        if not any(position.frame.is_equivalent_frame(_) for _ in REGION_FRAMES):
+            names = [_.name for _ in REGION_FRAMES]
+            raise ValueError(
+                f"The {name} {part!r} has the frame {position.frame.name!r}. "
+                f"Choose from {names} (J2000)."
+            )
+        names = set(inspect.signature(cls).parameters) - {"meta", "visual"}
+        plain.append(cls(**{_: getattr(part, _) for _ in names}))
+    return plain
 
 
 def _get_parts(region, name, radius):
@@ -200,30 +223,6 @@ def _get_parts(region, name, radius):
         )
     halves = region.region1, region.region2
     return [part for half in halves for part in _get_parts(half, name, radius)]
-
-
-def _to_plain_region(region, name):
-    """Check a region, and leave out what does not matter for the part of the sky."""
-    for cls in REGION_CLASSES:
-        if isinstance(region, cls):
-            break
-    else:
-        names = [_.__name__ for _ in REGION_CLASSES]
-        raise ValueError(f"Invalid {name}: {region!r}. Choose from {names}, or unions.")
-    if not region.meta.get("include", True):
-        raise ValueError(
-            f"The {name} {region!r} has include=False, which stands for "
-            "the sky around it. Pass the regions to be left out."
-        )
-    position = region.vertices if cls is PolygonSkyRegion else region.center
-    if not any(position.frame.is_equivalent_frame(_) for _ in REGION_FRAMES):
-        names = [_.name for _ in REGION_FRAMES]
-        raise ValueError(
-            f"The {name} {region!r} has the frame {position.frame.name!r}. "
-            f"Choose from {names} (J2000)."
-        )
-    names = set(inspect.signature(cls).parameters) - {"meta", "visual"}
-    return cls(**{name: getattr(region, name) for name in names})
 
 
 def make_exclusion(region):

@@ -235,6 +235,12 @@ class MatchCriteria:
     strict: bool = False
 
     def __post_init__(self):
+        # as a list, a text would be one of its characters
+        if isinstance(self.exclude_objects, str):
+            raise ValueError(
+                f"Invalid value of exclude_objects: {self.exclude_objects!r}, "
+                "a list of names is needed"
+            )
         numbers = ("livetime", "airmass", "nsb", "n_tels", "muon_efficiency")
         angles = ("azimuth", "galactic_latitude", "fov_radius")
         converters = {
@@ -244,7 +250,7 @@ class MatchCriteria:
             # in order, as they are searched
             "epochs": lambda value: np.atleast_1d(Time(value)).sort(),
             "elevation": lambda ends: Angle([Angle(_) for _ in ends]).to("deg"),
-            "exclude_objects": _to_names,
+            "exclude_objects": lambda names: tuple(_.strip().lower() for _ in names),
             "exclude_circles": lambda circles: tuple(map(_to_circle, circles)),
             "exclude_obs_ids": lambda obs_ids: tuple(to_obs_ids(obs_ids).tolist()),
         }
@@ -398,13 +404,6 @@ def describe_rejections(counts, n_candidates):
         f"The criterion that removed most is {name!r}: "
         f"{counts.get(name, 0)} of {n_candidates} candidates."
     )
-
-
-def _to_names(names):
-    # a text is a list of its characters, each of which would be a name
-    if isinstance(names, str):
-        raise ValueError("a list of names is needed")
-    return tuple(_.strip().lower() for _ in names)
 
 
 def _to_circle(circle):

@@ -96,6 +96,7 @@ class TemplateBins:
                 )
         axes = {name: axes.get(name) for name in names}
         bins = cls([_get_axis(*_) for _ in axes.items()], exclusion_regions)
+        # of a default axis, which is wide, empty ends are no reason for a warning
         bins.has_default_energy = axes["energy"] is None
         return bins
 
@@ -160,7 +161,13 @@ class TemplateBins:
         from the mean of the bin, in deg: their sums in a bin are 1 and 0.
         """
         if self.is_3d:
-            edges = [_refine(_) for _ in self.position_edges]
+            edges = []
+            for wide in self.position_edges:
+                # each bin has a whole number of cells, so that none is in two bins
+                n_cells = np.ceil(np.diff(wide) / CELL_SIZE).astype(int)
+                parts = map(np.linspace, wide[:-1], wide[1:], n_cells + 1)
+                starts = np.concatenate([part[:-1] for part in parts])
+                edges.append(np.append(starts, wide[-1]))
             position = _get_grid([get_center(_) for _ in edges])
             vectors = from_fov_lon_lat(*position)
             bins = self.find(vectors)
@@ -170,6 +177,7 @@ class TemplateBins:
             rings = [make_ring(*_)[:, ::RING_STEP] for _ in edges]
             vectors = np.concatenate(rings, axis=1)
             position = get_offset(vectors)[np.newaxis]
+            # the points of a ring stand for equal solid angles
             n_points = rings[0].shape[1]
             bins = np.repeat(np.arange(len(rings)), n_points)
             fraction = np.full(len(bins), 1 / n_points)
@@ -192,8 +200,8 @@ class TemplateBins:
         near = self._exclusions.find_near(pointing, self.offset_max)
         return [self._exclusions.exclusions[_] for _ in near]
 
-    def find_covered(self, energy_min, energy_max):
-        """Find the energy bins that lie in a range, in TeV. Shape (n_energy,)."""
+    def get_covered_mask(self, energy_min, energy_max):
+        """Whether energy bins lie in a range, in TeV. Shape (n_energy,)."""
         return is_in_safe_range(self.energy_edges, energy_min, energy_max)
 
     def slice_energy(self, start, stop):
@@ -219,13 +227,6 @@ def _get_solid_angle(*edges):
         return get_ring_area(edges[0][:-1], edges[0][1:])
     lon, lat = map(np.radians, edges)
     return np.multiply.outer(np.diff(lon), np.diff(np.sin(lat))).ravel()
-
-
-def _refine(edges):
-    """Divide bins, in deg, into cells."""
-    n_cells = np.ceil(np.diff(edges) / CELL_SIZE).astype(int)
-    parts = map(np.linspace, edges[:-1], edges[1:], n_cells + 1)
-    return np.append(np.concatenate([_[:-1] for _ in parts]), edges[-1])
 
 
 def _get_axis(name, axis):

@@ -106,8 +106,20 @@ def make_template(
         fov_lat=fov_lat_axis,
     )
     check_smooth(smooth, smooth_options)
-    alignment = _find_alignment(fov_alignment, dimension, observations)
-    parts = (TemplateCounts.from_observation(_, bins, alignment) for _ in observations)
+    if fov_alignment not in ALIGNMENTS:
+        raise ValueError(
+            f"fov_alignment must be one of {ALIGNMENTS}, got {fov_alignment!r}."
+        )
+    # the offset is the same in both, and RADEC is the one that needs no location
+    if dimension == "2d":
+        fov_alignment = "RADEC"
+    elif fov_alignment == "auto":
+        fov_alignment = get_fov_alignment(observations[0]).upper()
+    # one at a time: the events of all may not fit into the memory
+    parts = (
+        TemplateCounts.from_observation(observation, bins, fov_alignment)
+        for observation in observations
+    )
     counts = functools.reduce(TemplateCounts.__add__, parts)
     return counts.to_irf(smooth, smooth_options, livetime_fraction)
 
@@ -168,15 +180,3 @@ def _to_list(observations):
     if not observations:
         raise ValueError("There are no observations to make a template of.")
     return observations
-
-
-def _find_alignment(alignment, dimension, observations):
-    if alignment not in ALIGNMENTS:
-        raise ValueError(
-            f"fov_alignment must be one of {ALIGNMENTS}, got {alignment!r}."
-        )
-    if dimension == "2d":
-        return "RADEC"
-    if alignment == "auto":
-        return get_fov_alignment(observations[0]).upper()
-    return alignment

@@ -104,7 +104,7 @@ class TemplateCounts:
         pointing = get_fixed_pointing(observation)
         frames = _Frames(observation, pointing, fov_alignment)
         exclusions = bins.find_near_exclusions(frames.axes[2])
-        covered = bins.find_covered(*get_safe_range(observation))
+        covered = bins.get_covered_mask(*get_safe_range(observation))
         counts = _count_events(observation, bins, exclusions, frames)
         counts *= covered[:, np.newaxis]
         if not counts.any():

@@ -46,7 +46,23 @@ def make_group_labels(obs_table, groups):
         raise ValueError("groups is empty, give bin edges by column.")
     indices, shape = [], []
     for name, edges in groups.items():
-        values, edges = _read_group(obs_table, name, edges)
+        if name not in obs_table.colnames:
+            raise ValueError(
+                f"There is no column {name!r}, choose from {obs_table.colnames}."
+            )
+        column = obs_table[name]
+        if column.dtype.kind not in "iuf":
+            raise ValueError(f"Column {name!r} has no numbers, but {column.dtype}.")
+        # not that of the column first: an archive in rad would be cut at 30 rad
+        unit = OBS_TABLE_COLUMNS.get(name) or str(column.unit or "")
+        if isinstance(edges, u.Quantity):
+            edges = edges.to_value(unit)
+        edges = np.asarray(edges, dtype=float)
+        if len(edges) < 2 or not np.all(np.diff(edges) > 0):
+            raise ValueError(
+                f"The edges of {name!r} must be 2 or more that increase, got {edges}."
+            )
+        values = read_column(obs_table, name, unit)
         if name in WRAPPED_COLUMNS:
             values = edges[0] + (values - edges[0]) % 360
         idx = np.searchsorted(edges, values, side="right") - 1
@@ -132,21 +148,3 @@ def select_livetime(livetimes, time_request):
         )
         return livetimes.size
     return int(np.argmax(enough)) + 1
-
-
-def _read_group(table, name, edges):
-    """Values of a column and edges, as floats in one unit."""
-    if name not in table.colnames:
-        raise ValueError(f"There is no column {name!r}, choose from {table.colnames}.")
-    column = table[name]
-    if column.dtype.kind not in "iuf":
-        raise ValueError(f"Column {name!r} has no numbers, but {column.dtype}.")
-    unit = OBS_TABLE_COLUMNS.get(name) or str(column.unit or "")
-    if isinstance(edges, u.Quantity):
-        edges = edges.to_value(unit)
-    edges = np.asarray(edges, dtype=float)
-    if len(edges) < 2 or not np.all(np.diff(edges) > 0):
-        raise ValueError(
-            f"The edges of {name!r} must be 2 or more that increase, got {edges}."
-        )
-    return read_column(table, name, unit), edges
