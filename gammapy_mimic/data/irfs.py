@@ -82,6 +82,7 @@ def get_background_version(observation):
         path = bkg.path()
         if not path.is_file():
             return None
+        # a hash would need the data, which are most of the file
         stat = path.stat()
         return str(path), bkg.hdu_name, stat.st_size, stat.st_mtime_ns
     content = hashlib.sha256(np.ascontiguousarray(bkg.data).tobytes()).hexdigest()
@@ -149,6 +150,7 @@ def is_in_safe_range(edges, energy_min, energy_max):
     """
     limits = energy_min, energy_max
     low, high = (np.asarray(_, dtype=float)[..., np.newaxis] for _ in limits)
+    # a bin that the limit cuts is left out, as its rate is not that of the whole bin
     above = edges[:-1] >= low * (1 - ENERGY_TOLERANCE)
     return above & (edges[1:] <= high * (1 + ENERGY_TOLERANCE))
 
@@ -189,5 +191,6 @@ def convert_dead_time(bkg, livetime_fraction):
     meta = bkg.meta or {}
     if "DEADC" not in meta:
         return bkg
+    # events come in the livetime, Gammapy multiplies the rate by the observation time
     factor = livetime_fraction / meta["DEADC"]
     return scale_rate(bkg, factor, DEADC=float(livetime_fraction))

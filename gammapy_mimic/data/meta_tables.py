@@ -112,6 +112,7 @@ def warn_of_losses(groups):
     losses = [
         (name, loss) for name, tables in groups.items() for loss in find_losses(tables)
     ]
+    # what is lost whole is not to hide among the first few of a cause
     masked = [[_] for _ in losses if _[1].fraction == 1]
     for group in (*masked, [_ for _ in losses if _[1].fraction < 1]):
         for text in describe_losses(group):

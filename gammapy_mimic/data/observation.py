@@ -276,6 +276,7 @@ def replace_parts(observation, optional, **parts):
     observation : `~gammapy.data.Observation`
         New observation.
     """
+    # `Observation.copy` would read all IRFs
     names = ("events", "gti", *IRF_NAMES)
     update = {"optional": {**(observation.meta.optional or {}), **optional}}
     if get_hdu(observation, "gti") is not None and len(observation.gti.table):

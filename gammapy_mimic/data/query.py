@@ -154,6 +154,7 @@ class _Evaluator(ast.NodeVisitor):
             self.text,
         )
         try:
+            # Python warns of what it takes for slips, such as "1in [1]"
             with warnings.catch_warnings(action="ignore"):
                 node = ast.parse(self.code, mode="eval").body
         except SyntaxError as error:
@@ -165,8 +166,10 @@ class _Evaluator(ast.NodeVisitor):
             raise _QueryError("it is nested too deeply") from error
         except ValueError as error:
             raise _QueryError(str(error)) from error
+        # as in pandas, 1 / 0 is infinite and 0 / 0 is missing
         with np.errstate(all="ignore"):
             values = self._get_truth(node)
+        # an expression without a column has one value for all rows
         return np.broadcast_to(values, len(self.table))
 
     def _fail_at(self, start, message, stop=None):
@@ -187,6 +190,7 @@ class _Evaluator(ast.NodeVisitor):
 
     def visit(self, node):
         """Evaluate a node, `_Operand`."""
+        # before Python's own limit, whose error has no place
         if self.depth == DEPTH_MAX:
             self._fail(node, "it is nested too deeply; for many values, use in [...]")
         self.depth += 1
@@ -236,6 +240,7 @@ class _Evaluator(ast.NodeVisitor):
             return _Operand(None, False, "None")
         if type(value) not in kinds:
             self._fail(node, f"{type(value).__name__} is not part of a query")
+        # beyond int64, numpy compares as float64, in which different IDs are equal
         if isinstance(value, int) and abs(value) >= INT_MAX:
             self._fail(node, "the number is too large")
         return _Operand(value, False, kinds[type(value)])
@@ -248,6 +253,7 @@ class _Evaluator(ast.NodeVisitor):
             return _Operand(np.logical_not(values), False, "truth")
         operand = self._get_number(node.operand)
         values = operand.values
+        # minus an unsigned integer wraps around
         if isinstance(values, np.ndarray):
             values = _to_float(operand)
         return _to_number(-values if isinstance(node.op, ast.USub) else values)

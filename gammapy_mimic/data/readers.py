@@ -178,6 +178,7 @@ def read_file(source):
     with open_fits(source.events.path) as hdu_list:
         hdu = hdu_list[source.events.hdu]
         gti = _read_gti(source, hdu_list, hdu.header)
+        # without times or GTI all events count, as there is nothing to cut them by
         is_good = None
         if gti is not None and "TIME" in hdu.columns.names:
             is_good = is_in_good_time(
@@ -215,6 +216,7 @@ def get_conditions(header, gti):
     """Get what an observation table needs of a file."""
     keys = {*OBS_TABLE_COLUMNS, *META_KEYS} & set(header)
     conditions = {key: header[key] for key in keys}
+    # what the header says of times may be that of a run before it was cut
     if gti is not None and gti[0].size:
         conditions |= derive_times(*gti, get_header_deadc(header))
     empty = (type(None), fits.card.Undefined)

@@ -278,6 +278,7 @@ class ExclusionRegions(Sequence):
             names = [_.meta.get("text", "") for _ in regions]
             origins = [", ".join(_.meta.get("tag", [path.name])) for _ in regions]
             return cls(regions, names, origins)
+        # a file of another kind makes regions raise nearly anything
         except Exception as error:
             raise ValueError(f"Cannot read regions from {path}: {error}") from error
 
@@ -303,6 +304,7 @@ class ExclusionRegions(Sequence):
             if origin:
                 region.meta["tag"] = [origin.translate(BRACES)]
         text = Regions(regions).serialize(format="ds9", precision=REGION_PRECISION)
+        # of no regions, there is no text, not even that of the header
         with replace_file(path, overwrite) as temporary:
             temporary.write_text(text or EMPTY_FILE, encoding="utf-8")
 
@@ -352,6 +354,7 @@ class ExclusionRegions(Sequence):
         vectors = get_vectors(image.get_coord().skycoord)
         keep = ~is_excluded(vectors, [make_exclusion(_) for _ in self])
         keep = keep.reshape(image.data_shape)
+        # a copy, as a user may change a mask in place
         return Map.from_geom(geom, data=np.broadcast_to(keep, geom.data_shape).copy())
 
     def find_touching(self, pointings, radius):
@@ -383,6 +386,7 @@ class ExclusionRegions(Sequence):
         """Circles that hold the regions: centres of shape (3, n), and radii in deg."""
         centers, radii = [], []
         for region in self:
+            # stars are many, and all circles, which need not be drawn
             if isinstance(region, CircleSkyRegion):
                 centers.append(get_vectors(region.center)[:, 0])
                 radii.append(region.radius.to_value("deg"))
@@ -442,6 +446,7 @@ def _read_catalogs(catalogs, point_radius, extension_factor):
     for catalog in catalogs:
         try:
             circles.append(read_catalog(catalog, point_radius, extension_factor))
+        # a user's own table is of use without the catalogues of Gammapy
         except MissingCatalogError as error:
             missing.append(error)
     if missing and not circles:

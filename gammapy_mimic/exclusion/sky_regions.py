@@ -195,7 +195,7 @@ def check_regions(regions, name="exclusion_regions", radius=None):
                 "the sky around it. Pass the regions to be left out."
             )
         position = part.vertices if cls is PolygonSkyRegion else part.center
-        # to ICRS, other frames are turned by an epoch that the region may not tell
+        # region files keep the name of a frame, but not its equinox
         if not any(position.frame.is_equivalent_frame(_) for _ in REGION_FRAMES):
             names = [_.name for _ in REGION_FRAMES]
             raise ValueError(

@@ -25,6 +25,7 @@ them about evenly; the first of six bins of equal solid angle would reach to 1 d
 
 def count_in_bins(energy, offset, energy_edges, offset_edges):
     """Count events in bins that hold their lower edge. Shape (n_energy, n_offset)."""
+    # a histogram of numpy would take the last upper edge into its bin
     shape = len(energy_edges) - 1, len(offset_edges) - 1
     idx = [
         np.searchsorted(edges, values, side="right") - 1
@@ -129,7 +130,7 @@ class FoVBinning:
         """
         frame = local_axes(*pointing)
         near = self._exclusions.find_near(frame[2], self.offset_edges[-1])
-        # regions are turned into the field of view, of which a ring has fixed points
+        # regions are turned into the field of view, where the points of a ring stay
         exclusions = [self._exclusions.exclusions[_].turn(frame) for _ in near]
         vectors = frame @ to_vectors(ra, dec)
         offset = get_offset(vectors)

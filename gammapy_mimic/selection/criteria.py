@@ -368,6 +368,7 @@ class MatchCriteria:
         accepted = {
             "same_observation": off.obs_id != target.obs_id,
             "same_object": (off.name != target.name) | (off.name == ""),
+            # the source is in neighbouring fields too, whatever their OBJECT says
             "same_field": np.all(
                 [
                     off.pointing.separation(position) > self.fov_radius
@@ -418,6 +419,7 @@ def _is_accepted(name, value, target, off):
     match name:
         case "airmass" | "nsb" | "n_tels":
             return np.abs(getattr(off, name) - getattr(target, name)) <= value
+        # of the target's, not of the candidate's: one limit for all of them
         case "livetime" | "muon_efficiency":
             own = getattr(target, name)
             return np.abs(getattr(off, name) - own) <= value * own

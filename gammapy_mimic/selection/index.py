@@ -166,6 +166,7 @@ class OffIndex:
         """
         observations = to_pool(observations, "observations")
         files, held, broken = find_sources(observations)
+        # before they are read: a file that changes meanwhile is read again next time
         versions = {obs_id: get_file_version(_) for obs_id, _ in files.items()}
         rows = self._get_known_rows(versions)
         obs_table = getattr(observations, "obs_table", None)
@@ -216,6 +217,7 @@ class OffIndex:
         files, _, _ = find_sources(observations)
         known = self._get_file_versions()
         now = {i: get_file_version(files[i]) for i in known if i in files}
+        # a file that is gone, or an archive that is not there, has not changed
         return [i for i, version in now.items() if version not in (NO_FILE, known[i])]
 
     def _get_file_versions(self):

@@ -188,6 +188,7 @@ class IndexedPool:
         """
         if version is None:
             return np.zeros(self.index.binning.shape)
+        # as text, for it may hold lists, which are no keys
         key = str(version)
         if key not in self._predicted:
             axes = self.index.energy_axis, self.index.offset_axis

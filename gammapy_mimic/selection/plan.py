@@ -57,7 +57,7 @@ class MimicPlan:
         missing = {"OBS_ID", "OFF_OBS_ID"} - set(table.colnames)
         if missing:
             raise ValueError(f"The plan has no column {sorted(missing)}.")
-        # not the table of the user, who may have masked columns and others
+        # a new one, as that of the user may have masks and is not changed
         self.table = Table(meta=dict(table.meta))
         for name, (dtype, unit) in COLUMNS.items():
             self.table[name] = _fill_column(table, name, dtype)
@@ -92,6 +92,7 @@ class MimicPlan:
         if isinstance(plan, cls):
             return plan
         if isinstance(plan, dict):
+            # -1 for a target that shall have no partner
             columns = (to_obs_ids(plan), to_obs_ids(plan.values(), NO_PARTNER))
             return cls(Table(columns, names=["OBS_ID", "OFF_OBS_ID"]))
         if isinstance(plan, Table):
@@ -186,6 +187,7 @@ class MimicPlan:
         partners = assign_partners(cost, obs_ids, random_state=random_state, **options)
         n_sets, n_targets = partners.shape
         idx, idx_off = np.tile(np.arange(n_targets), n_sets), partners.ravel()
+        # -1 as an index is the last one, whose values are replaced
         has_partner = idx_off != NO_PARTNER
         table = Table(
             {
@@ -389,6 +391,7 @@ def rank_by_airmass(targets, off, criteria):
             "OFF observations are ranked by airmass, but an observation table has "
             "neither ALT_PNT nor ZEN_PNT."
         )
+    # once, as it warns
     skip = criteria.check_columns(targets, off)
     cost = np.full((len(targets), len(off)), np.inf)
     removed = Counter()

@@ -160,6 +160,7 @@ def make_templates(observations, obs_table, groups, **kwargs):
         if obs_id not in labels:
             raise ValueError(f"OBS_ID {obs_id} is not in the observation table.")
         members.setdefault(int(labels[obs_id]), []).append(observation)
+    # outside all groups, of which there was a warning
     members.pop(-1, None)
     if not members:
         raise ValueError(

@@ -41,6 +41,7 @@ def select_ranked(table, exclude=(), time_request=None):
     """
     is_good = np.isin(table["STATUS"], ("ok", "undecided"))
     table = table[is_good & ~np.isin(table["OFF_OBS_ID"], to_obs_ids(exclude))]
+    # without a request nothing is summed, and an unknown livetime does not matter
     if time_request is None or len(table) == 0:
         return table
     is_known = table["LIVETIME"] > 0
@@ -87,6 +88,7 @@ def make_target_template(observation, pool, obs_ids, **options):
     # a copy, which keeps the header for the dead time below
     observation = copy.copy(observation)
     header = load_events_file(observation, with_events=False)
+    # its own events would be in the template, and hide what is looked for
     partner = int(header.get("MIM_OBS", NO_PARTNER))
     if partner in obs_ids:
         raise ValueError(
