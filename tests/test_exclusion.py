@@ -103,7 +103,7 @@ class TestSequence:
         assert regions.to_table()["ra"].unit == "deg"
         assert "0 regions" in str(regions)
         assert regions.to_mask(WcsGeom.create(width=1)).data.all()
-        assert regions.find_touching(CENTER, "3 deg").shape == (1, 0)
+        assert regions.is_touching(CENTER, "3 deg").shape == (1, 0)
         regions.write(tmp_path / "empty.reg")
         assert len(ExclusionRegions.read(tmp_path / "empty.reg")) == 0
 
@@ -356,7 +356,7 @@ class TestField:
         pointings = SkyCoord([[91], [11]], [[20], [21]], unit="deg")
         regions = from_tables(table, position=pointings, radius="2 deg")
         assert regions.names == ["a", "c"]
-        touching = regions.find_touching(pointings, "2 deg")
+        touching = regions.is_touching(pointings, "2 deg")
         assert_array_equal(touching, [[False, True], [True, False]])
 
     def test_does_not_depend_on_the_field(self):
@@ -367,7 +367,7 @@ class TestField:
         there = from_tables(first, second, position=position, radius="1 deg")
         assert_array_equal(get_circles(there), get_circles(everywhere))
 
-    def test_find_touching_is_separation(self):
+    def test_touching_is_separation(self):
         rng = np.random.default_rng(0)
         lon, lat = (
             rng.uniform(0, 360, 300),
@@ -377,7 +377,7 @@ class TestField:
         radii = rng.uniform(0.3, 40, 100)
         centers = zip(positions[:100].galactic, radii * u.deg, strict=True)
         circles = [CircleSkyRegion(*_) for _ in centers]
-        touching = ExclusionRegions(circles).find_touching(positions[100:], "2.5 deg")
+        touching = ExclusionRegions(circles).is_touching(positions[100:], "2.5 deg")
         separation = positions[100:, np.newaxis].separation(positions[:100]).deg
         assert_array_equal(touching, separation <= radii + 2.5)
 
@@ -389,7 +389,7 @@ class TestField:
         )
         pointings = SkyCoord(*rng.uniform(0, 60, (2, 1000)), unit="deg")
         start = time.perf_counter()
-        assert regions.find_touching(pointings, "2.5 deg").shape == (1000, 60)
+        assert regions.is_touching(pointings, "2.5 deg").shape == (1000, 60)
         assert time.perf_counter() - start < 2
 
 

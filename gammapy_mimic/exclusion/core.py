@@ -357,7 +357,7 @@ class ExclusionRegions(Sequence):
         # a copy, as a user may change a mask in place
         return Map.from_geom(geom, data=np.broadcast_to(keep, geom.data_shape).copy())
 
-    def find_touching(self, pointings, radius):
+    def is_touching(self, pointings, radius):
         """Find which regions touch which fields of view.
 
         Regions that are not circles are tested by a circle that holds them.

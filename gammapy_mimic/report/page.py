@@ -202,7 +202,7 @@ def is_on_map(result, regions):
     geom = next(iter(result.maps.values())).total.geom
     # the circle through the corners: rather a region too many
     radius = np.hypot(*geom.width.ravel()) / 2
-    return regions.find_touching(geom.center_skydir.icrs, radius)[0]
+    return regions.is_touching(geom.center_skydir.icrs, radius)[0]
 
 
 def get_mimic_section(config):
