@@ -99,7 +99,7 @@ def test_defaults():
 
 
 @pytest.mark.parametrize("cls", [MimicAnalysisConfig, MimicWorkflowConfig])
-@pytest.mark.parametrize("text", [FULL, "mimic: {}", ""])
+@pytest.mark.parametrize("text", [FULL, "mimic: {}", "{}"])
 def test_round_trip(tmp_path, cls, text):
     config = cls.from_yaml(text)
     config.write(tmp_path / "config.yaml")
@@ -191,7 +191,7 @@ def test_assignment_is_checked(config):
         ("mimic: {background: no}", "mimic.background: Input should be 'off', 'targ"),
         ("mimic: {alignment: sky}", "Input should be 'auto', 'radec' or 'altaz'"),
         ("mimic: {exclusion: {radius: 0.3 TeV}}", "mimic.exclusion.radius: .*'0.3 TeV"),
-        ("mimic: {exclusion: {radius: 0.3}}", "mimic.exclusion.radius: .* no unit"),
+        ("mimic: {exclusion: {radius: 0.3}}", "mimic.exclusion.radius: .* its unit"),
         ("mimic: {exclusion: {radius: 0 deg}}", "exclusion.radius: must be positive"),
         ("mimic: {scramble: {width: -1 deg}}", "mimic.scramble.width: must be posit"),
         ("mimic: {scramble: {method: hide}}", "mimic.scramble.method: .*'fill'"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import astropy.units as u
+import numpy as np
 import yaml
 from gammapy.analysis import AnalysisConfig
 from gammapy.analysis.config import (
@@ -20,8 +21,10 @@ from gammapy.utils.scripts import make_path, to_yaml
 from gammapy.utils.types import AngleType, EnergyType, PathType
 from gammapy.workflow import WorkflowConfig
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
+    FiniteFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -33,7 +36,9 @@ from ..data.obs_ids import to_obs_id
 from ..makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
 from ..selection.criteria import MatchCriteria
 from ..selection.ranking import KL_MAX
-from .config_text import describe_problems, load_yaml
+from ..utils.angles import to_angle
+from .config_checks import find_bad_angles, find_bad_values
+from .config_text import describe_problems, find_problems, load_yaml
 
 __all__ = [
     "ExclusionConfig",
@@ -103,10 +108,17 @@ BackgroundEnum = _make_enum(
 )
 
 
-def _check_positive(value):
-    if value is not None and not value > 0:
-        raise ValueError("must be positive")
+def _check_range(value):
+    if not 0 < value.deg <= RADIUS_MAX:
+        raise ValueError(f"must be positive and at most {RADIUS_MAX} deg")
     return value
+
+
+RADIUS_MAX = 10  # deg, more than a field of view
+N_SETS_MAX = 1000
+
+Radius = Annotated[AngleType, BeforeValidator(to_angle), AfterValidator(_check_range)]
+PositiveFinite = Annotated[PositiveFloat, Field(allow_inf_nan=False)]
 
 
 def _to_texts(value):
@@ -161,7 +173,7 @@ class OffSelectionConfig(GammapyBaseConfig):
 
     ranking: RankingEnum = "kl"
     distribution: DistributionEnum = "counts"
-    kl_max: PositiveFloat = KL_MAX
+    kl_max: PositiveFinite = KL_MAX
     criteria: dict = Field(default_factory=dict)
     randomise: bool = True
 
@@ -198,13 +210,11 @@ class ExclusionConfig(GammapyBaseConfig):
     regions: Annotated[list[str], BeforeValidator(_to_texts)] = Field(
         default_factory=list
     )
-    radius: AngleType = "0.3 deg"
+    radius: Radius = "0.3 deg"
     stars: PathType | None = None
-    magnitude_max: float = 6
-    star_radius: AngleType = "0.3 deg"
+    magnitude_max: FiniteFloat = 6
+    star_radius: Radius = "0.3 deg"
     background: bool = False
-
-    _check_radius = field_validator("radius", "star_radius")(_check_positive)
 
     @property
     def is_empty(self):
@@ -224,9 +234,7 @@ class ScrambleConfig(GammapyBaseConfig):
     """
 
     method: MethodEnum = "annulus"
-    width: AngleType | None = None
-
-    _check_width = field_validator("width")(_check_positive)
+    width: Radius | None = None
 
 
 class TemplateConfig(GammapyBaseConfig):
@@ -250,7 +258,7 @@ class TemplateConfig(GammapyBaseConfig):
     @classmethod
     def _check_time(cls, value):
         with contextlib.suppress(TypeError, ValueError):
-            if value is None or u.Quantity(value).to_value("s") > 0:
+            if value is None or 0 < u.Quantity(value).to_value("s") < np.inf:
                 return value
         raise ValueError("must be a positive time such as '10 h'")
 
@@ -272,19 +280,20 @@ class SystematicsConfig(GammapyBaseConfig):
         Background counts that a position must have.
     """
 
-    correlation_radius: AngleType = "0.1 deg"
+    correlation_radius: Radius = "0.1 deg"
     energy_edges: list[EnergyType] = Field(default_factory=list)
     offset_edges: list[AngleType] = Field(default_factory=list)
     position: SkyCoordConfig = SkyCoordConfig()
-    min_background: PositiveFloat = 10
-
-    _check_radius = field_validator("correlation_radius")(_check_positive)
+    min_background: PositiveFinite = 10
 
     @field_validator("energy_edges", "offset_edges")
     @classmethod
     def _check_edges(cls, value):
-        if len(value) == 1 or any(a >= b for a, b in itertools.pairwise(value)):
+        is_rising = all(low < high for low, high in itertools.pairwise(value))
+        if value and not (len(value) > 1 and is_rising and np.isfinite(value[-1])):
             raise ValueError("must be two or more rising edges")
+        if value and value[0].value < 0:
+            raise ValueError("must not be negative")
         return value
 
     @field_validator("position")
@@ -339,7 +348,7 @@ class MimicConfig(GammapyBaseConfig):
     selection: OffSelectionConfig = OffSelectionConfig()
     exclusion: ExclusionConfig = ExclusionConfig()
     scramble: ScrambleConfig | None = None
-    n_sets: PositiveInt = 5
+    n_sets: Annotated[PositiveInt, Field(le=N_SETS_MAX)] = 5
     alignment: AlignmentEnum = "auto"
     time: TimeEnum = "target"
     background: BackgroundEnum = "off"
@@ -412,7 +421,8 @@ class _ConfigWithMimic(GammapyBaseConfig):
             node, data = load_yaml(text)
         except yaml.YAMLError as error:
             raise ValueError(f"{source} is not valid YAML: {error}") from error
-        data = {} if data is None else data
+        if data is None:
+            raise ValueError(f"{source} is empty. Write one: gammapy-mimic init.")
         if not isinstance(data, dict):
             raise ValueError(f"{source} must have keys such as 'observations:'.")
         data.pop("metadata", None)
@@ -441,12 +451,18 @@ class _ConfigWithMimic(GammapyBaseConfig):
         ValueError
             If a value is not valid. Names the key, and the line if there is one.
         """
-        try:
-            return cls(**data)
-        # Gammapy's types let a TypeError of astropy pass
-        except (ValidationError, TypeError, ValueError) as error:
-            problems = describe_problems(cls, data, error, node)
-        raise ValueError("\n".join(f"{source}, {_}" for _ in problems))
+        problems = find_bad_angles(cls, data)
+        if not problems:
+            try:
+                config = cls(**data)
+            # Gammapy's types let a TypeError of astropy pass
+            except (ValidationError, TypeError, ValueError) as error:
+                problems = find_problems(cls, data, error)
+            else:
+                problems = find_bad_values(config)
+        if problems:
+            raise ValueError(describe_problems(problems, source, node))
+        return config
 
     def to_yaml(self):
         """Write as YAML text. Without mimics, it is one that Gammapy reads.

@@ -7,7 +7,16 @@ from collections import deque
 import yaml
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["describe_problems", "load_yaml", "prefix_errors"]
+__all__ = [
+    "describe_problems",
+    "find_problems",
+    "get_field_model",
+    "load_yaml",
+    "prefix_errors",
+]
+
+MAX_DEPTH = 30
+"""Levels of a text, many more than a configuration has."""
 
 
 def load_yaml(text):
@@ -28,8 +37,9 @@ def load_yaml(text):
     Raises
     ------
     yaml.YAMLError
-        If the text is not valid, or has a key twice.
+        If the text is not valid, has a key twice, aliases, or too many levels.
     """
+    _check_structure(text)
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -40,6 +50,22 @@ def load_yaml(text):
         return node, loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def _check_structure(text):
+    """Raise an error for what is small as a text, and may have no end as data."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        problem = None
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            problem = f"the alias *{event.anchor}: write the value itself"
+        elif depth > MAX_DEPTH:
+            problem = f"there are more than {MAX_DEPTH} levels"
+        if problem is not None:
+            mark = event.start_mark
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 def _check_keys(node):
@@ -72,8 +98,32 @@ def _keep_off(node, sections=("mimic", "off")):
             _keep_off(section, sections[1:])
 
 
-def describe_problems(model, data, error, node):
-    """Describe what is wrong, with line and key.
+def describe_problems(problems, source, node=None):
+    """Describe what is wrong, with the lines and keys.
+
+    Parameters
+    ----------
+    problems : list of tuple
+        Keys, and what is wrong with the value.
+    source : str
+        Where the data come from.
+    node : `yaml.Node`, optional
+        Node of the data, if they come from a file. Default is None.
+
+    Returns
+    -------
+    text : str
+        One line for each problem.
+    """
+    lines = []
+    for keys, message in problems:
+        line = "" if node is None else f" line {_find_line(node, keys)}:"
+        lines.append(f"{source},{line} {'.'.join(map(str, keys))}: {message}")
+    return "\n".join(lines)
+
+
+def find_problems(model, data, error):
+    """Find what is wrong with data that a model does not take.
 
     Parameters
     ----------
@@ -83,30 +133,20 @@ def describe_problems(model, data, error, node):
         Data with which the model cannot be made.
     error : Exception
         What it raises.
-    node : `yaml.Node` or None
-        Node of the data, None if they are not of a file.
 
     Returns
     -------
-    problems : list of str
-        One text for each problem.
+    problems : list of tuple
+        Keys, and what is wrong with the value.
     """
-    problems = []
-    for keys, message in _find_problems(model, data, error):
-        line = "" if node is None else f"line {_find_line(node, keys)}: "
-        problems.append(f"{line}{'.'.join(map(str, keys))}: {message}")
-    return problems
-
-
-def _find_problems(model, data, error):
-    """Keys and messages of what is wrong."""
     if not isinstance(error, ValidationError):
-        yield _find_raising_key(model, data), str(error)
-        return
+        return [(_find_raising_key(model, data), str(error))]
+    problems = []
     for problem in error.errors():
         # between the keys, pydantic puts names of types such as "list[int]"
         keys = [_ for _ in problem["loc"] if str(_).replace("_", "").isalnum()]
-        yield keys, _describe_problem(model, keys, problem)
+        problems.append((keys, _describe_problem(model, keys, problem)))
+    return problems
 
 
 def _find_raising_key(model, data):
@@ -117,15 +157,28 @@ def _find_raising_key(model, data):
         except ValidationError:
             continue
         except Exception:
-            field_model = _get_field_model(model, name)
+            field_model = get_field_model(model, name)
             if field_model is not None and isinstance(value, dict):
                 return [name, *_find_raising_key(field_model, value)]
             return [name]
     return []
 
 
-def _get_field_model(model, name):
-    """Model of a section, None for a value."""
+def get_field_model(model, name):
+    """Find the model of a section.
+
+    Parameters
+    ----------
+    model : type
+        Model (`pydantic.BaseModel`).
+    name : str
+        Key.
+
+    Returns
+    -------
+    section : type or None
+        Model of the key, None for a value.
+    """
     field = model.model_fields.get(name)
     if field is None:
         return None
@@ -141,7 +194,7 @@ def _get_field_model(model, name):
 def _describe_problem(model, keys, problem):
     if problem["type"] == "extra_forbidden":
         for name in keys[:-1]:
-            model = _get_field_model(model, name)
+            model = get_field_model(model, name)
         options = list(model.model_fields)
         close = difflib.get_close_matches(str(keys[-1]), options, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""

@@ -18,6 +18,7 @@ from ..data.obs_ids import get_obs_id, to_obs_ids
 from ..data.query import query_obs_table
 from ..makers.reduction import ImageMaker, reduce_observations
 from .config import MimicAnalysisConfig
+from .config_checks import find_bad_values
 from .config_text import prefix_errors
 from .datasets import add_partners
 from .factory import MakerFactory, check_files, check_observations
@@ -212,10 +213,8 @@ class MimicAnalysis(Analysis):
             If the section ``datasets`` has a parameter that is not valid, or lacks one.
         """
         config = self.config
-        if config.general.n_jobs < 1:
-            raise ValueError(
-                f"general.n_jobs: must be at least 1, got {config.general.n_jobs}."
-            )
+        for keys, message in find_bad_values(config):
+            raise ValueError(f"{'.'.join(keys)}: {message}")
         region = config.datasets.on_region
         values = region.frame, region.lon, region.lat, region.radius
         if config.datasets.type == "1d" and any(_ is None for _ in values):

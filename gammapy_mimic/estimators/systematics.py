@@ -7,12 +7,13 @@ import numbers
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import Angle, SkyCoord
+from astropy.coordinates import SkyCoord
 from gammapy.datasets import Datasets
 from gammapy.estimators import Estimator
 from gammapy.maps import Map
 from gammapy.modeling.models import SpectralModel
 
+from ..utils.angles import to_angle
 from ..utils.parallel import run_parallel
 from .bias import make_bias_map
 from .checks import (
@@ -74,7 +75,7 @@ def _make_parameter(name, value):
     parameter = value
     try:
         if name == "correlation_radius":
-            parameter = Angle(value)
+            parameter = to_angle(value)
             is_valid = parameter.isscalar and 0 < parameter.deg < np.inf
         elif name == "min_background":
             is_valid = isinstance(value, numbers.Real) and 0 <= value < np.inf

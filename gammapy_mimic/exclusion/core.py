@@ -15,6 +15,7 @@ from gammapy.maps import Map, WcsGeom
 from gammapy.utils.scripts import make_path
 from regions import CircleSkyRegion, Regions, SkyRegion
 
+from ..utils.angles import to_angle
 from ..utils.coordinates import (
     get_separation,
     get_vectors,
@@ -240,7 +241,7 @@ class ExclusionRegions(Sequence):
                 f"{str(text)!r} is neither RA,DEC,RADIUS nor a region file."
             )
         try:
-            lon, lat, radius = (Angle(_, unit="deg") for _ in parts)
+            lon, lat, radius = (to_angle(part, unit="deg") for part in parts)
             return cls([CircleSkyRegion(SkyCoord(lon, lat), radius)])
         except (ValueError, UnitsError) as error:
             raise ValueError(f"{text!r} is not RA,DEC,RADIUS: {error}") from error
@@ -459,8 +460,7 @@ def _read_catalogs(catalogs, point_radius, extension_factor):
 def _to_deg(name, value):
     """Convert an angle to a float in deg."""
     try:
-        angle = Angle(value)
-        deg = float(angle.deg)
+        deg = float(to_angle(value).deg)
     except (TypeError, ValueError, UnitsError) as error:
         raise ValueError(
             f"{name} must be an angle such as '0.3 deg', got {value!r}"

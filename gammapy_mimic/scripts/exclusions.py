@@ -3,13 +3,14 @@
 import astropy.units as u
 import click
 import matplotlib.pyplot as plt
-from astropy.coordinates import Angle, SkyCoord
+from astropy.coordinates import SkyCoord
 from gammapy.maps import Map
 from gammapy.utils.scripts import make_path
 
 from ..data.datastore import open_datastore
 from ..exclusion.catalogs import CATALOGS
 from ..exclusion.core import ExclusionRegions
+from ..utils.angles import to_angle
 from ..utils.files import replace_file
 from ..visualization import plot_exclusion_regions
 
@@ -26,7 +27,7 @@ class Position(click.ParamType):
         if not isinstance(value, str):
             return value
         try:
-            lon, lat = (Angle(_, unit="deg") for _ in value.split(","))
+            lon, lat = (to_angle(part, unit="deg") for part in value.split(","))
             return SkyCoord(lon, lat)
         except (ValueError, u.UnitsError) as error:
             self.fail(f"{value!r} is not RA,DEC: {error}", param)
@@ -84,7 +85,7 @@ def exclusions(position, radius, out, plot, datastore, overwrite, **options):
             raise FileNotFoundError(f"There is no folder {path.parent}.")
     regions = ExclusionRegions.from_catalogs(position, radius, **options)
     if plot is not None:
-        counts = _make_counts(datastore, position, Angle(radius))
+        counts = _make_counts(datastore, position, to_angle(radius))
         figure = plt.figure(figsize=(8, 7), layout="constrained")
         ax = figure.add_subplot(projection=counts.geom.wcs)
         plot_exclusion_regions(regions, counts, ax=ax)

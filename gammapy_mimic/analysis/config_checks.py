@@ -1,0 +1,106 @@
+"""Values that make no sense, where Gammapy's configuration takes them."""
+
+import numpy as np
+
+from ..utils.angles import to_angle
+from .config_text import get_field_model
+
+__all__ = ["find_bad_angles", "find_bad_values"]
+
+ANGLES = {
+    "datasets.geom.wcs.binsize": 10,
+    "datasets.geom.wcs.binsize_irf": 10,
+    "datasets.geom.wcs.width.width": 360,
+    "datasets.geom.wcs.width.height": 180,
+    "datasets.geom.selection.offset_max": 90,
+    "datasets.on_region.radius": 90,
+    "observations.obs_cone.radius": 180,
+}
+"""Angles that must be positive, and the largest in deg that makes sense."""
+
+AXES = ("datasets.geom.axes.energy", "datasets.geom.axes.energy_true")
+N_BINS_MAX = 10_000
+N_PIXELS_MAX = 20_000
+"""Bins of energy, and pixels of a side of a map."""
+
+
+def find_bad_values(config):
+    """Find values of Gammapy's sections that make no sense.
+
+    Parameters
+    ----------
+    config : `~gammapy_mimic.analysis.MimicAnalysisConfig`
+        Configuration.
+
+    Returns
+    -------
+    problems : list of tuple
+        Keys, and what is wrong with the value.
+    """
+    problems = []
+
+    def check(is_good, key, what, value):
+        if not is_good:
+            problems.append((key.split("."), f"must be {what}, got {value}"))
+
+    n_jobs, wcs = config.general.n_jobs, config.datasets.geom.wcs
+    check(n_jobs >= 1, "general.n_jobs", "at least 1", n_jobs)
+    for key, largest in ANGLES.items():
+        angle = _get_value(config, key)
+        is_good = angle is None or 0 < angle.deg <= largest
+        check(is_good, key, f"above 0 and at most {largest} deg", angle)
+    for key in AXES:
+        axis = _get_value(config, key)
+        for name in ("min", "max"):
+            energy = getattr(axis, name)
+            is_good = energy is None or 0 < energy.value < np.inf
+            check(is_good, f"{key}.{name}", "positive and finite", energy)
+        is_good = None in (axis.min, axis.max) or axis.min < axis.max
+        check(is_good, f"{key}.max", f"above min, which is {axis.min}", axis.max)
+        is_good = axis.nbins is None or 1 <= axis.nbins <= N_BINS_MAX
+        check(is_good, f"{key}.nbins", f"from 1 to {N_BINS_MAX}", axis.nbins)
+    if not problems and config.datasets.type == "3d":
+        side = max(wcs.width.width, wcs.width.height)
+        is_good = side / wcs.binsize <= N_PIXELS_MAX
+        what = f"at most {N_PIXELS_MAX} times wcs.binsize, {wcs.binsize}"
+        check(is_good, "datasets.geom.wcs.width", what, side)
+    return problems
+
+
+def _get_value(config, key):
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def find_bad_angles(model, data, prefix=()):
+    """Find values of angles that are none, though astropy takes them.
+
+    Parameters
+    ----------
+    model : type
+        Model (`pydantic.BaseModel`).
+    data : dict
+        Its data.
+    prefix : tuple of str, optional
+        Keys of the section. Default is none.
+
+    Returns
+    -------
+    problems : list of tuple
+        Keys, and what is wrong.
+    """
+    problems = []
+    for name, value in data.items():
+        keys, section = (*prefix, name), get_field_model(model, name)
+        if section is not None and isinstance(value, dict):
+            problems += find_bad_angles(section, value, keys)
+        elif name in model.model_fields and value is not None:
+            if "Angle" not in str(model.model_fields[name].annotation):
+                continue
+            for item in value if isinstance(value, list) else [value]:
+                try:
+                    to_angle(item)
+                except ValueError as error:
+                    problems.append((keys, str(error)))
+    return problems
