@@ -97,8 +97,6 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("mimic: &a\n  off: *a\n", "alias .a"),
         ("mimic: " + "[" * 3000 + "]" * 3000, "more than 30 levels"),
         ("mimic: " + "{a: " * 3000 + "1" + "}" * 3000, "more than 30 levels"),
-        ("", "is empty. Write one: gammapy-mimic init"),
-        ("# nothing\n", "is empty"),
     ],
 )
 def test_texts_that_have_no_end(tmp_path, text, match, capsys):
@@ -111,6 +109,14 @@ def test_texts_that_have_no_end(tmp_path, text, match, capsys):
     with pytest.raises(SystemExit):
         main(["run", str(tmp_path / "config.yaml")])
     assert str(tmp_path / "config.yaml") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n\n"])
+def test_empty_file(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"{path} is empty. Write one: gammapy-mimic"):
+        MimicAnalysisConfig.read(path)
 
 
 def test_anchors_without_alias_are_fine():

@@ -392,6 +392,9 @@ class _ConfigWithMimic(GammapyBaseConfig):
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not a text file: {error}") from error
+        lines = [line.strip() for line in text.splitlines()]
+        if all(not line or line.startswith("#") for line in lines):
+            raise ValueError(f"{path} is empty. Write one: gammapy-mimic init.")
         return cls._from_text(text, str(path))
 
     @classmethod
@@ -421,8 +424,7 @@ class _ConfigWithMimic(GammapyBaseConfig):
             node, data = load_yaml(text)
         except yaml.YAMLError as error:
             raise ValueError(f"{source} is not valid YAML: {error}") from error
-        if data is None:
-            raise ValueError(f"{source} is empty. Write one: gammapy-mimic init.")
+        data = {} if data is None else data
         if not isinstance(data, dict):
             raise ValueError(f"{source} must have keys such as 'observations:'.")
         data.pop("metadata", None)
