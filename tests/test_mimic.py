@@ -286,7 +286,6 @@ class TestMimicMaker(ObservationMakerContract):
             coords.append(events.radec[select].transform_to(frame))
         assert_allclose(coords[1].fov_lon.deg, coords[0].fov_lon.deg, atol=1e-6)
         assert_allclose(coords[1].fov_lat.deg, coords[0].fov_lat.deg, atol=1e-6)
-        assert maker._get_alignment(off) == "altaz"
 
         forced = MimicMaker(stores["altaz"], {1: 201}, alignment="radec")
         ra = forced.make_observation(target).events.table["RA"]

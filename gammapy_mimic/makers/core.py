@@ -17,7 +17,13 @@ from ..data.observation import get_hdu
 from ..utils.parallel import run_parallel
 from .order import check_order, is_made_of
 
-__all__ = ["NotTreatedError", "ObservationMaker", "check_dataset_maker", "check_option"]
+__all__ = [
+    "NotTreatedError",
+    "ObservationMaker",
+    "check_dataset_maker",
+    "check_option",
+    "check_type",
+]
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +76,7 @@ class ObservationMaker(Maker):
         """Set parameters, all of them or, if one is not valid, none."""
         before = dict(self.__dict__)
         try:
+            # not by setattr, which would come back to here
             for name, value in parameters.items():
                 self.__dict__[name] = self.checks[name](value)
             self._update(set(parameters))
@@ -79,7 +86,7 @@ class ObservationMaker(Maker):
             raise
 
     def _update(self, changed):
-        """Check parameters against each other, and make again what is kept of them.
+        """Check parameters together, and make again what is kept of them.
 
         Parameters
         ----------
@@ -199,6 +206,7 @@ class ObservationMaker(Maker):
             of this package.
         """
         maker = self._get_dataset_maker(dataset)
+        # before anything is read
         check_order(self, dataset, observation, ObservationMaker.__subclasses__())
         is_reduced = is_made_of(dataset, observation)
 
@@ -306,6 +314,7 @@ class ObservationMaker(Maker):
     def _mask_all(self, dataset, observation, is_reduced):
         table = self._join_meta_tables(dataset, observation, is_reduced)
         if not is_reduced:
+            # a reference dataset may hold others, which are not to be masked
             models, mask_fit = dataset.models, dataset.mask_fit
             dataset = type(dataset).from_geoms(**dataset.geoms, name=dataset.name)
             dataset.models, dataset.mask_fit = models, mask_fit
@@ -345,44 +354,58 @@ class ObservationMaker(Maker):
 
     def __str__(self):
         names = list(inspect.signature(type(self)).parameters)
-        # as they were set: nothing is made to be printed
-        values = {name: self.__dict__.get(name) for name in names}
         width = max(len(name) for name in names) + 1
-        lines = [
-            f"  {name:{width}s}: {_summarise(value)}"
-            for name, value in values.items()
-            if value is not None
-        ]
         title = type(self).__name__
-        return "\n".join([title, "-" * len(title), "", *lines, ""])
+        lines = [title, "-" * len(title), ""]
+        for name in names:
+            # as they were set: nothing is made to be printed
+            value = self.__dict__.get(name)
+            if value is None:
+                continue
+            if isinstance(value, DataStore):
+                folder = value.hdu_table.base_dir
+                text = f"{len(value.obs_ids)} observations in {folder}"
+            elif isinstance(value, Observations):
+                text = f"{len(value)} observations"
+            elif isinstance(value, Collection) and not isinstance(
+                value, str | u.Quantity
+            ):
+                text = f"{len(value)} of {type(value).__name__}"
+            else:
+                text = " ".join(str(value).split())
+            lines.append(f"  {name:{width}s}: {text}")
+        return "\n".join([*lines, ""])
 
 
-def _summarise(value):
-    if isinstance(value, DataStore):
-        return f"{len(value.obs_ids)} observations in {value.hdu_table.base_dir}"
-    if isinstance(value, Observations):
-        return f"{len(value)} observations"
-    if isinstance(value, Collection) and not isinstance(value, str | u.Quantity):
-        value = f"{len(value)} of {type(value).__name__}"
-    return " ".join(str(value).split())
+def check_option(name, options, cls=()):
+    """Make a function that raises an error which lists the valid options.
 
-
-def check_dataset_maker(maker):
-    """Raise an error if this is not a maker of maps, or None."""
-    if not isinstance(maker, MapDatasetMaker | None):
-        raise TypeError(
-            "dataset_maker must be a MapDatasetMaker or SpectrumDatasetMaker, got "
-            f"{type(maker).__name__}"
-        )
-    return maker
-
-
-def check_option(name, options):
-    """Make a function that raises an error which lists the valid options."""
+    Objects of a class are valid as well, if it is given.
+    """
 
     def check(value):
-        if value not in options:
+        if not isinstance(value, cls) and value not in options:
             raise ValueError(f"Invalid {name}: {value!r}. Choose from {options}.")
         return value
 
     return check
+
+
+def check_type(name, kind, cls):
+    """Make a function that raises an error if a value is not of a class, or None.
+
+    The kind is the class in words, for the error.
+    """
+
+    def check(value):
+        if not isinstance(value, cls | None):
+            raise TypeError(f"{name} must be {kind}, got {type(value).__name__}")
+        return value
+
+    return check
+
+
+check_dataset_maker = check_type(
+    "dataset_maker", "a MapDatasetMaker or SpectrumDatasetMaker", MapDatasetMaker
+)
+"""Raise an error if this is not a maker of maps, or None."""

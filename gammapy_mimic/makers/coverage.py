@@ -54,6 +54,7 @@ def add_coverage(makers):
     """
     covered = list(makers)
     for idx, maker in enumerate(makers):
+        # a subclass may make another mask, which is to stay
         if type(maker) is SafeMaskMaker:
             covered[idx] = CoveredSafeMaskMaker.from_maker(maker)
         elif isinstance(maker, BACKGROUND_MAKERS):
@@ -115,21 +116,20 @@ class CoveredSafeMaskMaker(SafeMaskMaker):
         after = get_safe_mask(dataset)
         _set_finite(dataset)
         if before.any() and not after.any():
-            _note_loss(dataset, before, after, self._find_cause(dataset, observation))
+            # the methods that mask all when they are alone, or else all of them
+            causes = []
+            for method in sorted(self.methods):
+                maker = self.from_maker(self)
+                maker.methods = {method}
+                copied = dataset.copy()
+                copied.mask_safe = None
+                alone = SafeMaskMaker.run(maker, copied, observation).mask_safe
+                if not alone.data.any():
+                    causes.append(method)
+            cause = ", ".join(causes or sorted(self.methods))
+            _note_loss(dataset, before, after, cause)
             return dataset
         return _tighten_mask(dataset, after, "background")
-
-    def _find_cause(self, dataset, observation):
-        """Name the methods that mask all, or else all methods."""
-        alone = {}
-        for method in sorted(self.methods):
-            maker = self.from_maker(self)
-            maker.methods = {method}
-            copied = dataset.copy()
-            copied.mask_safe = None
-            alone[method] = SafeMaskMaker.run(maker, copied, observation).mask_safe
-        methods = [name for name, mask in alone.items() if not mask.data.any()]
-        return ", ".join(methods or alone)
 
 
 class CoverageMaker(Maker):
@@ -169,6 +169,7 @@ class CoverageMaker(Maker):
         """
         before = get_safe_mask(dataset)
         dataset = self.maker.run(dataset, observation)
+        # so Gammapy leaves it where there is no room for a reflected region
         if dataset.stat_type == "wstat" and dataset.counts_off is None:
             dataset.counts_off = Map.from_geom(dataset.counts.geom)
         _set_finite(dataset)
@@ -203,6 +204,7 @@ def _note_loss(dataset, before, after, cause):
         counts = dataset.counts.data
         n_lost, n_before = counts[lost].sum(), counts[before].sum()
         fraction = n_lost / n_before if n_before and after.any() else 1 - after.any()
+        # a part of what the makers before have left
         kept = (1 - table["LOST_FRACTION"][0]) * (1 - fraction)
         table["LOST_COUNTS"] = [int(table["LOST_COUNTS"][0] + n_lost)]
         table["LOST_FRACTION"] = [float(1 - kept)]

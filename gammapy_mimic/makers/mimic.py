@@ -40,7 +40,7 @@ from ..data.observation import (
 from ..selection.plan import MimicPlan
 from ..utils.coordinates import move_altaz, move_radec
 from ..version import __version__
-from .core import ObservationMaker, check_dataset_maker, check_option
+from .core import ObservationMaker, check_dataset_maker, check_option, check_type
 from .scramble import ScrambleMaker
 from .selector import KLBackgroundSelector
 
@@ -51,7 +51,6 @@ log = logging.getLogger(__name__)
 TARGET_KEYS = ("OBJECT", "RA_OBJ", "DEC_OBJ", "CONV_RA", "CONV_DEC", "CONV_DEP")
 LOCATION_KEYS = ("GEOLON", "GEOLAT", "GEOALT", "ALTITUDE")
 ALIGNMENT_KEYS = ("CREATOR", "HDUVERS")
-AVAILABLE_BACKGROUNDS = ("off", "target")
 
 _WARNED = set()
 """Tokens of the makers that have warned: once, also if they are sent to a process of a
@@ -63,18 +62,6 @@ def _check_mimic_set(value):
         return operator.index(value)
     except TypeError:
         raise TypeError(f"mimic_set must be an integer, got {value!r}") from None
-
-
-def _check_background(value):
-    if isinstance(value, KLBackgroundSelector):
-        return value
-    return check_option("background", AVAILABLE_BACKGROUNDS)(value)
-
-
-def _check_scramble(value):
-    if not isinstance(value, ScrambleMaker | None):
-        raise TypeError(f"scramble must be a ScrambleMaker, got {type(value).__name__}")
-    return value
 
 
 class MimicMaker(ObservationMaker):
@@ -133,7 +120,7 @@ class MimicMaker(ObservationMaker):
     trace = "OFF_OBS_ID"
     available_alignments = ("auto", "radec", "altaz")
     available_times = ("target", "off")
-    available_backgrounds = AVAILABLE_BACKGROUNDS
+    available_backgrounds = ("off", "target")
     checks = MappingProxyType(
         {
             "off_observations": to_pool,
@@ -141,8 +128,10 @@ class MimicMaker(ObservationMaker):
             "mimic_set": _check_mimic_set,
             "alignment": check_option("alignment", available_alignments),
             "time": check_option("time", available_times),
-            "background": _check_background,
-            "scramble": _check_scramble,
+            "background": check_option(
+                "background", available_backgrounds, KLBackgroundSelector
+            ),
+            "scramble": check_type("scramble", "a ScrambleMaker", ScrambleMaker),
             "dataset_maker": check_dataset_maker,
         }
     )
@@ -253,10 +242,13 @@ class MimicMaker(ObservationMaker):
         target_header = load_events_file(observation, with_events=False)
         gti = get_gti(off)
         events, good = get_good_events(off, is_required=True)
-        shift = self._get_time_shift(observation, gti)
-        gti = gti if shift is None else _shift_gti(gti, shift)
+        shift = None
+        if self.time == "target":
+            shift = get_gti(observation).time_start[0] - gti.time_start[0]
+            start, stop = gti.time_start + shift, gti.time_stop + shift
+            gti = GTI.create(start, stop, reference_time=gti.time_ref)
         obs_filter = _keep_phase_filter(off.obs_filter)
-        header = self._make_header(observation, off, target_header, events.table.meta)
+        header = self._merge_headers(observation, off, target_header, events.table.meta)
         fraction = 1 - off.observation_dead_time_fraction
         fraction *= obs_filter.livetime_fraction
         header.update(derive_header(header, gti, fraction))
@@ -272,16 +264,13 @@ class MimicMaker(ObservationMaker):
             **self._get_irfs(observation, off),
         )
         if isinstance(self.background, KLBackgroundSelector):
-            mimic = self._replace_background(mimic)
+            # a mimic must not meet a template that its set helped to build
+            exclude = self.plan.off_obs_ids(self.mimic_set)
+            bkg = self.background.make_background(mimic, exclude=exclude)
+            # Gammapy would mirror it, as it does the IRFs of old H.E.S.S. files
+            mimic.events.table.meta["HDUVERS"] = "0.3"
+            mimic = replace_background(mimic, bkg)
         return mimic
-
-    def _replace_background(self, mimic):
-        """Give the mimic a template that none of its mimic set is part of."""
-        bkg = self.background.make_background(
-            mimic, exclude=self.plan.off_obs_ids(self.mimic_set)
-        )
-        mimic.events.table.meta["HDUVERS"] = "0.3"
-        return replace_background(mimic, bkg)
 
     def make_columns(self, observation):
         """Make the columns ``OFF_OBS_ID`` and ``MIMIC_SET`` of a meta table.
@@ -324,19 +313,6 @@ class MimicMaker(ObservationMaker):
             "and reduce what it returns. Other observations may differ as well."
         )
 
-    def _get_alignment(self, off):
-        if self.alignment != "auto":
-            return self.alignment
-        alignment = get_fov_alignment(off)
-        if alignment == "altaz" and self.time == "off":
-            raise ValueError(_ALTAZ_NEEDS_TIME)
-        return alignment
-
-    def _get_time_shift(self, observation, off_gti):
-        if self.time == "off":
-            return None
-        return get_gti(observation).time_start[0] - off_gti.time_start[0]
-
     def _move_events(self, observation, off, events, good, shift, header):
         table = events.table[good.is_good]
         table.meta = header
@@ -346,7 +322,12 @@ class MimicMaker(ObservationMaker):
 
         coords = good.ra, good.dec
         pointings = get_fixed_pointing(off), get_fixed_pointing(observation)
-        if self._get_alignment(off) == "radec":
+        alignment = self.alignment
+        if alignment == "auto":
+            alignment = get_fov_alignment(off)
+        if alignment == "altaz" and self.time == "off":
+            raise ValueError(_ALTAZ_NEEDS_TIME)
+        if alignment == "radec":
             coords = move_radec(*coords, *pointings)
         else:
             frames = [
@@ -359,14 +340,17 @@ class MimicMaker(ObservationMaker):
             table[name] = Column(
                 values, unit="deg", description=table[name].info.description
             )
+        # positions of the OFF field, which no longer hold
         table.remove_columns([_ for _ in SKY_COLUMNS if _ in table.colnames])
 
+        # a copy of the model shares what is in it
         meta = events.meta.model_copy()
         if meta.creation is not None:
             meta.creation = meta.creation.model_copy()
         return EventList(table, meta)
 
-    def _make_header(self, observation, off, target, off_header):
+    def _merge_headers(self, observation, off, target, off_header):
+        """Make the header of the mimic from those of target and OFF observation."""
         header = copy.deepcopy(off_header)
         pointing, off_pointing = (get_fixed_pointing(_) for _ in (observation, off))
 
@@ -382,15 +366,18 @@ class MimicMaker(ObservationMaker):
         }
         for key in list(header):
             if key.endswith("_PNT"):
+                # RA_ORG and DEC_ORG are set: the pointing that events are moved from
                 provenance.setdefault(f"{key[:-4]}_ORG", header[key])
             if key.endswith("_PNT") or key in TARGET_KEYS:
                 del header[key]
         for key in target:
             if key.endswith("_PNT") or key in TARGET_KEYS + LOCATION_KEYS:
                 header[key] = target[key]
+        # what is tracked, whatever the header of the target says
         header["OBS_ID"] = get_obs_id(observation)
         header["RA_PNT"] = float(pointing.ra.deg)
         header["DEC_PNT"] = float(pointing.dec.deg)
+        # FITS has no None
         header.update({k: v for k, v in provenance.items() if v is not None})
 
         if self.background == "target":
@@ -418,9 +405,14 @@ class MimicMaker(ObservationMaker):
         return off.meta.model_copy(update=update)
 
     def _get_irfs(self, observation, off):
+        """Get the IRFs, which stay on disk unless the background is to be scaled."""
         irfs = {name: get_hdu(off, name) for name in IRF_NAMES}
         if self.background == "target":
-            irfs["bkg"] = _get_target_background(observation, off)
+            irfs["bkg"] = get_hdu(observation, "bkg")
+            target, other = map(get_livetime_fraction, (observation, off))
+            if irfs["bkg"] is not None and not np.isclose(target, other, rtol=1e-9):
+                # a rate per observation time, but events come in the livetime
+                irfs["bkg"] = scale_rate(observation.bkg, other / target)
         return irfs
 
 
@@ -431,19 +423,6 @@ _ALTAZ_NEEDS_TIME = (
 )
 
 
-def _shift_gti(gti, shift):
-    start, stop = gti.time_start + shift, gti.time_stop + shift
-    return GTI.create(start, stop, reference_time=gti.time_ref)
-
-
-def _get_target_background(observation, off):
-    """Get the background of the target, for the dead time of the events."""
-    target, other = map(get_livetime_fraction, (observation, off))
-    if get_hdu(observation, "bkg") is None or np.isclose(target, other, rtol=1e-9):
-        return get_hdu(observation, "bkg")
-    return scale_rate(observation.bkg, other / target)
-
-
 def _get_location(observation, off):
     location = observation.observatory_earth_location
     return off.observatory_earth_location if location is None else location
@@ -452,8 +431,9 @@ def _get_location(observation, off):
 def _keep_phase_filter(obs_filter):
     """Keep what scales the livetime. The events are filtered already."""
     filters = [
-        _
-        for _ in obs_filter.event_filters
-        if _["type"] == "custom" and _["opts"].get("parameter") == "PHASE"
+        event_filter
+        for event_filter in obs_filter.event_filters
+        if event_filter["type"] == "custom"
+        and event_filter["opts"].get("parameter") == "PHASE"
     ]
     return ObservationFilter(event_filters=filters)

@@ -83,9 +83,11 @@ def write_mimic_sets(
     empty = [_ for _ in sets if _ not in used]
     if empty:
         raise ValueError(f"No observation has a partner in the mimic sets {empty}.")
+    # here, and not in each process again
     for observation in observations:
         load_events_file(observation, with_events=False)
     paths = {_: make_path(outdir) / f"mimic_{_}" for _ in sets}
+    # if one store fails, none is put in place
     with contextlib.ExitStack() as stack:
         writers = {
             mimic_set: stack.enter_context(DatastoreWriter.open(path, irfs, overwrite))

@@ -73,13 +73,8 @@ def check_order(maker, dataset, observation, makers):
             f"+- {fitted.error:.2g}) was fitted already, to maps that {maker.tag} "
             f"replaces. FoVBackgroundMaker goes after it: {chain}."
         )
-    if is_made:
-        _check_replaced(maker, dataset, makers)
-
-
-def _check_replaced(maker, dataset, makers):
-    """Raise an error if maps that another of the makers made would be replaced."""
-    for other in makers:
+    # a reference dataset holds no maps of another maker
+    for other in makers if is_made else ():
         replaced = [_ for _ in maker.changed_maps if _ in other.changed_maps]
         if other.trace not in dataset.meta_table.colnames or not replaced:
             continue

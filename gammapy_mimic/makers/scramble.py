@@ -47,6 +47,7 @@ __all__ = ["ScrambleMaker"]
 log = logging.getLogger(__name__)
 
 HEADER_KEYS = ("SCR_METH", "SCR_NREG", "SCR_NEVT", "SCR_NREM", "SCR_SEED")
+REGION_KEYS_MAX = 999  # with eight characters, as FITS has them
 SIGNIFICANCE_MAX = 3
 OUTSIDE_MAX = 1e-3  # part of the regions, beyond rounding
 
@@ -212,6 +213,7 @@ class ScrambleMaker(ObservationMaker):
         if self.regions is not None and self.radius is None:
             self.__dict__["regions"] = regions
         self._given = list(self.regions or [])
+        # by them a region that is changed in place is noticed
         self._copies = copy.deepcopy(self._given)
         self._regions = list(regions)
         self._exclusions = Exclusions(regions)
@@ -267,11 +269,19 @@ class ScrambleMaker(ObservationMaker):
 
         args = field.table, field.fov, moved
         if self.method == "fill":
+            # that of all events in the list, as what is filtered is scrambled as well
             gti = get_gti(observation, is_filtered=False)
             table = fill_table(*args, field.is_inside, gti, rng)
         else:
             table = move_events(*args)
-        keys = self._make_keys(field, n_moved=len(moved[0]))
+        n_removed = field.is_inside.sum() if self.method == "fill" else 0
+        numbers = len(field.near), len(moved[0]), int(n_removed)
+        values = self.method, *numbers, self.random_state
+        keys = dict(zip(HEADER_KEYS, values, strict=True))
+        if self.width is not None and self.method == "annulus":
+            keys["SCR_WID"] = float(self.width.to_value("deg"))
+        for number, idx in enumerate(field.near[:REGION_KEYS_MAX], start=1):
+            keys[f"SCR_R{number:03d}"] = _to_line(self._regions[idx])
         table.meta = copy.deepcopy(field.table.meta) | keys
         if get_hdu(observation, "gti") is not None:
             fraction = get_livetime_fraction(observation)
@@ -424,6 +434,7 @@ class ScrambleMaker(ObservationMaker):
         for idx, exclusion, mu, sigma in zip(*parts, strict=True):
             if not sigma > 0:
                 continue
+            # ON against the OFF counts and alpha that have this mean and error
             counts = is_excluded(vectors, [exclusion]).sum()
             stat = WStatCountsStatistic(counts, (mu / sigma) ** 2, sigma**2 / mu)
             if stat.sqrt_ts > SIGNIFICANCE_MAX:
@@ -433,16 +444,6 @@ class ScrambleMaker(ObservationMaker):
                     f"{mu:.1f}. method='annulus' spreads the excess over the annulus, "
                     "use method='fill'."
                 )
-
-    def _make_keys(self, field, n_moved):
-        n_removed = int(field.is_inside.sum()) if self.method == "fill" else 0
-        values = self.method, len(field.near), n_moved, n_removed, self.random_state
-        keys = dict(zip(HEADER_KEYS, values, strict=True))
-        if self.width is not None and self.method == "annulus":
-            keys["SCR_WID"] = float(self.width.to_value("deg"))
-        for number, idx in enumerate(field.near[:999], start=1):
-            keys[f"SCR_R{number:03d}"] = _to_line(self._regions[idx])
-        return keys
 
 
 def _to_line(region):

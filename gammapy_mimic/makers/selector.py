@@ -16,7 +16,13 @@ from ..selection.ranked_plan import make_ranked_plan
 from ..selection.ranker import Ranker, describe_failure
 from ..selection.ranking import KL_MAX
 from ..template.target import make_target_template, select_ranked
-from .core import NotTreatedError, ObservationMaker, check_dataset_maker, check_option
+from .core import (
+    NotTreatedError,
+    ObservationMaker,
+    check_dataset_maker,
+    check_option,
+    check_type,
+)
 
 __all__ = ["KLBackgroundSelector"]
 
@@ -62,12 +68,6 @@ def _check_time_request(value):
             f"time_request must be a positive time such as '10 h', got {value!r}"
         )
     return time
-
-
-def _check_type_of_index(index):
-    if not isinstance(index, OffIndex | None):
-        raise TypeError(f"index must be an OffIndex, got {type(index).__name__}")
-    return index
 
 
 class KLBackgroundSelector(ObservationMaker):
@@ -139,7 +139,7 @@ class KLBackgroundSelector(ObservationMaker):
             "time_request": _check_time_request,
             "background": check_option("background", available_backgrounds),
             "smooth": check_option("smooth", available_smooth),
-            "index": _check_type_of_index,
+            "index": check_type("index", "an OffIndex", OffIndex),
             "dataset_maker": check_dataset_maker,
         }
     )
