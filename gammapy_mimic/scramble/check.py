@@ -193,14 +193,22 @@ class ScrambleCheck:
         exclusions = [make_exclusion(region).turn(frame) for region in regions]
         coverage = measure_coverage(exclusions, get_fov_radius(offset))
         intervals = _find_intervals(maker, observation, coverage)
-        rings = intervals if maker.method != "azimuth" else intervals[:0]
-        weights = _make_weights(events[0], coverage)
-
-        edges = _make_edges(offset, rings, Angle(binsz).deg)
+        # a field that is scrambled as a whole reaches further than is of interest
+        shown = intervals if maker.method != "azimuth" else intervals[:0]
+        edges = _make_edges(offset, shown, Angle(binsz).deg)
         centers = np.reshape([_.axes[2] for _ in exclusions], (-1, 3))
         region_azimuths = np.degrees(get_azimuth(centers.T)) % 360
+        # far from the first region, whose events are not to be cut in two
+        begin = -180 if np.any(np.cos(np.radians(region_azimuths[:1])) > 0) else 0
         selected = [_.select(_.is_in(intervals)) for _ in events]
-        ring_weights = weights[events[0].is_in(intervals)]
+        azimuths = [(_.azimuth - begin) % 360 + begin for _ in selected]
+        energies = [_.energy for _ in selected]
+
+        weights = _make_weights(events[0], coverage)
+        selected_weights = weights[events[0].is_in(intervals)]
+        hidden = coverage.edges[:-1][coverage.fraction > COVERED_MAX]
+        is_hidden = np.histogram(hidden, edges)[0] > 0
+        energy_edges = _make_energy_edges(np.concatenate(energies))
         return cls(
             obs_id=observation.obs_id,
             method=maker.method,
@@ -209,9 +217,9 @@ class ScrambleCheck:
             intervals=intervals,
             region_azimuths=region_azimuths,
             image=_make_image(events, edges, exclusions),
-            offset=_expect_offset(events, edges, weights, coverage),
-            azimuth=_count_azimuth(selected, region_azimuths),
-            energy=_expect_energy(selected, ring_weights, coverage),
+            offset=_expect([_.offset for _ in events], edges, weights, is_hidden),
+            azimuth=_histogram(azimuths, AZIMUTH_EDGES + begin),
+            energy=_expect(energies, energy_edges, selected_weights, hidden.size > 0),
         )
 
 
@@ -260,45 +268,23 @@ def _make_image(events, edges, exclusions):
     return FoVImage(edges, before, after, axis, mask.reshape(len(axis), len(axis)))
 
 
-def _make_distribution(values, edges):
+def _make_energy_edges(energy):
+    if not len(energy):
+        energy = np.array([1.0, 10.0])
+    low = np.floor(np.log10(energy.min()) * ENERGY_BINS)
+    high = np.floor(np.log10(energy.max()) * ENERGY_BINS) + 1
+    return 10 ** (np.arange(low, high + 1) / ENERGY_BINS)
+
+
+def _histogram(values, edges):
     return Distribution(edges, *(np.histogram(_, edges)[0] for _ in values))
 
 
-def _count_azimuth(events, region_azimuths):
-    """Make the distribution of azimuths, that begins far from the first region."""
-    begin = -180 if np.any(np.cos(np.radians(region_azimuths[:1])) > 0) else 0
-    values = [(_.azimuth - begin) % 360 + begin for _ in events]
-    return _make_distribution(values, AZIMUTH_EDGES + begin)
-
-
-def _expect(distribution, values, weights):
+def _expect(values, edges, weights, is_hidden):
+    """Make the distribution with its expectation, NaN where too little is left."""
     expected, variance = (
-        np.histogram(values, distribution.edges, weights=weights**power)[0]
-        for power in (1, 2)
+        np.histogram(values[0], edges, weights=weights**power)[0] for power in (1, 2)
     )
+    expected = np.where(is_hidden, np.nan, expected)
+    distribution = _histogram(values, edges)
     return distribution._replace(expected=expected, expected_error=np.sqrt(variance))
-
-
-def _expect_offset(events, edges, weights, coverage):
-    """Make the distribution of offsets, NaN where little is left outside."""
-    values = [_.offset for _ in events]
-    result = _expect(_make_distribution(values, edges), values[0], weights)
-    hidden = coverage.edges[:-1][coverage.fraction > COVERED_MAX]
-    is_hidden = np.histogram(hidden, edges)[0] > 0
-    expected = np.where(is_hidden, np.nan, result.expected)
-    return result._replace(expected=expected)
-
-
-def _expect_energy(events, weights, coverage):
-    """Make the distribution of energies, NaN where an offset cannot be measured."""
-    values = [_.energy for _ in events]
-    every = np.concatenate(values)
-    if not len(every):
-        every = np.array([1.0, 10.0])
-    low = np.floor(np.log10(every.min()) * ENERGY_BINS)
-    high = np.floor(np.log10(every.max()) * ENERGY_BINS) + 1
-    edges = 10 ** (np.arange(low, high + 1) / ENERGY_BINS)
-    result = _expect(_make_distribution(values, edges), values[0], weights)
-    if np.any(coverage.fraction > COVERED_MAX):
-        result = result._replace(expected=np.full_like(result.expected, np.nan))
-    return result

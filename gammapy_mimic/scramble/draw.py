@@ -151,22 +151,19 @@ def draw_fill(offset, energy, is_inside, coverage, energy_edges, rng):
     for interval in find_covered_intervals(coverage):
         estimate = estimate_interval(coverage, interval, outside, energy_edges)
         warn_of_wider_annulus(coverage, interval, estimate)
-        results.append(_draw_copies(estimate, coverage, rng))
+        weight = estimate.weight + estimate.far_weight
+        number = np.floor(weight + rng.uniform(size=len(weight))).astype(int)
+        copied = np.repeat(np.arange(len(weight)), number)
+        bins = estimate.outside.bins[copied]
+        new_offset = estimate.outside.offset[copied]
+        draw = rng.uniform(size=len(copied)) * weight[copied]
+        far = np.nonzero(draw >= estimate.weight[copied])[0]
+        bins[far] = _draw_bins(estimate.profile, estimate.bands[copied[far]], rng)
+        lower, upper = coverage.edges[bins[far]], coverage.edges[bins[far] + 1]
+        new_offset[far] = draw_in_ring(lower, upper, rng)
+        placed = _place(new_offset, bins, coverage, rng)
+        results.append((estimate.outside.idx[copied], *placed))
     return tuple(map(np.concatenate, zip(*results, strict=True)))
-
-
-def _draw_copies(estimate, coverage, rng):
-    """Draw which events outside are copied, and the positions of the copies."""
-    weight = estimate.weight + estimate.far_weight
-    number = np.floor(weight + rng.uniform(size=len(weight))).astype(int)
-    copied = np.repeat(np.arange(len(weight)), number)
-    offset, bins = estimate.outside.offset[copied], estimate.outside.bins[copied]
-    is_far = rng.uniform(size=len(copied)) * weight[copied] >= estimate.weight[copied]
-    far = np.nonzero(is_far)[0]
-    bins[far] = _draw_bins(estimate.profile, estimate.bands[copied[far]], rng)
-    lower, upper = coverage.edges[bins[far]], coverage.edges[bins[far] + 1]
-    offset[far] = draw_in_ring(lower, upper, rng)
-    return estimate.outside.idx[copied], *_place(offset, bins, coverage, rng)
 
 
 def _place(offset, bins, coverage, rng):

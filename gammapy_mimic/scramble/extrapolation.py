@@ -77,9 +77,10 @@ def extrapolate_background(coverage, hidden_area, weight_max, outside, band_edge
     x_mean = np.average(x[hidden], weights=area)
     x_hidden, x_used = x[hidden] - x_mean, outside.offset[used] ** 2 - x_mean
     weight = np.zeros(len(outside.idx))
-    weight[used] = weight_max[outside.bins[used]] * _get_weights(
-        slopes, x_used, x_hidden, area, usable_area[window].sum()
-    )
+    # the sum over bins depends on the slope alone
+    sums = np.exp(np.outer(SLOPES, x_hidden)) @ area / usable_area[window].sum()
+    inside = np.exp(np.interp(slopes, SLOPES, np.log(sums)) - slopes * x_used)
+    weight[used] = weight_max[outside.bins[used]] * inside
 
     n_bands = len(band_edges) + 1
     bands = np.digitize(outside.energy[used], band_edges)
@@ -108,13 +109,6 @@ def _widen(edges, selected, margin):
     """Select all bins within a margin of the selected ones."""
     low, high = edges[:-1][selected][0], edges[1:][selected][-1]
     return (edges[1:] > low - margin) & (edges[:-1] < high + margin)
-
-
-def _get_weights(slopes, x, x_hidden, hidden_area, usable_area):
-    """Hidden events for each event outside at x, by the slopes of the acceptance."""
-    # the sum over bins depends on the slope alone
-    sums = np.exp(np.outer(SLOPES, x_hidden)) @ hidden_area / usable_area
-    return np.exp(np.interp(slopes, SLOPES, np.log(sums)) - slopes * x)
 
 
 def _fit_slopes(x_bins, area, x, energy):

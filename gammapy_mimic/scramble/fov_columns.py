@@ -69,10 +69,8 @@ def turn_fov_columns(x, y, old, new, idx=None, seconds=None, new_seconds=None):
 class _Frame(NamedTuple):
     """Frame of two columns, apart from its orientation."""
 
-    to_polar: Callable
-    """From the columns to radius and angle, in rad."""
-    to_columns: Callable
-    """From radius and angle to the columns."""
+    on_sphere: bool
+    """Whether the columns are longitude and latitude, in deg, and not in a plane."""
     projection: Callable
     """From offset, in rad, to radius, apart from the scale."""
     scale: float
@@ -84,8 +82,7 @@ class _Frame(NamedTuple):
     def fit(cls, x, y, offset, azimuth):
         """Fit to pairs of events that are next in time. None if no frame fits."""
         on_sphere = _is_longitude_and_latitude(x, y, offset)
-        to_polar, to_columns = SPHERE if on_sphere else PLANE
-        radius, angle = to_polar(x, y)
+        radius, angle = _to_polar(x, y, on_sphere)
         # with the right sign, the orientation changes little from an event to the next
         concentration = {}
         for sign in (1, -1):
@@ -95,16 +92,20 @@ class _Frame(NamedTuple):
         sign = max(concentration, key=concentration.get)
         if not concentration[sign] > ORIENTATION_CONCENTRATION:
             return None
-        return cls(to_polar, to_columns, *_fit_projection(radius, offset), sign)
+        return cls(on_sphere, *_fit_projection(radius, offset), sign)
 
     def get_orientation(self, x, y, azimuth):
         """Orientation, in rad, that the frame has for an event."""
-        return self.to_polar(x, y)[1] + self.sign * azimuth
+        return _to_polar(x, y, self.on_sphere)[1] + self.sign * azimuth
 
     def place(self, offset, azimuth, orientation):
         """Coordinates of positions, in the frame with an orientation."""
         radius = self.scale * self.projection(np.radians(offset))
-        return self.to_columns(radius, orientation - self.sign * azimuth)
+        angle = orientation - self.sign * azimuth
+        if self.on_sphere:
+            lon, lat = to_fov_lon_lat(from_polar(radius, np.pi / 2 - angle))
+            return -lon, lat
+        return radius * np.cos(angle), radius * np.sin(angle)
 
 
 def _is_longitude_and_latitude(x, y, offset):
@@ -112,12 +113,12 @@ def _is_longitude_and_latitude(x, y, offset):
 
     So they are in Gammapy's ``FoVICRSFrame``: 0.005 deg at an offset of 3 deg.
     """
-    radius, _ = _plane_to_polar(x, y)
+    radius = np.hypot(x, y)
     if radius.max() > 180:
         return False
     projection, scale = _fit_projection(radius, offset)
     error = scale * projection(np.radians(offset)) - radius
-    sphere_error = _sphere_to_polar(x, y)[0] - offset
+    sphere_error = _to_polar(x, y, on_sphere=True)[0] - offset
     return np.median(abs(sphere_error)) < np.median(abs(error))
 
 
@@ -141,26 +142,9 @@ def _find_nearest(values, wanted):
     return idx - (wanted - values[idx - 1] < values[idx] - wanted)
 
 
-def _plane_to_polar(x, y):
-    return np.hypot(x, y), np.arctan2(y, x)
-
-
-def _polar_to_plane(radius, angle):
-    return radius * np.cos(angle), radius * np.sin(angle)
-
-
-def _sphere_to_polar(lon, lat):
-    vectors = from_fov_lon_lat(-lon, lat)
+def _to_polar(x, y, on_sphere):
+    """Distance from the centre, in the unit of the columns, and angle, in rad."""
+    if not on_sphere:
+        return np.hypot(x, y), np.arctan2(y, x)
+    vectors = from_fov_lon_lat(-x, y)
     return get_offset(vectors), np.pi / 2 - get_azimuth(vectors)
-
-
-def _polar_to_sphere(offset, angle):
-    lon, lat = to_fov_lon_lat(from_polar(offset, np.pi / 2 - angle))
-    return -lon, lat
-
-
-PLANE = _plane_to_polar, _polar_to_plane
-"""From coordinates in a plane to radius and angle, in rad, and back."""
-
-SPHERE = _sphere_to_polar, _polar_to_sphere
-"""From longitude and latitude to offset, all in deg, and angle, in rad, and back."""
