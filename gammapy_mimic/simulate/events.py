@@ -81,6 +81,7 @@ def draw_background(bkg, ontime, rng):
 
     if bkg.has_offset_axis:
         position = _draw_around(position[0], rng)
+    # an IRF of old H.E.S.S. files, which Gammapy mirrors
     elif bkg.fov_alignment == FoVAlignment.REVERSE_LON_RADEC:
         position[0] = -position[0]
     return energy, *position
@@ -93,6 +94,7 @@ def _get_nodes(axes):
         values = np.concatenate([axis.edges[:1], axis.center, axis.edges[-1:]])
         nodes[axis.name] = values.to_value("TeV" if "energy" in axis.name else "deg")
     if "offset" in nodes:
+        # padding has put an edge below 0
         nodes["offset"] = np.unique(nodes["offset"].clip(0))
     return nodes
 
@@ -110,6 +112,7 @@ def _draw_cells(expected, rng, size=None):
     cumulative = np.cumsum(expected)
     size = rng.poisson(cumulative[-1]) if size is None else size
     draw = rng.uniform(0, cumulative[-1], size)
+    # rounding may put a draw beyond the last cell
     idx = np.searchsorted(cumulative, draw, side="right").clip(max=expected.size - 1)
     return np.unravel_index(idx, expected.shape)
 
@@ -148,6 +151,7 @@ def draw_source(model, observation, rng):
 
     edges = aeff.axes["energy_true"].upsample(10).edges
     energy = np.sqrt(edges[:-1] * edges[1:])
+    # drawn for the largest area at any offset, and thinned to that at their own
     offset = _get_nodes(aeff.axes)["offset"] * u.deg
     area_max = aeff.evaluate(energy_true=energy[:, np.newaxis], offset=offset).max(1)
     expected = model.spectral_model(energy) * area_max * np.diff(edges)
@@ -162,6 +166,7 @@ def draw_source(model, observation, rng):
     keep = rng.uniform(size=cells.size) * area_max[cells] < area
     position, energy, offset = position[keep], energy[keep], offset[keep]
 
+    # a parametric PSF has no axis to draw from
     psf = observation.psf
     psf = psf.to_psf3d() if isinstance(psf, ParametricPSF) else psf
     migra = _draw_axis(observation.edisp, "migra", energy, offset, rng)
@@ -190,6 +195,7 @@ def _draw_axis(irf, name, energy, offset, rng):
     """Draw migra, or rad in deg, for energies and offsets. NaN where the IRF is 0."""
     axis = irf.axes[name]
     is_rad = name == "rad"
+    # the PSF is a density in solid angle, which goes as the square of rad
     edges = axis.edges.to_value("deg") ** 2 if is_rad else axis.edges.value
     density = irf.evaluate(
         energy_true=energy[:, np.newaxis],
@@ -231,6 +237,7 @@ def draw_events(observation, sources, rng):
         frame = AltAz(obstime=time, location=observation.observatory_earth_location)
         ra, dec = altaz_to_radec(lon, lat, pointing, frame)
     else:
+        # fov_lon grows to the west, RA to the east
         ra, dec = rotate_fov(-lon, lat, (0, 0), (pointing.ra.deg, pointing.dec.deg))
     parts = [(energy, ra, dec, seconds, np.zeros(energy.size, dtype=int))]
 

@@ -117,11 +117,13 @@ def _make_bkg(zenith, background, fov_alignment, width):
         fov_axis = MapAxis.from_bounds(-3, 3, 20, unit="deg", name="fov_lon")
         axes += [fov_axis, fov_axis.copy(name="fov_lat")]
 
+    # values at the centres, between which Gammapy interpolates
     energy, *position = MapAxes(axes).get_coord().values()
     offset = position[0] if background == "2d" else angular_separation(0, 0, *position)
     data = background_rate(energy.value, offset.to_value("deg"), zenith, width)
     return cls(
         axes=axes,
+        # in the unit that GADF prescribes
         data=data * 1e-6,
         unit="s-1 MeV-1 sr-1",
         fov_alignment=fov_alignment,
@@ -131,6 +133,7 @@ def _make_bkg(zenith, background, fov_alignment, width):
 
 def _make_gamma_irfs(zenith, energy_axis):
     """Effective area, energy dispersion and PSF."""
+    # wider than that of the background, as events migrate
     axis = MapAxis.from_energy_bounds(
         "0.05 TeV", "200 TeV", nbin=30, name="energy_true"
     )

@@ -132,6 +132,7 @@ def simulate_observation(
     header = _make_header(obs_id, pointing, tstart, ontime, deadtime_fraction, location)
     header.update(meta or {})
 
+    # from the header, in which the caller may have changed anything
     start = header["TSTART"] * u.s
     observation = Observation(
         obs_id=obs_id,
@@ -252,12 +253,14 @@ def simulate_observations(
     ontime = ontime if isinstance(ontime, tuple | list) else (ontime, ontime)
     ontime = [u.Quantity(_).to_value("s") for _ in ontime]
     if targets is None:
+        # rounded up
         n_fields = -(-n_obs // len(WOBBLE_ANGLES))
         targets = _draw_fields(n_fields, zenith, location.lat.deg, random_state)
     targets = list(targets.items())
 
     observations = Observations()
     for idx in range(n_obs):
+        # its own, so that it does not matter how many observations there are
         rng = random_generator(random_state, "simulate pointing", first_obs_id + idx)
         field, wobble = divmod(idx, len(WOBBLE_ANGLES))
         name, position = targets[field % len(targets)]
@@ -276,6 +279,7 @@ def simulate_observations(
         observation = simulate_observation(
             first_obs_id + idx,
             pointing,
+            # the zenith angle is that at half time
             tstart=time - duration / 2,
             ontime=duration,
             location=location,
@@ -295,6 +299,7 @@ def _draw_fields(n_fields, zenith, latitude, random_state):
     lon, lat = np.empty((2, 0))
     n_tries = 0
     while lon.size < n_fields:
+        # uniform in solid angle
         field = rng.uniform(0, 2 * np.pi), np.arcsin(rng.uniform(*sin_dec))
         glat = np.pi / 2 - angular_separation(*GALACTIC_POLE, *field)
         separation = angular_separation(lon, lat, *field)
@@ -363,5 +368,6 @@ def simulate_datastore(path, n_obs=60, overwrite=False, **kwargs):
         Datastore.
     """
     observations = simulate_observations(n_obs, **kwargs)
+    # in memory there is no file to link to
     write_datastore(observations, path, irfs="copy", overwrite=overwrite)
     return DataStore.from_dir(path)
