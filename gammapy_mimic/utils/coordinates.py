@@ -79,6 +79,7 @@ def local_axes(lon, lat):
     The product of this matrix, of shape (3, 3), with vectors of the sky gives their
     coordinates in the frame of the position.
     """
+    # north is 90 deg further along the meridian, which may be beyond the pole
     return np.array(
         [to_vectors(lon + 90, 0), to_vectors(lon + 180, 90 - lat), to_vectors(lon, lat)]
     )
@@ -91,11 +92,13 @@ def get_axes(pointing):
 
 def get_separation(first, second):
     """Separation of unit vectors of shape (..., 3), in rad."""
+    # by the chord, as the arccos of a product loses small angles
     return 2 * np.arcsin(np.clip(np.linalg.norm(first - second, axis=-1) / 2, 0, 1))
 
 
 def get_offset(vectors):
     """Angle to the third axis, in deg. Shape (n,) for vectors of shape (3, n)."""
+    # true to rounding at any angle, unlike the arccos of the third component
     return np.degrees(np.arctan2(np.hypot(vectors[0], vectors[1]), vectors[2]))
 
 
@@ -174,12 +177,6 @@ def is_touching_any(pointings, fov_radius, centers, radii):
     return chord <= 2 * np.sin(reach / 2)
 
 
-def _rotate(x, y, angle):
-    """Turn the axes of the plane (x, y) by an angle, in radian."""
-    cos, sin = np.cos(angle), np.sin(angle)
-    return cos * x + sin * y, cos * y - sin * x
-
-
 def rotate_fov(lon, lat, origin, new_origin):
     """Rotate positions rigidly from one field of view to another.
 
@@ -205,8 +202,10 @@ def rotate_fov(lon, lat, origin, new_origin):
     """
     (lon_from, lat_from), (lon_to, lat_to) = origin, new_origin
     x, y, z = to_vectors(np.subtract(lon, lon_from), lat)
-    x, z = _rotate(x, z, np.radians(np.subtract(lat_from, lat_to)))
-    lon, lat = to_lon_lat([x, y, z])
+    # the two rotations about the y axis are one, which is exact for a small difference
+    angle = np.radians(np.subtract(lat_from, lat_to))
+    cos, sin = np.cos(angle), np.sin(angle)
+    lon, lat = to_lon_lat([cos * x + sin * z, y, cos * z - sin * x])
     return (lon + lon_to) % 360, lat
 
 
@@ -294,6 +293,7 @@ def altaz_to_radec(fov_lon, fov_lat, pointing, frame):
     with erfa_astrom.set(ErfaAstromInterpolator(INTERPOLATION_STEP)):
         origin = pointing.icrs.transform_to(frame)
         origin = origin.az.deg, origin.alt.deg
+        # fov_lon grows to the left of the camera, azimuth to the right
         az, alt = rotate_fov(-fov_lon, fov_lat, (0, 0), origin)
         events = SkyCoord(az, alt, unit="deg", frame=frame).icrs
     return events.ra.deg, events.dec.deg

@@ -56,6 +56,7 @@ def replace_file(path, overwrite=False):
     _check_file(path, overwrite)
     with _work_beside(path) as folder:
         yield folder / path.name
+        # again, as it may have come meanwhile
         _check_file(path, overwrite)
         (folder / path.name).replace(path)
 
@@ -87,11 +88,13 @@ def replace_folder(path):
         new.mkdir()
         yield new
         _write_list(new, _find_entries(new))
+        # again, as it may have come meanwhile
         _check_folder(path)
         try:
             if path.exists():
                 path.rename(old)
             new.rename(path)
+        # also when the user interrupts
         except BaseException:
             if old.exists() and not path.exists():
                 old.rename(path)
@@ -195,6 +198,7 @@ def remove_leftovers(path):
 @contextlib.contextmanager
 def _work_beside(path):
     """Give a new folder, and remove it in the end."""
+    # on the same disk, so that it is moved at once, and not copied
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         (folder / FILES_LIST).touch()
@@ -246,6 +250,7 @@ def _read_list(folder):
     try:
         entries = json.loads((folder / FILES_LIST).read_text())
         return {_ for _ in entries if isinstance(_, str)}
+    # anybody can write a file of that name
     except (OSError, TypeError, ValueError, RecursionError):
         return set()
 

@@ -38,6 +38,7 @@ def run_parallel(function, inputs, n_jobs=None, parallel_backend=None, task_name
             'python -m pip install "gammapy-mimic[ray]"'
         )
     n_jobs = parallel.N_JOBS_DEFAULT if n_jobs is None else n_jobs
+    # a pool of no processes is an error, and idle ones are slow to start
     return parallel.run_multiprocessing(
         function,
         inputs,

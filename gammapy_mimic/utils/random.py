@@ -26,5 +26,6 @@ def random_generator(random_state, tag, obs_id, mimic_set=0):
     generator : `~numpy.random.Generator`
         Independent generator for every combination of the arguments.
     """
+    # hash() of a text would differ from process to process
     entropy = [random_state, zlib.crc32(tag.encode()), obs_id, mimic_set]
     return np.random.default_rng(np.random.SeedSequence([int(_) for _ in entropy]))
