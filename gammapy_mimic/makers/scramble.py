@@ -260,22 +260,29 @@ class ScrambleMaker(ObservationMaker):
         observation = field.observation
         obs_id = get_obs_id(observation)
         rng = random_generator(self.random_state, self.tag, obs_id, mimic_set)
+        offset = field.fov.offset
+        args = offset, field.fov.energy, field.is_inside
+        options = field.coverage, self.energy_axis.edges.value, rng
         try:
-            moved = self._draw_positions(field, rng)
-            if self.method == "annulus":
+            if self.method == "azimuth":
+                moved = np.arange(len(offset)), offset, draw_azimuth(len(offset), rng)
+            elif self.method == "fill":
+                moved = draw_fill(*args, *options)
+            else:
+                moved = draw_annulus(*args, self._get_annuli(field), *options)
                 self._check_annuli(field, obs_id)
         except ValueError as error:
             raise ValueError(f"OBS_ID {obs_id}: {error}") from None
 
-        args = field.table, field.fov, moved
+        n_removed = 0
         if self.method == "fill":
             # that of all events in the list, as what is filtered is scrambled as well
             gti = get_gti(observation, is_filtered=False)
-            table = fill_table(*args, field.is_inside, gti, rng)
+            table = fill_table(field.table, field.fov, moved, field.is_inside, gti, rng)
+            n_removed = int(field.is_inside.sum())
         else:
-            table = move_events(*args)
-        n_removed = field.is_inside.sum() if self.method == "fill" else 0
-        numbers = len(field.near), len(moved[0]), int(n_removed)
+            table = move_events(field.table, field.fov, moved)
+        numbers = len(field.near), len(moved[0]), n_removed
         values = self.method, *numbers, self.random_state
         keys = dict(zip(HEADER_KEYS, values, strict=True))
         if self.width is not None and self.method == "annulus":
@@ -389,17 +396,6 @@ class ScrambleMaker(ObservationMaker):
         """Measure what the regions of indices cover of a FoV of a radius, in deg."""
         exclusions = [self._exclusions.exclusions[idx].turn(frame) for idx in near]
         return measure_coverage(exclusions, fov_radius)
-
-    def _draw_positions(self, field, rng):
-        """Draw new positions: indices of events, offsets (deg) and azimuths (rad)."""
-        offset = field.fov.offset
-        if self.method == "azimuth":
-            return np.arange(len(offset)), offset, draw_azimuth(len(offset), rng)
-        args = offset, field.fov.energy, field.is_inside
-        parts = field.coverage, self.energy_axis.edges.value, rng
-        if self.method == "fill":
-            return draw_fill(*args, *parts)
-        return draw_annulus(*args, self._get_annuli(field), *parts)
 
     def _get_annuli(self, field):
         """Mean radius and half width of the annulus of each region, in deg."""

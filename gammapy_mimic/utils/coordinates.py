@@ -224,10 +224,8 @@ def move_radec(ra, dec, pointing, new_pointing):
     ra, dec : `~numpy.ndarray`
         Moved positions, in deg. Shape (n,).
     """
-    origin, new_origin = (
-        (_.icrs.ra.deg, _.icrs.dec.deg) for _ in (pointing, new_pointing)
-    )
-    return rotate_fov(ra, dec, origin, new_origin)
+    origins = [(_.icrs.ra.deg, _.icrs.dec.deg) for _ in (pointing, new_pointing)]
+    return rotate_fov(ra, dec, *origins)
 
 
 def move_altaz(ra, dec, pointing, new_pointing, frame, new_frame):

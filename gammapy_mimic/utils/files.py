@@ -138,7 +138,9 @@ def check_own(path):
     if path.is_dir():
         known = _read_list(path)
         foreign = [
-            _ for _ in _find_entries(path) if _ not in known or (path / _).is_symlink()
+            name
+            for name in _find_entries(path)
+            if name not in known or (path / name).is_symlink()
         ]
         if foreign:
             raise FileExistsError(
