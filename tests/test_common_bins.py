@@ -14,8 +14,8 @@ from gammapy_mimic import KLBackgroundSelector
 from gammapy_mimic.selection import MatchCriteria, OffIndex
 from gammapy_mimic.selection.binning import FoVBinning
 from gammapy_mimic.selection.ranking import (
-    find_common_bins,
-    find_rings,
+    get_common_masks,
+    get_seen_mask,
     rank_observations,
 )
 
@@ -220,7 +220,7 @@ def covers(draw, n_energy=4, n_offset=3):
 
 
 def find(values):
-    return find_common_bins(**values)
+    return get_common_masks(**values)
 
 
 def find_by_hand(values):
@@ -306,7 +306,7 @@ def test_rings_beyond_the_field():
             [0, 0, 0, 0],
         ]
     )
-    seen = find_rings(counts, np.ones(counts.shape))
+    seen = get_seen_mask(counts, np.ones(counts.shape))
     expected = np.ones(counts.shape, dtype=bool)
     expected[1, 3] = expected[2, 2:] = False
     assert_array_equal(seen, expected)
@@ -315,7 +315,7 @@ def test_rings_beyond_the_field():
     fraction[1, 3] = 0.1
     fraction[0, 0] = 0
     expected[1, 3], expected[0, 0] = True, False
-    assert_array_equal(find_rings(counts, fraction), expected)
+    assert_array_equal(get_seen_mask(counts, fraction), expected)
 
 
 def test_empty_rings_of_few_events_are_seen():
@@ -323,7 +323,7 @@ def test_empty_rings_of_few_events_are_seen():
     rng = np.random.default_rng(8)
     counts = rng.poisson([800, 800, 400, 2], (500, 4))
     assert np.mean(counts[:, -1] == 0) > 0.1
-    assert find_rings(counts, np.ones(counts.shape)).all()
+    assert get_seen_mask(counts, np.ones(counts.shape)).all()
 
 
 # Background IRFs

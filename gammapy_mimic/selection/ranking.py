@@ -13,9 +13,9 @@ __all__ = [
     "P_VALUE_MIN",
     "compare_observations",
     "compare_predictions",
-    "find_common_bins",
-    "find_rings",
     "find_status",
+    "get_common_masks",
+    "get_seen_mask",
     "predict_counts",
     "rank_observations",
 ]
@@ -38,8 +38,8 @@ FIELD_COUNTS = 10
 Chance gives none with a probability of 5e-5."""
 
 
-def find_rings(counts, fraction):
-    """Find the rings of offset that observations see: open, and in the field of view.
+def get_seen_mask(counts, fraction):
+    """Get the rings of offset that observations see: open, and in the field of view.
 
     A field of view ends after the last ring with events, if more would be expected in
     the next: `FIELD_COUNTS`, by the ratio of that ring to all further in, in all
@@ -66,8 +66,8 @@ def find_rings(counts, fraction):
     return (fraction > 0) & ~np.logical_or.accumulate(ends, axis=1)
 
 
-def find_common_bins(weights, energies, rings, off_energies, off_rings, accepted):
-    """Find the bins in which all candidates of a target are compared.
+def get_common_masks(weights, energies, rings, off_energies, off_rings, accepted):
+    """Get the bins in which all candidates of a target are compared.
 
     All in the same ones: with fewer counts a candidate seems more alike, by chance. The
     bins are neighbouring energies times neighbouring rings of the target. Of all such
@@ -144,7 +144,7 @@ def compare_observations(target, off, bins, covers):
     off : `~gammapy_mimic.selection.OffIndex`
         Index of the OFF observations, with the same bins.
     bins, covers : `~numpy.ndarray` of bool
-        Common bins, and the candidates that cover them, see `find_common_bins`.
+        Common bins, and the candidates that cover them, see `get_common_masks`.
 
     Returns
     -------
@@ -254,7 +254,7 @@ def rank_observations(target, off, criteria, kl_max=KL_MAX, predicted=None, skip
         ``LIVETIME_RATIO``, ``DELTA_ZENITH``, ``LIVETIME`` (OFF), ``STATUS`` ("ok",
         "undecided", "large_kl" or "rejected") and ``REASONS``, the criteria that
         reject. For what they accept, it is "threshold" if a candidate does not cover
-        the bins in which all are compared (`find_common_bins`): its safe energies or
+        the bins in which all are compared (`get_common_masks`): its safe energies or
         its field of view are too narrow, or an exclusion region masks a ring. It is
         "no_common_counts" if there are no counts to compare. What is accepted comes
         first, by KL_CORR.
@@ -262,7 +262,7 @@ def rank_observations(target, off, criteria, kl_max=KL_MAX, predicted=None, skip
     conditions, off_conditions = target.conditions[0], off.conditions
     rejected = criteria.reject(conditions, off_conditions, skip)
     accepted = ~np.any(list(rejected.values()), axis=0)
-    bins, covers = _find_bins(target, off, accepted, predicted)
+    bins, covers = _make_common_masks(target, off, accepted, predicted)
     if predicted is None:
         comparison = compare_observations(target, off, bins, covers)
         kl_div, kl_corr = comparison.kl_div, comparison.kl_corr
@@ -303,8 +303,8 @@ def rank_observations(target, off, criteria, kl_max=KL_MAX, predicted=None, skip
     return table[order]
 
 
-def _find_bins(target, off, accepted, predicted):
-    """Find the common bins of a target and its candidates, see `find_common_bins`."""
+def _make_common_masks(target, off, accepted, predicted):
+    """Get the common bins of a target and its candidates, see `get_common_masks`."""
     edges = off.energy_axis.edges.value
     ranges = [
         [_.table[name] for name in ("ENERGY_MIN", "ENERGY_MAX")] for _ in (target, off)
@@ -313,14 +313,14 @@ def _find_bins(target, off, accepted, predicted):
     if predicted is None:
         weights = target.counts[0]
         counts = np.concatenate([target.counts, off.counts]).sum(axis=1)
-        seen = find_rings(counts, np.concatenate([target.fraction, off.fraction]))
+        seen = get_seen_mask(counts, np.concatenate([target.fraction, off.fraction]))
     else:
         # what an IRF does not predict, its observation does not cover
         weights = predicted[0]
         values = np.concatenate([weights[np.newaxis], predicted[1]])
         predicts, seen = values.sum(axis=2) > 0, values.sum(axis=1) > 0
         energies, off_energies = energies & predicts[:1], off_energies & predicts[1:]
-    return find_common_bins(
+    return get_common_masks(
         weights, energies[0], seen[0], off_energies, seen[1:], accepted
     )
 

@@ -173,7 +173,7 @@ class TemplateCounts:
             If no bin has exposure, or there are no counts.
         """
         check_smooth(smooth, smooth_options)
-        valid = self._find_exposed()
+        valid = self._get_exposed_mask()
         start, stop = self._find_energy_range(valid)
         bins = self.bins.slice_energy(start, stop)
         valid = valid[start:stop]
@@ -215,7 +215,7 @@ class TemplateCounts:
         obs_ids = shorten(self.meta["OBS_IDS"])
         return f"between {low:.3g} and {high:.3g} TeV in OBS_ID {obs_ids}"
 
-    def _find_exposed(self):
+    def _get_exposed_mask(self):
         """Bins of which enough is unmasked. Shape (n_energy, n_position)."""
         full = np.multiply.outer(self.livetime, self.bins.solid_angle)
         valid = self.exposure > MIN_FRACTION * full
