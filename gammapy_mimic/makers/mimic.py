@@ -391,6 +391,7 @@ class MimicMaker(ObservationMaker):
     def _make_meta(self, observation, off, gti, header):
         pointing = get_fixed_pointing(observation)
         update = {
+            # one that was made in memory may have none
             "pointing": observation.meta.pointing
             or PointingInfoMetaData(radec_mean=pointing),
             "target": observation.meta.target,
@@ -400,6 +401,7 @@ class MimicMaker(ObservationMaker):
         obs_id = get_obs_id(observation)
         obs_info = off.meta.obs_info or ObsInfoMetaData(obs_id=obs_id)
         update["obs_info"] = obs_info.model_copy(update={"obs_id": obs_id})
+        # Gammapy reads them here, and not in the header
         keys = dict.fromkeys([*(off.meta.optional or {}), *ALIGNMENT_KEYS])
         update["optional"] = {key: header[key] for key in keys if key in header}
         return off.meta.model_copy(update=update)

@@ -132,6 +132,7 @@ def _group_pairs(observations, plan, sets):
 def _write_mimics(off, pairs, plan, writers, options):
     """Write all mimics that are made of an OFF observation."""
     load_events_file(off)
+    # not the whole pool, from which each maker would read it again
     pool = Observations([off])
     written = {}
     for mimic_set, observation in pairs:

@@ -222,6 +222,7 @@ def reduce_observations(
 def _make_stacked(reference, dataset):
     """Make an empty dataset of the kind of another one, on the reference geometry."""
     geoms = dict(reference.geoms)
+    # a chain may sum over energy, as `ImageMaker` does
     if dataset.counts.geom.axes["energy"].nbin == 1:
         for name, geom in geoms.items():
             if "energy" in geom.axes.names:

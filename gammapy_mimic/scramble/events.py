@@ -91,31 +91,28 @@ def fill_table(table, fov, moved, is_removed, gti, rng):
         Events in the order of time. The copies have new EVENT_ID.
     """
     copied, kept = moved[0], np.nonzero(~is_removed)[0]
-    start = gti.time_start[0]
-    seconds = get_seconds(table["TIME"], start)
-    new_seconds = _draw_seconds(gti, len(copied), rng)
+    begin = gti.time_start[0]
+    seconds, start, stop = (
+        get_seconds(time, begin)
+        for time in (table["TIME"], gti.time_start, gti.time_stop)
+    )
+    # uniform in the intervals, laid end to end
+    edges = np.concatenate([[0], np.cumsum(stop - start)])
+    draw = rng.uniform(0, edges[-1], len(copied))
+    idx = np.searchsorted(edges, draw, side="right") - 1
+    idx = idx.clip(0, len(start) - 1)
+    new_seconds = start[idx] + draw - edges[idx]
 
     order = np.argsort(np.concatenate([seconds[kept], new_seconds]), kind="stable")
     result = table[np.concatenate([kept, copied])[order]]
     rows = np.empty_like(order)
     rows[order] = np.arange(len(order))
     rows = rows[len(kept) :]
-    result["TIME"][rows] = start + new_seconds * u.s
+    result["TIME"][rows] = begin + new_seconds * u.s
     if "EVENT_ID" in table.colnames:
         result["EVENT_ID"][rows] = np.max(table["EVENT_ID"]) + 1 + np.arange(len(rows))
     _set_positions(result, rows, table, fov, moved, seconds, new_seconds)
     return result
-
-
-def _draw_seconds(gti, size, rng):
-    """Draw times that are uniform in the GTI, in seconds from its start."""
-    times, reference = (gti.time_start, gti.time_stop), gti.time_start[0]
-    start, stop = (get_seconds(time, reference) for time in times)
-    edges = np.concatenate([[0], np.cumsum(stop - start)])
-    seconds = rng.uniform(0, edges[-1], size)
-    idx = np.searchsorted(edges, seconds, side="right") - 1
-    idx = idx.clip(0, len(start) - 1)
-    return start[idx] + seconds - edges[idx]
 
 
 def _set_positions(result, rows, table, fov, moved, *seconds):

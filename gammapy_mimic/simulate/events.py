@@ -247,14 +247,14 @@ def draw_events(observation, sources, rng):
         parts.append((energy, ra, dec, seconds, np.full(energy.size, mc_id)))
 
     energy, ra, dec, seconds, mc_id = map(np.concatenate, zip(*parts, strict=True))
-    table = Table(
+    order = np.argsort(seconds)
+    return Table(
         {
             "EVENT_ID": np.arange(1, energy.size + 1),
-            "TIME": observation.tstart + np.sort(seconds) * u.s,
+            "TIME": observation.tstart + seconds[order] * u.s,
+            "RA": ra[order] * u.deg,
+            "DEC": dec[order] * u.deg,
+            "ENERGY": energy[order] * u.TeV,
+            "MC_ID": mc_id[order],
         }
     )
-    order = np.argsort(seconds)
-    for name, values in {"RA": ra, "DEC": dec, "ENERGY": energy}.items():
-        table[name] = values[order] * (u.TeV if name == "ENERGY" else u.deg)
-    table["MC_ID"] = mc_id[order]
-    return table
