@@ -100,35 +100,28 @@ def make_irfs(
     if not (rate > 0 and width > 0):
         raise ValueError(f"rate and width must be positive, got {rate}, {width} deg.")
 
-    bkg = _make_bkg(zenith, background, FoVAlignment(fov_alignment), width)
-    bkg.data *= rate
-    if gradient:
-        bkg.data *= np.exp(gradient * bkg.axes["fov_lon"].center.value[:, np.newaxis])
-    return {**_make_gamma_irfs(zenith, bkg.axes["energy"]), "bkg": bkg}
-
-
-def _make_bkg(zenith, background, fov_alignment, width):
-    axes = [MapAxis.from_energy_bounds("0.1 TeV", "100 TeV", nbin=24)]
+    energy_axis = MapAxis.from_energy_bounds("0.1 TeV", "100 TeV", nbin=24)
     if background == "2d":
         cls = Background2D
-        axes += [MapAxis.from_bounds(0, 3, 10, unit="deg", name="offset")]
+        axes = [MapAxis.from_bounds(0, 3, 10, unit="deg", name="offset")]
     else:
         cls = Background3D
         fov_axis = MapAxis.from_bounds(-3, 3, 20, unit="deg", name="fov_lon")
-        axes += [fov_axis, fov_axis.copy(name="fov_lat")]
-
+        axes = [fov_axis, fov_axis.copy(name="fov_lat")]
+    axes = MapAxes([energy_axis, *axes])
     # values at the centres, between which Gammapy interpolates
-    energy, *position = MapAxes(axes).get_coord().values()
+    energy, *position = axes.get_coord().values()
     offset = position[0] if background == "2d" else angular_separation(0, 0, *position)
     data = background_rate(energy.value, offset.to_value("deg"), zenith, width)
-    return cls(
-        axes=axes,
-        # in the unit that GADF prescribes
-        data=data * 1e-6,
-        unit="s-1 MeV-1 sr-1",
-        fov_alignment=fov_alignment,
-        meta={"FOVALIGN": fov_alignment.value},
-    )
+    # in the unit that GADF prescribes
+    data *= 1e-6
+    data *= rate
+    if gradient:
+        data *= np.exp(gradient * position[0].value)
+    alignment = FoVAlignment(fov_alignment)
+    meta = {"FOVALIGN": alignment.value}
+    bkg = cls(axes, data, "s-1 MeV-1 sr-1", fov_alignment=alignment, meta=meta)
+    return {**_make_gamma_irfs(zenith, energy_axis), "bkg": bkg}
 
 
 def _make_gamma_irfs(zenith, energy_axis):
