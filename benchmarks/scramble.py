@@ -75,7 +75,7 @@ def time_methods():
             maker._find_field(observation)
 
         def draw(maker=maker, field=field):
-            maker._draw(field, np.random.default_rng(0))
+            maker._draw_positions(field, np.random.default_rng(0))
             if maker.method == "annulus":
                 maker._check_annuli(field, 1)
 

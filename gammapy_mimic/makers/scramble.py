@@ -260,16 +260,9 @@ class ScrambleMaker(ObservationMaker):
         observation = field.observation
         obs_id = get_obs_id(observation)
         rng = random_generator(self.random_state, self.tag, obs_id, mimic_set)
-        offset = field.fov.offset
-        args = offset, field.fov.energy, field.is_inside
-        options = field.coverage, self.energy_axis.edges.value, rng
         try:
-            if self.method == "azimuth":
-                moved = np.arange(len(offset)), offset, draw_azimuth(len(offset), rng)
-            elif self.method == "fill":
-                moved = draw_fill(*args, *options)
-            else:
-                moved = draw_annulus(*args, self._get_annuli(field), *options)
+            moved = self._draw_positions(field, rng)
+            if self.method == "annulus":
                 self._check_annuli(field, obs_id)
         except ValueError as error:
             raise ValueError(f"OBS_ID {obs_id}: {error}") from None
@@ -396,6 +389,17 @@ class ScrambleMaker(ObservationMaker):
         """Measure what the regions of indices cover of a FoV of a radius, in deg."""
         exclusions = [self._exclusions.exclusions[idx].turn(frame) for idx in near]
         return measure_coverage(exclusions, fov_radius)
+
+    def _draw_positions(self, field, rng):
+        """Draw new positions: indices of events, offsets (deg) and azimuths (rad)."""
+        offset = field.fov.offset
+        if self.method == "azimuth":
+            return np.arange(len(offset)), offset, draw_azimuth(len(offset), rng)
+        args = offset, field.fov.energy, field.is_inside
+        options = field.coverage, self.energy_axis.edges.value, rng
+        if self.method == "fill":
+            return draw_fill(*args, *options)
+        return draw_annulus(*args, self._get_annuli(field), *options)
 
     def _get_annuli(self, field):
         """Mean radius and half width of the annulus of each region, in deg."""
