@@ -218,7 +218,8 @@ def test_scramble_without_sources(tmp_path, data, capsys):
         ("a: [1\nb: 2", "config.yaml is not valid YAML"),
         ("- a", "config.yaml must have keys such as 'observations:'"),
         ("mimic: {n_sets: 0}", "config.yaml, line 1: mimic.n_sets: "),
-        ("", "datasets.on_region: a 1d analysis needs"),
+        ("", "is empty. Write one: gammapy-mimic init"),
+        ("mimic: {}", "datasets.on_region: a 1d analysis needs"),
     ],
 )
 def test_files_that_are_not_valid(tmp_path, capsys, text, match):
