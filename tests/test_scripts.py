@@ -155,6 +155,7 @@ def test_run_goes_on_with_the_configuration_of_make(tmp_path, store, reduced, ca
     assert "report: up to date" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_reduce_sets_of_different_targets(tmp_path, store):
     """Of one geometry, that of all targets, where a set lacks one of them."""
     out = tmp_path / "out"
@@ -172,6 +173,7 @@ def test_reduce_sets_of_different_targets(tmp_path, store):
     assert all(np.isfinite(row["width"]) for row in read_significance(out).values())
 
 
+@pytest.mark.slow
 def test_one_set_has_no_systematics(tmp_path, store, capsys):
     out = tmp_path / "out"
     assert run(*make_args(store, out, "--n-sets", 1, "--reduce")) == 0
