@@ -133,7 +133,8 @@ class ScrambleMaker(ObservationMaker):
     regions : list of `~regions.SkyRegion` or `~astropy.coordinates.SkyCoord`, or None
         Regions around known sources, anywhere on the sky, or their positions, with
         ``radius``. An observation with none of them in its field of view stays as it
-        was. None is for the method "azimuth", to scramble every observation.
+        was. None is for the method "azimuth", to scramble every observation. The others
+        need a region.
     method : {"annulus", "fill", "azimuth"}, optional
         Method. Default is "annulus".
     width : `~astropy.coordinates.Angle` or str, optional
@@ -155,7 +156,8 @@ class ScrambleMaker(ObservationMaker):
     Raises
     ------
     TypeError, ValueError
-        If a region, the method, the width, the axis or the seed is not valid.
+        If a region, the method, the width, the axis or the seed is not valid, or if
+        there is no region, and the method is not "azimuth".
 
     Examples
     --------
@@ -201,23 +203,23 @@ class ScrambleMaker(ObservationMaker):
         )
 
     def _update(self, changed):
-        if self.regions is None and self.method != "azimuth":
-            raise TypeError(
-                "regions must be a list of SkyRegion for "
-                f"method={self.method!r}, got None"
+        if changed & {"regions", "radius"}:
+            # drawn here, and not for each observation or in each process
+            regions = check_regions(self.regions, "regions", self.radius)
+            if self.regions is not None and self.radius is None:
+                self.__dict__["regions"] = regions
+            self._given = list(self.regions or [])
+            # by them a region that is changed in place is noticed
+            self._copies = copy.deepcopy(self._given)
+            self._regions = list(regions)
+            self._exclusions = Exclusions(regions)
+            self._radii = np.array([get_region_radius(region) for region in regions])
+        if not self._regions and self.method != "azimuth":
+            raise ValueError(
+                f"regions must hold a region for method={self.method!r}, got "
+                f"{self.regions!r}. Give a region, or regions=None with "
+                "method='azimuth' for all events."
             )
-        if not changed & {"regions", "radius"}:
-            return
-        # drawn here, and not for each observation or in each process
-        regions = check_regions(self.regions, "regions", self.radius)
-        if self.regions is not None and self.radius is None:
-            self.__dict__["regions"] = regions
-        self._given = list(self.regions or [])
-        # by them a region that is changed in place is noticed
-        self._copies = copy.deepcopy(self._given)
-        self._regions = list(regions)
-        self._exclusions = Exclusions(regions)
-        self._radii = np.array([get_region_radius(region) for region in regions])
 
     def _is_changed_in_place(self):
         """Whether the list of regions, or a region in it, is not what it was."""
