@@ -353,7 +353,12 @@ class MimicAnalysis(Analysis):
             return pickle.dumps((self.config.observations.model_dump(), query))
         settings = [self.observations and self.observations.ids]
         if name == "datasets":
-            settings += [mimic.model_dump(include=self._get_target_sections())]
+            sections = {"background"}
+            if mimic.background == "template":
+                sections = TEMPLATE_SECTIONS
+            elif mimic.exclusion.background:
+                sections = TEMPLATE_SECTIONS - {"template"}
+            settings += [mimic.model_dump(include=sections)]
             settings += [self.finds_geometry and self.plan.table.as_array().tolist()]
         elif name == "plan":
             settings += [mimic.model_dump(include=PLAN_SECTIONS)]
@@ -364,15 +369,6 @@ class MimicAnalysis(Analysis):
             settings += [self.config.datasets.model_dump()]
         # a parameter of a maker can be a map
         return pickle.dumps(settings)
-
-    def _get_target_sections(self):
-        """Sections of ``mimic`` that the datasets of the targets depend on."""
-        mimic = self.config.mimic
-        if mimic.background == "template":
-            return TEMPLATE_SECTIONS
-        if mimic.exclusion.background:
-            return TEMPLATE_SECTIONS - {"template"}
-        return {"background"}
 
     def reduce(self, observations, plan=None, mimic_set=None):
         """Reduce observations as the configuration says.

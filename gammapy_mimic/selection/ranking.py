@@ -104,7 +104,11 @@ def get_common_masks(weights, energies, rings, off_energies, off_rings, accepted
     counting = shares & accepted if np.any(shares & accepted) else shares
     choices, covering = [], []
     for own, off in ((energies, off_energies), (rings, off_rings)):
-        choices.append(_make_intervals(own))
+        # all runs of neighbours, of shape (n_runs, n_bins)
+        idx = np.flatnonzero(own)
+        first, last = (idx[_][:, np.newaxis] for _ in np.triu_indices(len(idx)))
+        bins = np.arange(len(own))
+        choices.append(own & (bins >= first) & (bins <= last))
         is_missing = choices[-1].astype(float) @ ~off[counting].T
         covering.append((is_missing == 0).astype(float))
     number = covering[0] @ covering[1].T
@@ -122,14 +126,6 @@ def get_common_masks(weights, energies, rings, off_energies, off_rings, accepted
     energies, rings = (_[idx] for _, idx in zip(choices, selected, strict=True))
     covers = np.all(off_energies >= energies, axis=1)
     return np.outer(energies, rings), covers & np.all(off_rings >= rings, axis=1)
-
-
-def _make_intervals(selected):
-    """All runs of neighbours among the selected bins. Shape (n_runs, n_bins)."""
-    idx = np.nonzero(selected)[0]
-    first, last = (idx[_][:, np.newaxis] for _ in np.triu_indices(len(idx)))
-    bins = np.arange(len(selected))
-    return selected & (bins >= first) & (bins <= last)
 
 
 def compare_observations(target, off, bins, covers):
