@@ -228,7 +228,7 @@ class MimicAnalysis(Analysis):
                 "datasets.background.exclusion. Choose one of them."
             )
         with prefix_errors("datasets.background"):
-            self._make_plain_background_maker()
+            self._make_background_maker()
         with prefix_errors("datasets.safe_mask"):
             self._create("safe_mask_maker")
         with prefix_errors("datasets.geom"):
@@ -255,13 +255,6 @@ class MimicAnalysis(Analysis):
         return getattr(self, f"_create_{part}")(**kwargs)
 
     def _make_background_maker(self):
-        """Make the background maker, if asked to with the exclusion regions."""
-        maker, mimic = self._make_plain_background_maker(), self.config.mimic
-        if maker is not None and mimic is not None and mimic.exclusion.background:
-            maker.exclusion_mask = self.factory.make_exclusion_mask()
-        return maker
-
-    def _make_plain_background_maker(self):
         """Make the background maker that Gammapy would make."""
         analysis = self
         if self.config.mimic is not None and self._makes_image:
@@ -422,7 +415,10 @@ class MimicAnalysis(Analysis):
     def _make_chain(self):
         """Make the makers of a dataset in their order, which is Gammapy's."""
         dataset_maker = self._create("dataset_maker")
-        background = [_ for _ in [self._make_background_maker()] if _ is not None]
+        maker, mimic = self._make_background_maker(), self.config.mimic
+        if maker is not None and mimic is not None and mimic.exclusion.background:
+            maker.exclusion_mask = self.factory.make_exclusion_mask()
+        background = [] if maker is None else [maker]
         safe_mask = [self._create("safe_mask_maker")]
         if self.config.datasets.type == "1d":
             return [dataset_maker, *background, *safe_mask]

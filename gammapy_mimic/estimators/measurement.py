@@ -215,19 +215,18 @@ def make_stacking_geoms(datasets):
                 f"The datasets {datasets[0].name} and {dataset.name} differ in pixels, "
                 "bins of energy or maps. Reduce all with the same configuration."
             )
-    return {name: _join([_.geoms[name] for _ in datasets]) for name in reference}
-
-
-def _join(geoms):
-    """Geometry that holds all of several cutouts of one geometry."""
-    crpix = np.array([_.wcs.wcs.crpix for _ in geoms])
-    npix = np.array([_.data_shape[:-3:-1] for _ in geoms])
-    first, last = np.min(1 - crpix, axis=0), np.max(npix - crpix, axis=0)
-    wcs = geoms[0].wcs.deepcopy()
-    wcs.wcs.crpix = 1 - first
-    npix = np.rint(last - first + 1).astype(int)
-    wcs.array_shape = tuple(npix[::-1])
-    return WcsGeom(wcs, npix=tuple(npix), axes=geoms[0].axes)
+    joined = {}
+    for name, geom in reference.items():
+        geoms = [_.geoms[name] for _ in datasets]
+        crpix = np.array([_.wcs.wcs.crpix for _ in geoms])
+        npix = np.array([_.data_shape[:-3:-1] for _ in geoms])
+        first, last = np.min(1 - crpix, axis=0), np.max(npix - crpix, axis=0)
+        wcs = geom.wcs.deepcopy()
+        wcs.wcs.crpix = 1 - first
+        npix = np.rint(last - first + 1).astype(int)
+        wcs.array_shape = tuple(npix[::-1])
+        joined[name] = WcsGeom(wcs, npix=tuple(npix), axes=geom.axes)
+    return joined
 
 
 def stack_datasets(datasets, geoms):

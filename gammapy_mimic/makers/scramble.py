@@ -3,7 +3,6 @@
 import copy
 import functools
 import logging
-from operator import is_not
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -221,14 +220,6 @@ class ScrambleMaker(ObservationMaker):
                 "method='azimuth' for all events."
             )
 
-    def _is_changed_in_place(self):
-        """Whether the list of regions, or a region in it, is not what it was."""
-        regions = self.regions or []
-        if len(regions) != len(self._given) or any(map(is_not, regions, self._given)):
-            return True
-        pairs = zip(regions, self._copies, strict=True)
-        return any(isinstance(now, SkyRegion) and now != old for now, old in pairs)
-
     def make_observation(self, observation, mimic_set=0):
         """Make an observation without sources in the regions.
 
@@ -354,7 +345,13 @@ class ScrambleMaker(ObservationMaker):
 
     def _find_field(self, observation):
         """Look for regions in a field of view. None if there is nothing to scramble."""
-        if self._is_changed_in_place():
+        # the list, or a region in it, may have been changed in place
+        regions = self.regions or []
+        is_same = len(regions) == len(self._given) and all(
+            now is given and (now == old or not isinstance(now, SkyRegion))
+            for now, given, old in zip(regions, self._given, self._copies, strict=True)
+        )
+        if not is_same:
             self._set(regions=self.regions)
         # a copy, as an observation keeps what is read
         observation = copy.copy(observation)

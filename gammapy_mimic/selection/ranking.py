@@ -269,7 +269,10 @@ def rank_observations(target, off, criteria, kl_max=KL_MAX, predicted=None, skip
         p_value = np.full(len(off), np.nan)
     rejected["threshold"] = accepted & ~covers & bins.any()
     rejected["no_common_counts"] = accepted & np.isnan(kl_corr) & ~rejected["threshold"]
-    is_rejected = np.any(list(rejected.values()), axis=0)
+    names, masks = np.array(list(rejected)), np.array(list(rejected.values()))
+    is_rejected = masks.any(axis=0)
+    patterns, idx = np.unique(masks, axis=1, return_inverse=True)
+    reasons = np.array([", ".join(names[column]) for column in patterns.T])
 
     table = Table(
         {
@@ -286,7 +289,7 @@ def rank_observations(target, off, criteria, kl_max=KL_MAX, predicted=None, skip
             ),
             "LIVETIME": _get(off_conditions, "livetime"),
             "STATUS": find_status(kl_corr, p_value, kl_max, is_noisy=predicted is None),
-            "REASONS": _join_reasons(rejected),
+            "REASONS": reasons[idx.ravel()],
         }
     )
     table["STATUS"][is_rejected] = "rejected"
@@ -357,10 +360,3 @@ def _compare(function, off, target, name):
     if getattr(target, name) is None:
         return np.full(len(off), np.nan)
     return function(_get(off, name), getattr(target, name))
-
-
-def _join_reasons(rejected):
-    """Names of what rejects each candidate, as a text."""
-    names, masks = np.array(list(rejected)), np.array(list(rejected.values()))
-    patterns, idx = np.unique(masks, axis=1, return_inverse=True)
-    return np.array([", ".join(names[column]) for column in patterns.T])[idx.ravel()]
