@@ -292,28 +292,25 @@ def measure_maps(dataset, energy_edges, correlation_radius):
     measurement : `Measurement`
         Measurement.
     """
-    maps = [
-        _estimate(dataset, correlation_radius, edges)
-        for edges in split_bands(energy_edges)
-    ]
-    arrays = [np.concatenate(_, axis=0) for _ in zip(*maps, strict=True)]
+    is_on_off = dataset.stat_type == "wstat"
+    correlate_off = not has_rings(dataset)
+    results = []
+    for edges in split_bands(energy_edges):
+        estimator = ExcessMapEstimator(
+            correlation_radius=correlation_radius,
+            energy_edges=edges,
+            selection_optional=["alpha"] if is_on_off else [],
+            correlate_off=correlate_off,
+        )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            maps = estimator.run(dataset)
+            background = maps["npred_background"].data
+            alpha = maps["alpha"].data if is_on_off else np.zeros_like(background)
+            background = background / (1 + alpha)
+        results.append((maps["sqrt_ts"].data, background, alpha))
+    arrays = [np.concatenate(_, axis=0) for _ in zip(*results, strict=True)]
     total = np.full(len(arrays[0]), np.nan)
     return Measurement(*arrays, total, dataset.counts.geom.to_image())
-
-
-def _estimate(dataset, correlation_radius, energy_edges):
-    is_on_off = dataset.stat_type == "wstat"
-    estimator = ExcessMapEstimator(
-        correlation_radius=correlation_radius,
-        energy_edges=energy_edges,
-        selection_optional=["alpha"] if is_on_off else [],
-        correlate_off=not has_rings(dataset),
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        maps = estimator.run(dataset)
-        background = maps["npred_background"].data
-        alpha = maps["alpha"].data if is_on_off else np.zeros_like(background)
-        return maps["sqrt_ts"].data, background / (1 + alpha), alpha
 
 
 def has_rings(dataset):
