@@ -512,7 +512,7 @@ def test_exclusion_in_the_background_maker(config, tmp_path):
     config.datasets.background.exclusion = None
     config.mimic.exclusion.background = True
     analysis = MimicAnalysis(config)
-    mask = analysis._make_background_maker().exclusion_mask
+    mask = analysis._make_chain()[-1].exclusion_mask
     inside, outside = SkyCoord([329.7, 331], [-30.2, -30.2], unit="deg")
     assert mask.get_by_coord(inside)[0] == 0
     assert mask.get_by_coord(outside)[0] == 1

@@ -436,7 +436,6 @@ class TestParameters:
         ("name", "value"),
         [
             ("regions", [FAR]),
-            ("regions", []),
             ("regions", [CircleSkyRegion(TARGET, 0.5 * u.deg)]),
             ("method", "fill"),
             ("method", "azimuth"),
@@ -504,7 +503,7 @@ class TestParameters:
             ("mimic", "background", "up", "Invalid background: 'up'"),
             ("mimic", "scramble", "fill", "must be a ScrambleMaker, got str"),
             ("mimic", "off_observations", [], "off_observations has no observations"),
-            ("scramble", "regions", None, "list of SkyRegion for method='annulus'"),
+            ("scramble", "regions", None, "hold a region for method='annulus'"),
             ("scramble", "method", "up", "Invalid method: 'up'"),
             ("scramble", "width", 0.3, "width must be an angle"),
             ("scramble", "radius", 0.3, "radius must be an angle"),

@@ -33,6 +33,7 @@ from scipy.stats import chi2, kstest
 
 from gammapy_mimic import KLBackgroundSelector, MimicMaker
 from gammapy_mimic.data.observation import get_hdu
+from gammapy_mimic.exclusion import ExclusionRegions
 from gammapy_mimic.exclusion.sky_regions import is_excluded, make_exclusion
 from gammapy_mimic.makers import ScrambleMaker
 from gammapy_mimic.scramble.annuli import is_in_annulus, merge_intervals
@@ -529,13 +530,12 @@ class ScrambleContract(ObservationMakerContract):
             CircleSkyRegion(POINTING.directional_offset_by(0 * u.deg, _), 0.3 * u.deg)
             for _ in (5 * u.deg, 60 * u.deg, 180 * u.deg)
         ]
-        for regions in (far, []):
-            maker = ScrambleMaker(regions, self.method)
-            made = maker.make_observation(observation)
-            assert made is not observation
-            assert made.__dict__ == observation.__dict__
-            table = maker.make_meta_table(observation)
-            assert table["SCR_NREG"][0] == table["SCR_NEVT"][0] == 0
+        maker = ScrambleMaker(far, self.method)
+        made = maker.make_observation(observation)
+        assert made is not observation
+        assert made.__dict__ == observation.__dict__
+        table = maker.make_meta_table(observation)
+        assert table["SCR_NREG"][0] == table["SCR_NEVT"][0] == 0
 
     def test_region_that_stays_outside_of_the_fov(self, observation):
         """A region is not one of the FoV because a circle around it is."""
@@ -915,7 +915,6 @@ class TestBadInput:
         ("kwargs", "match"),
         [
             ({"method": "anulus"}, "Invalid method: 'anulus'. Choose from"),
-            ({"regions": None}, "list of SkyRegion for method='annulus', got None"),
             ({"regions": REGION}, "^regions must be a list of SkyRegion"),
             ({"regions": ["x"]}, "Invalid region: 'x'"),
             ({"width": 0.3}, "width must be an angle such as '0.3 deg', got 0.3"),
@@ -934,6 +933,38 @@ class TestBadInput:
     def test_init(self, kwargs, match):
         with pytest.raises((ValueError, TypeError), match=match):
             ScrambleMaker(**{"regions": [REGION], **kwargs})
+
+    @pytest.mark.parametrize("method", ["annulus", "fill"])
+    @pytest.mark.parametrize(
+        "regions",
+        [None, [], (), ExclusionRegions([]), SkyCoord([], [], unit="deg")],
+        ids=["none", "list", "tuple", "exclusion regions", "positions"],
+    )
+    def test_nothing_to_hide(self, regions, method):
+        """With no region the sources of a field would stay in it, and nothing said."""
+        radius = 0.3 * u.deg if isinstance(regions, SkyCoord) else None
+        match = f"(?s)^regions .* method='{method}'.*Give a region, or .*'azimuth'"
+        with pytest.raises(ValueError, match=match):
+            ScrambleMaker(regions, method, radius=radius)
+        # in whatever order they are set
+        maker = ScrambleMaker(regions, "azimuth", radius=radius)
+        with pytest.raises(ValueError, match=match):
+            maker.method = method
+        assert maker.method == "azimuth"
+
+    def test_list_that_is_emptied(self, observation):
+        maker = ScrambleMaker([REGION])
+        with pytest.raises(ValueError, match=r"^regions .*, got \[\]"):
+            maker.regions = []
+        assert maker.regions == [REGION]
+        maker.regions.clear()
+        with pytest.raises(ValueError, match=r"^regions .*, got \[\]"):
+            maker.make_observation(observation)
+
+    def test_all_events_or_none(self, observation):
+        """An empty list is not None: azimuths of fields without a region stay."""
+        made = ScrambleMaker([], "azimuth").make_observation(observation)
+        assert made.__dict__ == observation.__dict__
 
 
 class TestRealData:

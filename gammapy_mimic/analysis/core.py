@@ -228,7 +228,7 @@ class MimicAnalysis(Analysis):
                 "datasets.background.exclusion. Choose one of them."
             )
         with prefix_errors("datasets.background"):
-            self._make_plain_background_maker()
+            self._make_background_maker()
         with prefix_errors("datasets.safe_mask"):
             self._create("safe_mask_maker")
         with prefix_errors("datasets.geom"):
@@ -255,13 +255,6 @@ class MimicAnalysis(Analysis):
         return getattr(self, f"_create_{part}")(**kwargs)
 
     def _make_background_maker(self):
-        """Make the background maker, if asked to with the exclusion regions."""
-        maker, mimic = self._make_plain_background_maker(), self.config.mimic
-        if maker is not None and mimic is not None and mimic.exclusion.background:
-            maker.exclusion_mask = self.factory.make_exclusion_mask()
-        return maker
-
-    def _make_plain_background_maker(self):
         """Make the background maker that Gammapy would make."""
         analysis = self
         if self.config.mimic is not None and self._makes_image:
@@ -353,7 +346,12 @@ class MimicAnalysis(Analysis):
             return pickle.dumps((self.config.observations.model_dump(), query))
         settings = [self.observations and self.observations.ids]
         if name == "datasets":
-            settings += [mimic.model_dump(include=self._get_target_sections())]
+            sections = {"background"}
+            if mimic.background == "template":
+                sections = TEMPLATE_SECTIONS
+            elif mimic.exclusion.background:
+                sections = TEMPLATE_SECTIONS - {"template"}
+            settings += [mimic.model_dump(include=sections)]
             settings += [self.finds_geometry and self.plan.table.as_array().tolist()]
         elif name == "plan":
             settings += [mimic.model_dump(include=PLAN_SECTIONS)]
@@ -364,15 +362,6 @@ class MimicAnalysis(Analysis):
             settings += [self.config.datasets.model_dump()]
         # a parameter of a maker can be a map
         return pickle.dumps(settings)
-
-    def _get_target_sections(self):
-        """Sections of ``mimic`` that the datasets of the targets depend on."""
-        mimic = self.config.mimic
-        if mimic.background == "template":
-            return TEMPLATE_SECTIONS
-        if mimic.exclusion.background:
-            return TEMPLATE_SECTIONS - {"template"}
-        return {"background"}
 
     def reduce(self, observations, plan=None, mimic_set=None):
         """Reduce observations as the configuration says.
@@ -426,7 +415,10 @@ class MimicAnalysis(Analysis):
     def _make_chain(self):
         """Make the makers of a dataset in their order, which is Gammapy's."""
         dataset_maker = self._create("dataset_maker")
-        background = [_ for _ in [self._make_background_maker()] if _ is not None]
+        maker, mimic = self._make_background_maker(), self.config.mimic
+        if maker is not None and mimic is not None and mimic.exclusion.background:
+            maker.exclusion_mask = self.factory.make_exclusion_mask()
+        background = [] if maker is None else [maker]
         safe_mask = [self._create("safe_mask_maker")]
         if self.config.datasets.type == "1d":
             return [dataset_maker, *background, *safe_mask]

@@ -112,7 +112,14 @@ def stack_fov(datasets, energy_edges, position_edges):
         projection = geom.wcs.to_header_string(), geom.data_shape
         key = pointing.ra.deg, pointing.dec.deg, *projection
         if key not in cache:
-            cache[key] = _get_fov_bins(geom, pointing, position_edges)
+            position = geom.to_image().get_coord().skycoord.icrs
+            lon, lat = (
+                np.digitize(_, position_edges) - 1 for _ in _to_fov(position, pointing)
+            )
+            inside = (lon >= 0) & (lon < n_bins) & (lat >= 0) & (lat < n_bins)
+            # the last bin is for the rest, and there for a dummy pixel
+            idx = np.where(inside, lat * n_bins + lon, n_bins**2)
+            cache[key] = np.append(idx, n_bins**2)
         bands = geom.axes["energy"].center.to_value("TeV")
         bands = np.digitize(bands, energy_edges) - 1
         for values, result in zip(_get_pixel_counts(dataset), total, strict=True):
@@ -148,15 +155,6 @@ def _to_fov(position, pointing):
     # at the pointing itself there is no direction, and both are 0
     scale = get_offset(vectors) / np.maximum(np.hypot(x, y), 1e-12)
     return scale * x, scale * y
-
-
-def _get_fov_bins(geom, pointing, edges):
-    """Bin of each pixel, and of a dummy one in the last bin, which is for the rest."""
-    n_bins = len(edges) - 1
-    position = geom.to_image().get_coord().skycoord.icrs
-    lon, lat = (np.digitize(_, edges) - 1 for _ in _to_fov(position, pointing))
-    inside = (lon >= 0) & (lon < n_bins) & (lat >= 0) & (lat < n_bins)
-    return np.append(np.where(inside, lat * n_bins + lon, n_bins**2), n_bins**2)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -215,19 +215,18 @@ def make_stacking_geoms(datasets):
                 f"The datasets {datasets[0].name} and {dataset.name} differ in pixels, "
                 "bins of energy or maps. Reduce all with the same configuration."
             )
-    return {name: _join([_.geoms[name] for _ in datasets]) for name in reference}
-
-
-def _join(geoms):
-    """Geometry that holds all of several cutouts of one geometry."""
-    crpix = np.array([_.wcs.wcs.crpix for _ in geoms])
-    npix = np.array([_.data_shape[:-3:-1] for _ in geoms])
-    first, last = np.min(1 - crpix, axis=0), np.max(npix - crpix, axis=0)
-    wcs = geoms[0].wcs.deepcopy()
-    wcs.wcs.crpix = 1 - first
-    npix = np.rint(last - first + 1).astype(int)
-    wcs.array_shape = tuple(npix[::-1])
-    return WcsGeom(wcs, npix=tuple(npix), axes=geoms[0].axes)
+    joined = {}
+    for name, geom in reference.items():
+        geoms = [_.geoms[name] for _ in datasets]
+        crpix = np.array([_.wcs.wcs.crpix for _ in geoms])
+        npix = np.array([_.data_shape[:-3:-1] for _ in geoms])
+        first, last = np.min(1 - crpix, axis=0), np.max(npix - crpix, axis=0)
+        wcs = geom.wcs.deepcopy()
+        wcs.wcs.crpix = 1 - first
+        npix = np.rint(last - first + 1).astype(int)
+        wcs.array_shape = tuple(npix[::-1])
+        joined[name] = WcsGeom(wcs, npix=tuple(npix), axes=geom.axes)
+    return joined
 
 
 def stack_datasets(datasets, geoms):
@@ -293,28 +292,25 @@ def measure_maps(dataset, energy_edges, correlation_radius):
     measurement : `Measurement`
         Measurement.
     """
-    maps = [
-        _estimate(dataset, correlation_radius, edges)
-        for edges in split_bands(energy_edges)
-    ]
-    arrays = [np.concatenate(_, axis=0) for _ in zip(*maps, strict=True)]
+    is_on_off = dataset.stat_type == "wstat"
+    correlate_off = not has_rings(dataset)
+    results = []
+    for edges in split_bands(energy_edges):
+        estimator = ExcessMapEstimator(
+            correlation_radius=correlation_radius,
+            energy_edges=edges,
+            selection_optional=["alpha"] if is_on_off else [],
+            correlate_off=correlate_off,
+        )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            maps = estimator.run(dataset)
+            background = maps["npred_background"].data
+            alpha = maps["alpha"].data if is_on_off else np.zeros_like(background)
+            background = background / (1 + alpha)
+        results.append((maps["sqrt_ts"].data, background, alpha))
+    arrays = [np.concatenate(_, axis=0) for _ in zip(*results, strict=True)]
     total = np.full(len(arrays[0]), np.nan)
     return Measurement(*arrays, total, dataset.counts.geom.to_image())
-
-
-def _estimate(dataset, correlation_radius, energy_edges):
-    is_on_off = dataset.stat_type == "wstat"
-    estimator = ExcessMapEstimator(
-        correlation_radius=correlation_radius,
-        energy_edges=energy_edges,
-        selection_optional=["alpha"] if is_on_off else [],
-        correlate_off=not has_rings(dataset),
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        maps = estimator.run(dataset)
-        background = maps["npred_background"].data
-        alpha = maps["alpha"].data if is_on_off else np.zeros_like(background)
-        return maps["sqrt_ts"].data, background / (1 + alpha), alpha
 
 
 def has_rings(dataset):

@@ -117,8 +117,15 @@ def read_result(path):
                 f"{RESULT_VERSION}. Run the estimator again."
             )
         hdu_names = [_.name.lower() for _ in hdu_list[1:]]
-        attributes = _read_meta(hdu_list["META"])
-        attributes["missing"] = dict(_read_table(hdu_list["MISSING"]).iterrows())
+        (row,) = _read_table(hdu_list["META"])
+        attributes = {
+            "correlation_radius": Angle(row["CORRELATION_RADIUS"], "deg"),
+            "min_background": float(row["MIN_BACKGROUND"]),
+            "version": str(row["VERSION"]),
+            "missing": dict(_read_table(hdu_list["MISSING"]).iterrows()),
+        }
+        if "RA" in row.colnames:
+            attributes["position"] = SkyCoord(row["RA"], row["DEC"], unit="deg")
         attributes["tables"] = {
             name.removeprefix("table_"): _read_table(hdu_list[name])
             for name in hdu_names
@@ -143,19 +150,6 @@ def read_result(path):
             # FITS has no boolean images
             attributes["source_free"] = mask.copy(data=mask.data.astype(bool))
         return attributes
-
-
-def _read_meta(hdu):
-    (row,) = _read_table(hdu)
-    position = None
-    if "RA" in row.colnames:
-        position = SkyCoord(row["RA"], row["DEC"], unit="deg")
-    return {
-        "correlation_radius": Angle(row["CORRELATION_RADIUS"], "deg"),
-        "min_background": float(row["MIN_BACKGROUND"]),
-        "version": str(row["VERSION"]),
-        "position": position,
-    }
 
 
 def _read_table(hdu):

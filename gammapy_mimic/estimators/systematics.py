@@ -229,6 +229,9 @@ class MimicSystematicsEstimator(Estimator):
         losses = tabulate_losses(groups)
         if losses is not None:
             tables["losses"] = losses
+        source_free = None
+        if comparison.geom is not None and not np.all(comparison.source_free):
+            source_free = Map.from_geom(comparison.geom, data=comparison.source_free)
         result = MimicSystematics(
             tables,
             self.correlation_radius,
@@ -236,7 +239,7 @@ class MimicSystematicsEstimator(Estimator):
             maps=_make_maps(comparison, "significance", edges),
             background=_make_maps(comparison, "background", edges),
             bias=bias,
-            source_free=_make_source_free_map(comparison),
+            source_free=source_free,
             position=self.position,
             missing=missing,
         )
@@ -282,8 +285,13 @@ class MimicSystematicsEstimator(Estimator):
         if comparison.geom is None:
             tables["position"] = tabulate_position(comparison)
         elif self.position is not None:
-            pixel = _find_pixel(self.position, comparison.geom)
-            tables["position"] = tabulate_position(comparison, pixel)
+            position, geom = self.position, comparison.geom
+            if not geom.contains(position)[0]:
+                raise ValueError(
+                    f"The position {position.to_string()} is not on the map."
+                )
+            x, y = (int(np.squeeze(_)) for _ in geom.coord_to_idx(position))
+            tables["position"] = tabulate_position(comparison, (y, x))
         return tables
 
     def _attempt(self, groups, stacked, edges, repetition):
@@ -308,13 +316,6 @@ class MimicSystematicsEstimator(Estimator):
             except ValueError as error:
                 missing[name] = str(error)
         return results, missing
-
-
-def _find_pixel(position, geom):
-    if not geom.contains(position)[0]:
-        raise ValueError(f"The position {position.to_string()} is not on the map.")
-    x, y = geom.coord_to_idx(position)
-    return int(np.squeeze(y)), int(np.squeeze(x))
 
 
 def _warn_of_result(result, off_obs_ids):
@@ -353,10 +354,3 @@ def _make_maps(comparison, quantity, energy_edges):
         name: BandMaps.create(getattr(measurement, quantity), geom, energy_edges)
         for name, measurement in measurements.items()
     }
-
-
-def _make_source_free_map(comparison):
-    """Map of the positions where the target has no known source, None for all."""
-    if comparison.geom is None or np.all(comparison.source_free):
-        return None
-    return Map.from_geom(comparison.geom, data=comparison.source_free)

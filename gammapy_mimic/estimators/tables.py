@@ -325,10 +325,11 @@ def tabulate_maximum(comparison):
     """
     rows = []
     for idx, band in enumerate(comparison.bands):
-        value, *largest = (
-            _get_largest(comparison, measurement, idx)
+        samples = (
+            comparison.get_sample(measurement, idx, comparison.source_free)
             for measurement in (comparison.target, *comparison.mimics.values())
         )
+        value, *largest = (_apply_or_nan(np.max, _.significance) for _ in samples)
         estimate = average_sets(largest)
         rank = _rank_value(value, largest, "n_sets")
         std = float(estimate.error * np.sqrt(rank["n_sets"]))
@@ -342,12 +343,6 @@ def _rank_value(value, sample, name):
     n_larger, number = count_larger(value, sample)
     p_value = get_p_value(value, sample)
     return {"n_larger": n_larger, name: number, "p_value": p_value}
-
-
-def _get_largest(comparison, measurement, idx):
-    """Largest significance outside of known sources, NaN without a position."""
-    sample = comparison.get_sample(measurement, idx, comparison.source_free)
-    return _apply_or_nan(np.max, sample.significance)
 
 
 def tabulate_position(comparison, pixel=None):

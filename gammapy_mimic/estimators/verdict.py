@@ -141,10 +141,13 @@ def judge(result):
         question = "maximum"
         excess = _judge(result, question, "mimic_std", "n_sets")
     has_source, shift = _compare_maps(result)
+    # of the means over all offsets
+    rows = result.select("systematics", band=None, offset_band=ALL)
+    biased = [_ for _ in rows if abs(_["mean"]) > max(N_ERRORS * _["mean_err"], MEAN)]
     return Judgement(
         question=question,
         excess=excess,
-        biased=_find_biased(result),
+        biased=[str(row["band"]) for row in biased],
         has_source=has_source,
         shift=shift,
         few_sets=len(result.names) < FEW_SETS,
@@ -162,37 +165,23 @@ def _judge(result, table, spread, number):
 
 
 def _find_verdict(excess):
-    if not np.isfinite(excess.significance):
+    _, value, mean, spread, n_larger, number, p_value = excess
+    if not np.isfinite(value):
         return Verdict.NOT_MEASURED
-    if excess.number < 2 or not np.isfinite(excess.mean):
+    if number < 2 or not np.isfinite(mean):
         return Verdict.TOO_FEW
-    if excess.significance < EXCESS:
+    if value < EXCESS:
         return Verdict.NO_EXCESS
-    if not excess.n_larger and _is_far(excess):
+    # far beyond the scatter of mimics, few as they may be: those whose width is below
+    # that of noise do not make an excess larger
+    is_far = value >= DETECTION and value - mean >= max(EXCESS, DETECTION * spread)
+    is_far = is_far and not n_larger
+    if is_far and get_prediction_p_value(value, mean, spread, number) < P_VALUE_FAR:
         return Verdict.NOT_EXPLAINED
-    if excess.p_value > P_VALUE:
-        return Verdict.EXPLAINED if excess.n_larger else Verdict.TOO_FEW
-    is_unlikely = excess.significance - excess.mean >= EXCESS * excess.spread
+    if p_value > P_VALUE:
+        return Verdict.EXPLAINED if n_larger else Verdict.TOO_FEW
+    is_unlikely = value - mean >= EXCESS * spread
     return Verdict.UNLIKELY if is_unlikely else Verdict.MAY_EXPLAIN
-
-
-def _is_far(excess):
-    """Whether an excess is far beyond the scatter of mimics, few as they may be."""
-    _, value, mean, spread, _, number, _ = excess
-    # mimics whose width is below that of noise do not make an excess larger
-    is_large = value >= DETECTION and value - mean >= max(EXCESS, DETECTION * spread)
-    return is_large and (
-        get_prediction_p_value(value, mean, spread, number) < P_VALUE_FAR
-    )
-
-
-def _find_biased(result):
-    """Bands of energy whose mean over all offsets is not 0."""
-    return [
-        str(row["band"])
-        for row in result.select("systematics", band=None, offset_band=ALL)
-        if abs(row["mean"]) > max(N_ERRORS * row["mean_err"], MEAN)
-    ]
 
 
 def _compare_maps(result):

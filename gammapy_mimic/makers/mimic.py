@@ -247,7 +247,13 @@ class MimicMaker(ObservationMaker):
             shift = get_gti(observation).time_start[0] - gti.time_start[0]
             start, stop = gti.time_start + shift, gti.time_stop + shift
             gti = GTI.create(start, stop, reference_time=gti.time_ref)
-        obs_filter = _keep_phase_filter(off.obs_filter)
+        # what scales the livetime: the events are filtered already
+        filters = [
+            _
+            for _ in off.obs_filter.event_filters
+            if _["type"] == "custom" and _["opts"].get("parameter") == "PHASE"
+        ]
+        obs_filter = ObservationFilter(event_filters=filters)
         header = self._merge_headers(observation, off, target_header, events.table.meta)
         fraction = 1 - off.observation_dead_time_fraction
         fraction *= obs_filter.livetime_fraction
@@ -428,14 +434,3 @@ _ALTAZ_NEEDS_TIME = (
 def _get_location(observation, off):
     location = observation.observatory_earth_location
     return off.observatory_earth_location if location is None else location
-
-
-def _keep_phase_filter(obs_filter):
-    """Keep what scales the livetime. The events are filtered already."""
-    filters = [
-        event_filter
-        for event_filter in obs_filter.event_filters
-        if event_filter["type"] == "custom"
-        and event_filter["opts"].get("parameter") == "PHASE"
-    ]
-    return ObservationFilter(event_filters=filters)

@@ -213,21 +213,17 @@ def reduce_observations(
             datasets += made
             continue
         if stacked is None and made:
-            stacked = _make_stacked(reference, made[0])
+            geoms = reference.geoms
+            # a chain may sum over energy, as `ImageMaker` does
+            if made[0].counts.geom.axes["energy"].nbin == 1:
+                geoms = {
+                    name: geom.squash("energy") if "energy" in geom.axes.names else geom
+                    for name, geom in geoms.items()
+                }
+            stacked = type(made[0]).from_geoms(**geoms, name=reference.name)
         for dataset in made:
             stack_dataset(stacked, dataset)
     return Datasets(datasets if stacked is None else [stacked])
-
-
-def _make_stacked(reference, dataset):
-    """Make an empty dataset of the kind of another one, on the reference geometry."""
-    geoms = dict(reference.geoms)
-    # a chain may sum over energy, as `ImageMaker` does
-    if dataset.counts.geom.axes["energy"].nbin == 1:
-        for name, geom in geoms.items():
-            if "energy" in geom.axes.names:
-                geoms[name] = geom.squash("energy")
-    return type(dataset).from_geoms(**geoms, name=reference.name)
 
 
 def _get_pointings(observations):

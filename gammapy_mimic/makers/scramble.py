@@ -3,7 +3,6 @@
 import copy
 import functools
 import logging
-from operator import is_not
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -133,7 +132,8 @@ class ScrambleMaker(ObservationMaker):
     regions : list of `~regions.SkyRegion` or `~astropy.coordinates.SkyCoord`, or None
         Regions around known sources, anywhere on the sky, or their positions, with
         ``radius``. An observation with none of them in its field of view stays as it
-        was. None is for the method "azimuth", to scramble every observation.
+        was. None is for the method "azimuth", to scramble every observation. The others
+        need a region.
     method : {"annulus", "fill", "azimuth"}, optional
         Method. Default is "annulus".
     width : `~astropy.coordinates.Angle` or str, optional
@@ -155,7 +155,8 @@ class ScrambleMaker(ObservationMaker):
     Raises
     ------
     TypeError, ValueError
-        If a region, the method, the width, the axis or the seed is not valid.
+        If a region, the method, the width, the axis or the seed is not valid, or if
+        there is no region, and the method is not "azimuth".
 
     Examples
     --------
@@ -201,31 +202,23 @@ class ScrambleMaker(ObservationMaker):
         )
 
     def _update(self, changed):
-        if self.regions is None and self.method != "azimuth":
-            raise TypeError(
-                "regions must be a list of SkyRegion for "
-                f"method={self.method!r}, got None"
+        if changed & {"regions", "radius"}:
+            # drawn here, and not for each observation or in each process
+            regions = check_regions(self.regions, "regions", self.radius)
+            if self.regions is not None and self.radius is None:
+                self.__dict__["regions"] = regions
+            self._given = list(self.regions or [])
+            # by them a region that is changed in place is noticed
+            self._copies = copy.deepcopy(self._given)
+            self._regions = list(regions)
+            self._exclusions = Exclusions(regions)
+            self._radii = np.array([get_region_radius(region) for region in regions])
+        if not self._regions and self.method != "azimuth":
+            raise ValueError(
+                f"regions must hold a region for method={self.method!r}, got "
+                f"{self.regions!r}. Give a region, or regions=None with "
+                "method='azimuth' for all events."
             )
-        if not changed & {"regions", "radius"}:
-            return
-        # drawn here, and not for each observation or in each process
-        regions = check_regions(self.regions, "regions", self.radius)
-        if self.regions is not None and self.radius is None:
-            self.__dict__["regions"] = regions
-        self._given = list(self.regions or [])
-        # by them a region that is changed in place is noticed
-        self._copies = copy.deepcopy(self._given)
-        self._regions = list(regions)
-        self._exclusions = Exclusions(regions)
-        self._radii = np.array([get_region_radius(region) for region in regions])
-
-    def _is_changed_in_place(self):
-        """Whether the list of regions, or a region in it, is not what it was."""
-        regions = self.regions or []
-        if len(regions) != len(self._given) or any(map(is_not, regions, self._given)):
-            return True
-        pairs = zip(regions, self._copies, strict=True)
-        return any(isinstance(now, SkyRegion) and now != old for now, old in pairs)
 
     def make_observation(self, observation, mimic_set=0):
         """Make an observation without sources in the regions.
@@ -352,7 +345,13 @@ class ScrambleMaker(ObservationMaker):
 
     def _find_field(self, observation):
         """Look for regions in a field of view. None if there is nothing to scramble."""
-        if self._is_changed_in_place():
+        # the list, or a region in it, may have been changed in place
+        regions = self.regions or []
+        is_same = len(regions) == len(self._given) and all(
+            now is given and (now == old or not isinstance(now, SkyRegion))
+            for now, given, old in zip(regions, self._given, self._copies, strict=True)
+        )
+        if not is_same:
             self._set(regions=self.regions)
         # a copy, as an observation keeps what is read
         observation = copy.copy(observation)

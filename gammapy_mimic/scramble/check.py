@@ -193,9 +193,13 @@ class ScrambleCheck:
         exclusions = [make_exclusion(region).turn(frame) for region in regions]
         coverage = measure_coverage(exclusions, get_fov_radius(offset))
         intervals = _find_intervals(maker, observation, coverage)
+        extent = np.quantile(offset, EXTENT_QUANTILE) * EXTENT_FACTOR
         # a field that is scrambled as a whole reaches further than is of interest
-        shown = intervals if maker.method != "azimuth" else intervals[:0]
-        edges = _make_edges(offset, shown, Angle(binsz).deg)
+        if maker.method != "azimuth" and intervals.size:
+            end = min(intervals[:, 1].max(), get_fov_radius(offset))
+            extent = max(extent, end * INTERVAL_FACTOR)
+        binsz = Angle(binsz).deg
+        edges = np.arange(np.ceil(extent / binsz) + 1) * binsz
         centers = np.reshape([_.axes[2] for _ in exclusions], (-1, 3))
         region_azimuths = np.degrees(get_azimuth(centers.T)) % 360
         # far from the first region, whose events are not to be cut in two
@@ -237,15 +241,6 @@ def _find_intervals(maker, observation, coverage):
     return merge_intervals(
         [(max(mean.deg - width.deg, 0), mean.deg + width.deg) for mean, width in annuli]
     )
-
-
-def _make_edges(offset, intervals, binsz):
-    """Make bins of offset that hold most events, and what is scrambled."""
-    extent = np.quantile(offset, EXTENT_QUANTILE) * EXTENT_FACTOR
-    if intervals.size:
-        end = min(intervals[:, 1].max(), get_fov_radius(offset))
-        extent = max(extent, end * INTERVAL_FACTOR)
-    return np.arange(np.ceil(extent / binsz) + 1) * binsz
 
 
 def _make_weights(events, coverage):

@@ -81,8 +81,15 @@ class _Frame(NamedTuple):
     @classmethod
     def fit(cls, x, y, offset, azimuth):
         """Fit to pairs of events that are next in time. None if no frame fits."""
-        on_sphere = _is_longitude_and_latitude(x, y, offset)
-        radius, angle = _to_polar(x, y, on_sphere)
+        radius, angle = _to_polar(x, y, on_sphere=False)
+        on_sphere = False
+        # so they are in Gammapy's ``FoVICRSFrame``: 0.005 deg at an offset of 3 deg
+        if radius.max() <= 180:
+            projection, scale = _fit_projection(radius, offset)
+            error = scale * projection(np.radians(offset)) - radius
+            polar = _to_polar(x, y, on_sphere=True)
+            on_sphere = np.median(abs(polar[0] - offset)) < np.median(abs(error))
+            radius, angle = polar if on_sphere else (radius, angle)
         # with the right sign, the orientation changes little from an event to the next
         concentration = {}
         for sign in (1, -1):
@@ -106,20 +113,6 @@ class _Frame(NamedTuple):
             lon, lat = to_fov_lon_lat(from_polar(radius, np.pi / 2 - angle))
             return -lon, lat
         return radius * np.cos(angle), radius * np.sin(angle)
-
-
-def _is_longitude_and_latitude(x, y, offset):
-    """Whether coordinates are angles in deg on the sphere, and not in a plane.
-
-    So they are in Gammapy's ``FoVICRSFrame``: 0.005 deg at an offset of 3 deg.
-    """
-    radius = np.hypot(x, y)
-    if radius.max() > 180:
-        return False
-    projection, scale = _fit_projection(radius, offset)
-    error = scale * projection(np.radians(offset)) - radius
-    sphere_error = _to_polar(x, y, on_sphere=True)[0] - offset
-    return np.median(abs(sphere_error)) < np.median(abs(error))
 
 
 def _fit_projection(radius, offset):

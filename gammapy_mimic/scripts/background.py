@@ -75,8 +75,18 @@ def background(
     if groups:
         groups = {name.upper(): edges for name, edges in groups}
         templates, labels = _make_groups(analysis, targets.obs_table, groups)
+    elif from_obs:
+        bkg = analysis.selector.make_background(
+            analysis.observations[0], obs_ids=from_obs
+        )
+        templates = {"all": bkg}
+        labels = {_.obs_id: "all" for _ in analysis.observations}
     else:
-        templates, labels = _make_selected(analysis, from_obs)
+        templates = {
+            _.obs_id: analysis.selector.make_background(_)
+            for _ in progress_bar(analysis.observations, desc="Make backgrounds")
+        }
+        labels = {obs_id: obs_id for obs_id in templates}
     outdir = Path(outdir)
     write_background(targets, outdir, templates, labels, overwrite)
     click.echo(
@@ -85,19 +95,12 @@ def background(
     figures = {f"background_{label}.png": bkg for label, bkg in templates.items()}
     add_files(outdir, figures)
     for name, bkg in figures.items():
-        _plot_template(bkg, outdir / name)
-
-
-def _make_selected(analysis, obs_ids):
-    observations, selector = analysis.observations, analysis.selector
-    if obs_ids:
-        bkg = selector.make_background(observations[0], obs_ids=obs_ids)
-        return {"all": bkg}, {_.obs_id: "all" for _ in observations}
-    templates = {
-        _.obs_id: selector.make_background(_)
-        for _ in progress_bar(observations, desc="Make backgrounds")
-    }
-    return templates, {obs_id: obs_id for obs_id in templates}
+        figure, axes = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
+        plot_background(bkg, ax=axes[0])
+        plot_background_spectrum(bkg, ax=axes[1])
+        plot_background_image(bkg, ax=axes[2])
+        figure.suptitle(f"{bkg.meta['N_OBS']} OFF observations")
+        save_figure(figure, outdir / name)
 
 
 def _make_groups(analysis, table, groups):
@@ -123,12 +126,3 @@ def _make_groups(analysis, table, groups):
             "Change the groups or the selection."
         )
     return templates, {obs_id: int(label) for obs_id, label in labels.items()}
-
-
-def _plot_template(bkg, path):
-    figure, axes = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
-    plot_background(bkg, ax=axes[0])
-    plot_background_spectrum(bkg, ax=axes[1])
-    plot_background_image(bkg, ax=axes[2])
-    figure.suptitle(f"{bkg.meta['N_OBS']} OFF observations")
-    save_figure(figure, path)

@@ -85,7 +85,19 @@ def exclusions(position, radius, out, plot, datastore, overwrite, **options):
             raise FileNotFoundError(f"There is no folder {path.parent}.")
     regions = ExclusionRegions.from_catalogs(position, radius, **options)
     if plot is not None:
-        counts = _make_counts(datastore, position, to_angle(radius))
+        # of the observations that point into the field
+        store, radius = open_datastore(datastore), to_angle(radius)
+        separation = store.obs_table.pointing_radec.separation(position)
+        obs_ids = store.obs_table["OBS_ID"][separation < radius]
+        if not len(obs_ids):
+            raise ValueError(
+                f"No observation of {datastore} points to within {radius} of "
+                f"{position.to_string()}. Leave out --plot, or choose another "
+                "--datastore."
+            )
+        counts = Map.create(skydir=position, width=2 * radius.deg, binsz=0.02)
+        for obs_id in obs_ids:
+            counts.fill_events(store.obs(obs_id, required_irf=[]).events)
         figure = plt.figure(figsize=(8, 7), layout="constrained")
         ax = figure.add_subplot(projection=counts.geom.wcs)
         plot_exclusion_regions(regions, counts, ax=ax)
@@ -97,19 +109,3 @@ def exclusions(position, radius, out, plot, datastore, overwrite, **options):
     click.echo(regions)
     for path in paths:
         click.echo(f"Wrote {path}")
-
-
-def _make_counts(path, position, radius):
-    """Make a counts map of the observations that point into the field."""
-    store = open_datastore(path)
-    separation = store.obs_table.pointing_radec.separation(position)
-    obs_ids = store.obs_table["OBS_ID"][separation < radius]
-    if not len(obs_ids):
-        raise ValueError(
-            f"No observation of {path} points to within {radius} of "
-            f"{position.to_string()}. Leave out --plot, or choose another --datastore."
-        )
-    counts = Map.create(skydir=position, width=2 * radius.deg, binsz=0.02)
-    for obs_id in obs_ids:
-        counts.fill_events(store.obs(obs_id, required_irf=[]).events)
-    return counts

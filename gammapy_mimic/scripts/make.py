@@ -87,7 +87,22 @@ def make(
         raise FileExistsError(
             f"{path} is not empty. Choose another --outdir, or use --overwrite."
         )
-    datasets = _get_datasets(energy_range, offset_max)
+    energy = {"min": energy_range[0], "max": energy_range[1], "nbins": 10}
+    # maps that hold all fields, with the FoV background
+    datasets = {
+        "type": "3d",
+        "map_selection": ["counts", "background"],
+        "geom": {
+            "wcs": {"binsize": "0.05 deg"},
+            "selection": {"offset_max": offset_max},
+            "axes": {"energy": energy},
+        },
+        "background": {"method": "fov_background", "parameters": {"method": "scale"}},
+        "safe_mask": {
+            "methods": ["aeff-default", "offset-max"],
+            "parameters": {"offset_max": offset_max},
+        },
+    }
     systematics = {"correlation_radius": correlation_radius}
     data = {"general": {"outdir": outdir}, "datasets": datasets}
     data["mimic"] = options | {
@@ -96,22 +111,3 @@ def make(
     }
     config = config.update(type(config).from_dict(data, "options"))
     run_analysis(config, reduce=reduce, write_config=True)
-
-
-def _get_datasets(energy_range, offset_max):
-    """Section of maps that hold all fields, with the FoV background."""
-    energy = {"min": energy_range[0], "max": energy_range[1]}
-    return {
-        "type": "3d",
-        "map_selection": ["counts", "background"],
-        "geom": {
-            "wcs": {"binsize": "0.05 deg"},
-            "selection": {"offset_max": offset_max},
-            "axes": {"energy": energy | {"nbins": 10}},
-        },
-        "background": {"method": "fov_background", "parameters": {"method": "scale"}},
-        "safe_mask": {
-            "methods": ["aeff-default", "offset-max"],
-            "parameters": {"offset_max": offset_max},
-        },
-    }

@@ -47,11 +47,9 @@ def rank(config, outdir, n_rows):
             "match the criteria"
         )
         click.echo("\n".join(table[:n_rows].pformat(max_width=-1)))
-    if outdir is not None:
-        _plot_rankings(tables, selector, outdir)
+    if outdir is None:
+        return
 
-
-def _plot_rankings(tables, selector, outdir):
     figure, ax = plt.subplots(figsize=(12, 5), layout="constrained")
     plot_kl_matrix(tables, ax=ax, kl_max=selector.kl_max)
     save_figure(figure, outdir / "kl_matrix.png")

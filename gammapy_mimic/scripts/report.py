@@ -73,26 +73,26 @@ def report_folder(outdir, path=None, title=None, templates=None, overwrite=False
         )
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent}.")
-    config = _read(MimicAnalysisConfig.read, outdir / "config.yaml")
+    config = _load(MimicAnalysisConfig.read, outdir / "config.yaml")
     if config is None:
-        config = _read(MimicAnalysisConfig.read, outdir / "mimic_1/config.yaml")
+        config = _load(MimicAnalysisConfig.read, outdir / "mimic_1/config.yaml")
     with prefix_errors(result_path):
         result = MimicSystematics.read(result_path)
     make_report(
         result,
         path,
-        plan=_read(MimicPlan.read, outdir / "plan.ecsv"),
+        plan=_load(MimicPlan.read, outdir / "plan.ecsv"),
         config=config,
         title=title,
-        obs_table=_read(ObservationTable.read, outdir / "mimic_1/obs-index.fits.gz"),
-        exclusion_regions=_read(ExclusionRegions.read, outdir / "exclusion.reg") or (),
+        obs_table=_load(ObservationTable.read, outdir / "mimic_1/obs-index.fits.gz"),
+        exclusion_regions=_load(ExclusionRegions.read, outdir / "exclusion.reg") or (),
         templates=templates,
         overwrite=overwrite,
     )
     return path
 
 
-def _read(read, path):
+def _load(read, path):
     """Read a file, None if there is none."""
     if not path.is_file():
         return None

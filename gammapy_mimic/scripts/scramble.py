@@ -50,17 +50,14 @@ def scramble(path, out, scrambler, overwrite, plot):
             figure.savefig(temporary, dpi=120)
             plt.close(figure)
         write_observation(scrambled, out, overwrite=overwrite)
-    click.echo(_describe_scrambled(out, scrambled.events.table))
-    if plot is not None:
-        click.echo(f"Wrote {plot}")
-
-
-def _describe_scrambled(out, table):
+    table = scrambled.events.table
     moved, removed, n_regions = (
         table.meta[_] for _ in ("SCR_NEVT", "SCR_NREM", "SCR_NREG")
     )
     regions = "region" if n_regions == 1 else "regions"
-    return (
+    click.echo(
         f"Wrote {out}: {len(table)} events, of which {moved} have a new position; "
         f"{removed} were removed. {n_regions} {regions} in the field of view."
     )
+    if plot is not None:
+        click.echo(f"Wrote {plot}")

@@ -104,7 +104,11 @@ def get_common_masks(weights, energies, rings, off_energies, off_rings, accepted
     counting = shares & accepted if np.any(shares & accepted) else shares
     choices, covering = [], []
     for own, off in ((energies, off_energies), (rings, off_rings)):
-        choices.append(_make_intervals(own))
+        # all runs of neighbours, of shape (n_runs, n_bins)
+        idx = np.flatnonzero(own)
+        first, last = (idx[_][:, np.newaxis] for _ in np.triu_indices(len(idx)))
+        bins = np.arange(len(own))
+        choices.append(own & (bins >= first) & (bins <= last))
         is_missing = choices[-1].astype(float) @ ~off[counting].T
         covering.append((is_missing == 0).astype(float))
     number = covering[0] @ covering[1].T
@@ -122,14 +126,6 @@ def get_common_masks(weights, energies, rings, off_energies, off_rings, accepted
     energies, rings = (_[idx] for _, idx in zip(choices, selected, strict=True))
     covers = np.all(off_energies >= energies, axis=1)
     return np.outer(energies, rings), covers & np.all(off_rings >= rings, axis=1)
-
-
-def _make_intervals(selected):
-    """All runs of neighbours among the selected bins. Shape (n_runs, n_bins)."""
-    idx = np.nonzero(selected)[0]
-    first, last = (idx[_][:, np.newaxis] for _ in np.triu_indices(len(idx)))
-    bins = np.arange(len(selected))
-    return selected & (bins >= first) & (bins <= last)
 
 
 def compare_observations(target, off, bins, covers):
@@ -273,7 +269,10 @@ def rank_observations(target, off, criteria, kl_max=KL_MAX, predicted=None, skip
         p_value = np.full(len(off), np.nan)
     rejected["threshold"] = accepted & ~covers & bins.any()
     rejected["no_common_counts"] = accepted & np.isnan(kl_corr) & ~rejected["threshold"]
-    is_rejected = np.any(list(rejected.values()), axis=0)
+    names, masks = np.array(list(rejected)), np.array(list(rejected.values()))
+    is_rejected = masks.any(axis=0)
+    patterns, idx = np.unique(masks, axis=1, return_inverse=True)
+    reasons = np.array([", ".join(names[column]) for column in patterns.T])
 
     table = Table(
         {
@@ -290,7 +289,7 @@ def rank_observations(target, off, criteria, kl_max=KL_MAX, predicted=None, skip
             ),
             "LIVETIME": _get(off_conditions, "livetime"),
             "STATUS": find_status(kl_corr, p_value, kl_max, is_noisy=predicted is None),
-            "REASONS": _join_reasons(rejected),
+            "REASONS": reasons[idx.ravel()],
         }
     )
     table["STATUS"][is_rejected] = "rejected"
@@ -361,10 +360,3 @@ def _compare(function, off, target, name):
     if getattr(target, name) is None:
         return np.full(len(off), np.nan)
     return function(_get(off, name), getattr(target, name))
-
-
-def _join_reasons(rejected):
-    """Names of what rejects each candidate, as a text."""
-    names, masks = np.array(list(rejected)), np.array(list(rejected.values()))
-    patterns, idx = np.unique(masks, axis=1, return_inverse=True)
-    return np.array([", ".join(names[column]) for column in patterns.T])[idx.ravel()]

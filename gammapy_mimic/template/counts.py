@@ -174,7 +174,10 @@ class TemplateCounts:
         """
         check_smooth(smooth, smooth_options)
         valid = self._get_exposed_mask()
-        start, stop = self._find_energy_range(valid)
+        # one bin on either side, as the limit of the safe range may lie in it, and
+        # Gammapy interpolates up to there
+        exposed = np.flatnonzero(valid.any(axis=1))
+        start, stop = max(exposed[0] - 1, 0), min(exposed[-1] + 2, len(valid))
         bins = self.bins.slice_energy(start, stop)
         valid = valid[start:stop]
         counts, exposure, *moment = (
@@ -226,15 +229,6 @@ class TemplateCounts:
             )
         return valid
 
-    def _find_energy_range(self, valid):
-        """First, and one after the last, energy bin of the template.
-
-        With one bin on either side of the exposed ones, because the limit of the safe
-        range may lie in it, and Gammapy interpolates up to there.
-        """
-        exposed = np.flatnonzero(valid.any(axis=1))
-        return max(exposed[0] - 1, 0), min(exposed[-1] + 2, len(valid))
-
     def _warn(self, bins, valid):
         """Say which bins have no exposure, once."""
         exposed = valid.any(axis=1)
@@ -250,10 +244,14 @@ class TemplateCounts:
             )
         masked = ~valid & exposed[:, np.newaxis]
         if masked.any():
-            where = ", ".join(_describe_ranges(masked, bins.axes))
+            where = []
+            found = masked.reshape(bins.axes.shape).nonzero()
+            for axis, idx in zip(bins.axes, found, strict=True):
+                low, high = axis.edges.value[[idx.min(), idx.max() + 1]]
+                where.append(f"{axis.name} {low:.3g} to {high:.3g} {axis.unit}")
             parts.append(
                 f"{masked.sum()} of {masked.size} bins, {1 - MIN_FRACTION:.0%} or more "
-                f"masked ({where}; the rate is interpolated in offset)"
+                f"masked ({', '.join(where)}; the rate is interpolated in offset)"
             )
         if parts:
             log.warning(f"Bins without exposure: {'; '.join(parts)}.")
@@ -290,8 +288,17 @@ class _Frames:
         self.axes = get_axes(pointing)
         self.gti = observation.gti
         self.is_fixed = alignment == "RADEC"
-        if not self.is_fixed:
-            self._nodes, self._up = _get_up(observation, pointing)
+        if self.is_fixed:
+            return
+        location = get_location(observation)
+        start, stop = _get_good_time(self.gti)
+        start, stop = start.min(), stop.max()
+        n_steps = int(np.ceil((stop - start) / TIME_STEP))
+        self._nodes = np.linspace(start, stop, n_steps + 1)
+        times = self.gti.time_ref + self._nodes * u.s
+        frame = AltAz(obstime=times, location=location)
+        # vectors (ICRS) to 1 deg above the pointing. Shape (3, n)
+        self._up = to_vectors(*altaz_to_radec(0, 1, pointing, frame))
 
     def make(self, time):
         """Matrices from ICRS to FoV vectors, at times in s after ``gti.time_ref``.
@@ -321,17 +328,6 @@ class _Frames:
         return self.make(time), weights / weights.sum()
 
 
-def _get_up(observation, pointing):
-    """Get times, and vectors (ICRS) to 1 deg above the pointing: (n,), (3, n)."""
-    location = get_location(observation)
-    start, stop = _get_good_time(observation.gti)
-    start, stop = start.min(), stop.max()
-    nodes = np.linspace(start, stop, int(np.ceil((stop - start) / TIME_STEP)) + 1)
-    times = observation.gti.time_ref + nodes * u.s
-    frame = AltAz(obstime=times, location=location)
-    return nodes, to_vectors(*altaz_to_radec(0, 1, pointing, frame))
-
-
 def _get_good_time(gti):
     """Start and stop, in s after ``gti.time_ref``."""
     return gti.met_start.to_value("s"), gti.met_stop.to_value("s")
@@ -347,7 +343,12 @@ def _count_events(observation, bins, exclusions, frames):
     vectors = to_vectors(events_good.ra, events_good.dec)
     good = ~is_excluded(vectors, exclusions)
 
-    idx_position = bins.find(_rotate(frames.make(time), vectors))
+    matrices = frames.make(time)
+    if len(matrices) == 1:
+        vectors = matrices[0] @ vectors
+    else:
+        vectors = np.einsum("nij,jn->in", matrices, vectors)
+    idx_position = bins.find(vectors)
     energy = events_good.energy
     idx_energy = np.searchsorted(bins.energy_edges, energy, side="right") - 1
     shape = len(bins.energy_edges) - 1, bins.solid_angle.size
@@ -374,20 +375,3 @@ def _get_masked(bins, exclusions, frames):
                 idx[inside], duration * weight[inside], minlength=len(result)
             )
     return masked
-
-
-def _rotate(frames, vectors):
-    """Multiply vectors of shape (3, n) by one matrix, or by one each."""
-    if len(frames) == 1:
-        return frames[0] @ vectors
-    return np.einsum("nij,jn->in", frames, vectors)
-
-
-def _describe_ranges(mask, axes):
-    """Describe the range of each axis in which a mask has any True."""
-    mask = mask.reshape(axes.shape)
-    for idx, axis in enumerate(axes):
-        others = tuple(_ for _ in range(mask.ndim) if _ != idx)
-        found = np.flatnonzero(mask.any(axis=others))
-        low, high = axis.edges.value[[found[0], found[-1] + 1]]
-        yield f"{axis.name} {low:.3g} to {high:.3g} {axis.unit}"
