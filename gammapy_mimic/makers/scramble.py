@@ -348,7 +348,7 @@ class ScrambleMaker(ObservationMaker):
         # the list, or a region in it, may have been changed in place
         regions = self.regions or []
         is_same = len(regions) == len(self._given) and all(
-            now is given and (now == old or not isinstance(now, SkyRegion))
+            now is given and (not isinstance(now, SkyRegion) or now == old)
             for now, given, old in zip(regions, self._given, self._copies, strict=True)
         )
         if not is_same:
