@@ -56,7 +56,7 @@ def get_peak_memory():
 def compare_ranking():
     observations = simulate_observations(200, zenith=("20 deg", "40 deg"))
     index = OffIndex.create(observations)
-    criteria = MatchCriteria.create({"fov_radius": "0.5 deg"})
+    criteria = MatchCriteria.create({"field_radius": "0.5 deg"})
     target = index.select(index.obs_ids[:1])
     rows = []
     for n_obs in (10_000, 100_000):
@@ -72,7 +72,7 @@ def compare_ranking():
 
 def compare_planning(observations, index):
     archive = make_archive(index, 10_000)
-    criteria = {"fov_radius": "0.5 deg"}
+    criteria = {"field_radius": "0.5 deg"}
     selector = KLBackgroundSelector(observations, criteria, index=archive)
 
     start = time.perf_counter()

@@ -25,7 +25,7 @@ BINNING = FoVBinning.create()
 N_ENERGY, N_OFFSET = BINNING.shape
 EDGES = BINNING.energy_edges
 CRITERIA = MatchCriteria(
-    livetime=None, airmass=None, galactic_latitude=None, fov_radius="0.1 deg"
+    livetime=None, airmass=None, galactic_latitude=None, field_radius="0.1 deg"
 )
 
 
@@ -135,7 +135,7 @@ def test_rejected_candidates_do_not_decide():
         livetime=None,
         airmass=None,
         galactic_latitude=None,
-        fov_radius="0.1 deg",
+        field_radius="0.1 deg",
         exclude_obs_ids=range(1, 9),
     )
     target = make_target(rng)

@@ -117,20 +117,24 @@ def test_misspelt_config_key_silently_ignored():
         MatchCriteria.create({"airmas": 0.1})
 
 
-def test_same_object_and_same_field_are_always_rejected():
+def test_same_object_and_same_field_are_rejected_by_default():
     table = make_table(2, OBJECT=["Crab", " crab "])
     assert find_rejected(table, NO_CUTS) == {"same_object"}
 
     table = make_table(2, RA_PNT=[0.0, 3.0])
-    assert find_rejected(table, {**NO_CUTS, "fov_radius": "2.9 deg"}) == set()
-    assert find_rejected(table, {**NO_CUTS, "fov_radius": "3.1 deg"}) == {"same_field"}
+    assert find_rejected(table, {**NO_CUTS, "field_radius": "2.9 deg"}) == set()
+    assert find_rejected(table, {**NO_CUTS, "field_radius": "3.1 deg"}) == {
+        "same_field"
+    }
 
 
 def test_same_field_is_judged_by_the_position_of_the_target():
     table = make_table(2, RA_PNT=[0.0, 3.0])
     table["RA_OBJ"] = [1.0, 3.0] * u.deg
     table["DEC_OBJ"] = [0.0, 0.0] * u.deg
-    assert find_rejected(table, {**NO_CUTS, "fov_radius": "2.5 deg"}) == {"same_field"}
+    assert find_rejected(table, {**NO_CUTS, "field_radius": "2.5 deg"}) == {
+        "same_field"
+    }
 
 
 @pytest.mark.parametrize(

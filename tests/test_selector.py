@@ -360,7 +360,7 @@ def test_planted_archive():
             pool.append(observation)
         class_of |= {_.obs_id: idx for _ in observations}
 
-    criteria = {"galactic_latitude": None, "fov_radius": "0.1 deg"}
+    criteria = {"galactic_latitude": None, "field_radius": "0.1 deg"}
     selector = KLBackgroundSelector(pool, criteria)
     n_events = selector.index.counts.sum(axis=(1, 2))
     assert len(pool) == n_obs

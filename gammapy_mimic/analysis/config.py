@@ -193,6 +193,8 @@ class ExclusionConfig(GammapyBaseConfig):
         Catalogues, see `~gammapy_mimic.exclusion.ExclusionRegions.from_catalogs`.
     regions : list of str
         Circles as ``RA,DEC,RADIUS`` (ICRS, in deg or with units), or ds9 region files.
+    fov_radius : angle
+        Radius of the fields of view in which sources and stars are looked for.
     radius : angle
         Radius of the region around a point source of a catalogue.
     stars : path, optional
@@ -210,6 +212,7 @@ class ExclusionConfig(GammapyBaseConfig):
     regions: Annotated[list[str], BeforeValidator(_to_texts)] = Field(
         default_factory=list
     )
+    fov_radius: Radius = "2.5 deg"
     radius: Radius = "0.3 deg"
     stars: PathType | None = None
     magnitude_max: FiniteFloat = 6

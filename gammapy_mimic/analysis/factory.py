@@ -154,7 +154,7 @@ class MakerFactory:
     def exclusion_regions(self):
         """Sources in any field (`~gammapy_mimic.exclusion.ExclusionRegions`)."""
         config, mimic = self.config, self.config.mimic
-        sections = config.observations, mimic.off, mimic.exclusion, mimic.selection
+        sections = config.observations, mimic.off, mimic.exclusion
         return self._make_once(self._find_exclusion_regions, *sections)
 
     def _find_exclusion_regions(self):
@@ -166,7 +166,7 @@ class MakerFactory:
         with prefix_errors("mimic.exclusion"):
             return ExclusionRegions.from_catalogs(
                 positions,
-                MatchCriteria.create(self.config.mimic.selection.criteria).fov_radius,
+                config.fov_radius,
                 catalogs=config.catalogs,
                 point_radius=config.radius,
                 stars=config.stars,

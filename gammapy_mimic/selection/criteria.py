@@ -30,6 +30,15 @@ APPLIED = (
 )
 """Criteria in the order in which reasons are given."""
 
+WAYS_OUT = {
+    "same_object": "Archives of surveys may have one OBJECT for all: same_object: "
+    "false accepts partners of the same one.",
+    "same_field": "The field of the target may be in all of them: same_field: false "
+    "accepts such partners, or set a smaller field_radius. Exclude or scramble the "
+    "sources that target and partner share.",
+}
+"""What to do where a criterion rejects all candidates of an archive."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Conditions:
@@ -171,9 +180,7 @@ def _get_target(table, pointing):
 class MatchCriteria:
     """Conditions that an OFF observation must share with its target observation.
 
-    Criteria that are None are not applied. The observation itself, observations of
-    the same OBJECT, and pointings whose field of view holds the position of the target
-    observation's object, or its pointing, are always rejected.
+    Criteria that are None are not applied. The observation itself is always rejected.
 
     Parameters
     ----------
@@ -206,8 +213,15 @@ class MatchCriteria:
         ``(ra, dec, radius)``. Default is none.
     exclude_obs_ids : list of int, optional
         OFF observations to leave out. Default is none.
-    fov_radius : `~astropy.coordinates.Angle` or str, optional
-        Radius of the field of view. Default is 2.5 deg.
+    same_object : bool, optional
+        Whether observations of the same OBJECT are rejected. Surveys may have one for
+        all; names such as "unknown" are none. Default is True.
+    same_field : bool, optional
+        Whether pointings are rejected that are no farther than ``field_radius`` from
+        the position of the target observation's object, or from its pointing: the
+        source is in their field, too, whatever their OBJECT says. Default is True.
+    field_radius : `~astropy.coordinates.Angle` or str, optional
+        Radius of the same field, for ``same_field`` alone. Default is 2.5 deg.
     strict : bool, optional
         Whether a criterion whose column is missing is an error. By default it is
         skipped with a warning.
@@ -231,7 +245,9 @@ class MatchCriteria:
     exclude_objects: tuple = ()
     exclude_circles: tuple = ()
     exclude_obs_ids: tuple = ()
-    fov_radius: Angle = "2.5 deg"
+    same_object: bool = True
+    same_field: bool = True
+    field_radius: Angle = "2.5 deg"
     strict: bool = False
 
     def __post_init__(self):
@@ -241,8 +257,12 @@ class MatchCriteria:
                 f"Invalid value of exclude_objects: {self.exclude_objects!r}, "
                 "a list of names is needed"
             )
+        for name in ("same_object", "same_field", "strict"):
+            value = getattr(self, name)
+            if not isinstance(value, bool | None):
+                raise ValueError(f"{name} must be true or false, got {value!r}")
         numbers = ("livetime", "airmass", "nsb", "n_tels", "muon_efficiency")
-        angles = ("azimuth", "galactic_latitude", "fov_radius")
+        angles = ("azimuth", "galactic_latitude", "field_radius")
         converters = {
             **dict.fromkeys(numbers, float),
             **dict.fromkeys(angles, lambda value: Angle(value).to("deg")),
@@ -365,18 +385,14 @@ class MatchCriteria:
             For each criterion, which OFF observations it rejects. Boolean arrays of
             shape (n_off,). An unknown value (NaN) is rejected.
         """
-        accepted = {
-            "same_observation": off.obs_id != target.obs_id,
-            "same_object": (off.name != target.name) | (off.name == ""),
+        accepted = {"same_observation": off.obs_id != target.obs_id}
+        if self.same_object:
+            accepted["same_object"] = (off.name != target.name) | (off.name == "")
+        if self.same_field:
             # the source is in neighbouring fields too, whatever their OBJECT says
-            "same_field": np.all(
-                [
-                    off.pointing.separation(position) > self.fov_radius
-                    for position in (target.target, target.pointing)
-                ],
-                axis=0,
-            ),
-        }
+            positions = target.target, target.pointing
+            separations = [off.pointing.separation(_) for _ in positions]
+            accepted["same_field"] = np.minimum(*separations) > self.field_radius
         for name in APPLIED:
             value = getattr(self, name)
             if name not in skip and value is not None and np.size(value) > 0:
@@ -398,13 +414,15 @@ def describe_rejections(counts, n_candidates):
     Returns
     -------
     text : str
-        Sentence.
+        Sentences, with the way out for an archive of one object or field.
     """
     name = max(counts, key=counts.get) if counts else "nothing"
-    return (
-        f"The criterion that removed most is {name!r}: "
-        f"{counts.get(name, 0)} of {n_candidates} candidates."
-    )
+    most = counts.get(name, 0)
+    ways_out = [
+        text for key, text in WAYS_OUT.items() if most and counts.get(key) == most
+    ]
+    removed = f"The criterion that removed most is {name!r}: {most} of {n_candidates}"
+    return " ".join([f"{removed} candidates.", *ways_out])
 
 
 def _to_circle(circle):
