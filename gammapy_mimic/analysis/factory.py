@@ -4,6 +4,7 @@ import dataclasses
 import logging
 
 import astropy.units as u
+import numpy as np
 from astropy.coordinates import Angle, SkyCoord
 from gammapy.data import Observations
 from gammapy.datasets import MapDataset
@@ -17,7 +18,7 @@ from ..exclusion.core import ExclusionRegions
 from ..exclusion.sky_regions import regions_to_text
 from ..makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
 from ..makers.reduction import make_fields_geom
-from ..selection.criteria import MatchCriteria
+from ..selection.criteria import Conditions, MatchCriteria
 from ..selection.plan import MimicPlan
 from .config_text import prefix_errors
 
@@ -161,8 +162,10 @@ class MakerFactory:
         config = self.config.mimic.exclusion
         if config.is_empty:
             return ExclusionRegions()
-        pointings = [get_fixed_pointing(_) for _ in self.observations]
-        positions = SkyCoord([*pointings, *self.off_datastore.obs_table.pointing_radec])
+        off = Conditions.from_obs_table(self.off_datastore.obs_table).pointing
+        # the index may not know them all
+        off = off[np.isfinite(off.ra.deg) & np.isfinite(off.dec.deg)]
+        positions = SkyCoord([*map(get_fixed_pointing, self.observations), *off])
         with prefix_errors("mimic.exclusion"):
             return ExclusionRegions.from_catalogs(
                 positions,

@@ -11,6 +11,8 @@ import numpy as np
 from astropy.table import Table
 from gammapy.utils.time import time_ref_from_dict
 
+from .columns import is_no_value, split_missing
+
 __all__ = [
     "EVENT_UNITS",
     "GoodEvents",
@@ -260,22 +262,20 @@ def read_column(table, name, unit=None, default_unit=None):
     Returns
     -------
     values : `~numpy.ndarray`
-        Values, NaN where masked. float64.
+        Values, NaN where masked, None or a text that stands for none. float64.
 
     Raises
     ------
     ValueError
         If the column has no numbers, or its unit cannot be converted.
     """
-    column = table[name]
-    # what lies under a mask may look like a valid number
     try:
-        values = np.ma.filled(np.ma.asarray(column, dtype=float), np.nan)
+        values = _to_floats(table[name])
     except (TypeError, ValueError) as error:
         raise ValueError(f"a column {name} without numbers: {error}") from None
     own = str(getattr(table.columns[name], "unit", None) or default_unit or unit)
     if unit is None or own == unit:
-        return np.array(values, dtype=float)
+        return values
     try:
         return values * u.Unit(own).to(unit)
     except (u.UnitsError, TypeError, ValueError):
@@ -283,3 +283,15 @@ def read_column(table, name, unit=None, default_unit=None):
             f"a column {name} with the unit {own!r}, which cannot be converted to "
             f"{unit!r}"
         ) from None
+
+
+def _to_floats(column):
+    """Values of a column as floats, NaN where they are missing."""
+    values, is_missing = split_missing(column)
+    if values.dtype.kind == "U":
+        is_missing = is_missing | is_no_value(values)
+        values = np.where(is_missing, "nan", values)
+    values = values.astype(float)
+    # what lies under a mask may look like a valid number
+    values[is_missing] = np.nan
+    return values

@@ -15,6 +15,9 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Column
 
+from .columns import split_missing
+from .obs_ids import to_obs_ids
+
 __all__ = ["query_obs_table"]
 
 LENGTH_MAX = 100_000
@@ -216,12 +219,10 @@ class _Evaluator(ast.NodeVisitor):
             self._fail(node, f"{unusable} is a {type(column).__name__}")
         if column.ndim != 1:
             self._fail(node, f"{unusable} has {column.ndim} dimensions")
-        is_missing = np.ma.getmaskarray(column)
-        values = np.ma.getdata(np.asarray(column.value))
-        if values.dtype.kind == "O" and all(isinstance(_, str | None) for _ in values):
-            values = np.array([_ or "" for _ in values], dtype=str)
-        if values.dtype.kind == "S":
-            values = np.char.decode(values, "utf-8", "replace")
+        values, is_missing = split_missing(column.value)
+        if name == "OBS_ID" and values.dtype.kind == "U":
+            # digits are that integer, as everywhere
+            values = to_obs_ids(values)
         if values.dtype.kind == "U":
             # FITS pads text with spaces, and has no mask for it
             values = np.where(is_missing, "", np.char.strip(values))

@@ -13,6 +13,7 @@ from gammapy.data import DataStore
 from gammapy.utils.fits import HDULocation
 from gammapy.utils.scripts import make_path
 
+from .columns import to_str
 from .events import (
     GoodEvents,
     is_in_good_time,
@@ -38,13 +39,6 @@ from .observation import (
 )
 
 NO_FILE = (-1, -1, -1)
-
-
-def to_str(values):
-    """Text of an array of strings, also of bytes that are no UTF-8."""
-    if values.dtype.kind == "S":
-        return np.char.decode(values, "utf-8", "backslashreplace")
-    return values.astype(str)
 
 
 class Location(NamedTuple):

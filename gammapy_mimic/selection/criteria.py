@@ -10,15 +10,13 @@ from astropy.coordinates import Angle, SkyCoord
 from astropy.time import Time
 from regions import CircleSkyRegion
 
+from ..data.columns import is_no_value, split_missing
 from ..data.events import get_time_ref, read_column
 from ..data.obs_ids import to_obs_ids
 
 __all__ = ["Conditions", "MatchCriteria", "describe_rejections"]
 
 log = logging.getLogger(__name__)
-
-NO_NAMES = ("", "-", "--", "n/a", "nan", "none", "null", "unknown")
-"""Names that stand for none, in lower case."""
 
 FOV_RADIUS_MAX = 10 * u.deg
 """Radius of the field of view of any IACT: an object that is farther off is none."""
@@ -44,7 +42,7 @@ WAYS_OUT = {
 class Conditions:
     """Observation conditions as arrays, one entry an observation.
 
-    An attribute is None where the table has no such column.
+    An attribute is None where the table has no such column, or no value in it.
 
     Attributes
     ----------
@@ -112,9 +110,6 @@ class Conditions:
             read_column(table, "DEC_PNT", "deg"),
             unit="deg",
         )
-        names = table["OBJECT"] if "OBJECT" in table.colnames else [""] * len(table)
-        names = [_.decode() if isinstance(_, bytes) else str(_) for _ in names]
-        names = [_.strip().lower() for _ in names]
         elevation = _read_optional(table, "ALT_PNT", "deg")
         zenith = _read_optional(table, "ZEN_PNT", "deg")
         if zenith is not None:
@@ -126,7 +121,7 @@ class Conditions:
             mjd = (get_time_ref(table.meta, "observation table") + start * u.s).mjd
         return cls(
             obs_id=to_obs_ids(table["OBS_ID"]),
-            name=np.array(["" if _ in NO_NAMES else _ for _ in names], dtype=str),
+            name=_read_names(table),
             pointing=pointing,
             target=_get_target(table, pointing),
             livetime=_read_optional(table, "LIVETIME", "s"),
@@ -134,7 +129,7 @@ class Conditions:
             azimuth=_read_optional(table, "AZ_PNT", "deg"),
             # its unit differs from one experiment to the other
             nsb=_read_optional(table, "NSBLEVEL"),
-            n_tels=_read_optional(table, "N_TELS", ""),
+            n_tels=_read_optional(table, "N_TELS", "", minimum=1),
             muon_efficiency=_read_optional(table, "MUONEFF", ""),
             mjd=mjd,
         )
@@ -149,9 +144,23 @@ class Conditions:
         )
 
 
-def _read_optional(table, name, unit=None):
-    """Read a column, None if there is none."""
-    return read_column(table, name, unit) if name in table.colnames else None
+def _read_optional(table, name, unit=None, minimum=-np.inf):
+    """Read a column, None if there is none, or it has no value."""
+    if name not in table.colnames:
+        return None
+    values = read_column(table, name, unit)
+    # integers have no NaN: where nothing is known, tables have -1
+    values[values < minimum] = np.nan
+    return values if np.isfinite(values).any() else None
+
+
+def _read_names(table):
+    """Names of the observed objects in lower case, "" where not known."""
+    if "OBJECT" not in table.colnames:
+        return np.full(len(table), "")
+    names, is_missing = split_missing(table["OBJECT"])
+    names = np.char.lower(np.char.strip(names.astype(str)))
+    return np.where(is_missing | is_no_value(names), "", names)
 
 
 def _get_target(table, pointing):

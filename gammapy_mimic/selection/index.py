@@ -11,6 +11,7 @@ import logging
 import warnings
 from typing import NamedTuple
 
+import astropy.units as u
 import numpy as np
 from astropy.io import fits
 from astropy.table import Column, Table
@@ -18,6 +19,7 @@ from gammapy.data import ObservationTable
 from gammapy.utils.scripts import make_path
 from regions import Regions
 
+from ..data.columns import split_missing
 from ..data.events import get_seconds, get_time_ref, read_column
 from ..data.headers import META_KEYS, OBS_TABLE_COLUMNS, make_obs_table
 from ..data.obs_ids import to_obs_ids
@@ -31,7 +33,6 @@ from ..data.readers import (
     read_file,
     read_header,
     read_held,
-    to_str,
 )
 from ..exclusion.sky_regions import regions_to_text
 from ..utils.files import check_own, replace_file
@@ -478,14 +479,18 @@ def _to_native(values):
 
 
 def _to_plain_table(table):
-    """Copy of a table that FITS keeps as it is: no masks, no bytes, all in ASCII."""
+    """Copy of a table that FITS keeps as it is: no masks, no bytes, all in ASCII.
+
+    Without columns of times and coordinates, which are none of the GADF format.
+    """
     plain = ObservationTable()
     for name, column in table.columns.items():
-        masked = np.ma.asarray(column)
-        mask, values = np.ma.getmaskarray(masked), np.array(np.ma.getdata(masked))
+        if not isinstance(column, Column | u.Quantity):
+            continue
+        values, mask = split_missing(column)
         kind = values.dtype.kind
-        if kind in "SUO":
-            values = np.char.encode(to_str(values), "ascii", "backslashreplace")
+        if kind == "U":
+            values = np.char.encode(values, "ascii", "backslashreplace")
             values = np.char.rstrip(np.char.decode(values, "ascii"))
             values = np.where(mask, "", values)
         elif mask.any():

@@ -389,7 +389,8 @@ def rank_by_airmass(targets, off, criteria):
     if targets.airmass is None or off.airmass is None:
         raise ValueError(
             "OFF observations are ranked by airmass, but an observation table has "
-            "neither ALT_PNT nor ZEN_PNT."
+            "neither ALT_PNT nor ZEN_PNT. Rank by divergence, which takes them from "
+            "the files, or add a column."
         )
     # once, as it warns
     skip = criteria.check_columns(targets, off)
