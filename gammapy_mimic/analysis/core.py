@@ -12,7 +12,7 @@ from gammapy.data import Observations
 from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
-from ..data.datastore import open_datastore
+from ..data.datastore import check_index, open_datastore
 from ..data.meta_tables import describe_loss, find_losses, get_reason, warn_of_losses
 from ..data.obs_ids import get_obs_id, to_obs_ids
 from ..data.query import query_obs_table
@@ -138,6 +138,8 @@ class MimicAnalysis(Analysis):
         """
         self._check_observations_config()
         config = self.config.observations
+        with prefix_errors("observations.datastore"):
+            check_index(config.datastore)
         given = config.obs_ids
         config.obs_ids = self._query_targets()
         with prefix_errors("observations"):
@@ -220,6 +222,13 @@ class MimicAnalysis(Analysis):
         if config.datasets.type == "1d" and any(_ is None for _ in values):
             raise ValueError(
                 "datasets.on_region: a 1d analysis needs frame, lon, lat and radius."
+            )
+        method, maps = config.datasets.background.method, config.datasets.map_selection
+        is_map = config.mimic is not None and config.datasets.type == "3d"
+        if is_map and method is not None and "background" not in maps:
+            raise ValueError(
+                "datasets.map_selection: 'background' is missing, of which the method "
+                f"{method!r} makes its prediction."
             )
         mimic, mask = config.mimic, config.datasets.background.exclusion
         if mimic is not None and mimic.exclusion.background and mask is not None:
@@ -393,6 +402,8 @@ class MimicAnalysis(Analysis):
         """
         check_observations(observations)
         config = self.config.datasets
+        if config.type == "1d":
+            _check_rad_max(config.on_region.radius, observations[0])
         if self.finds_geometry:
             reference = self.factory.make_reference(plan)
         else:
@@ -462,6 +473,27 @@ def _check_reduced(datasets, observations):
         raise ValueError(
             f"datasets: nothing is left of {len(masked)} observations. "
             f"{describe_loss(masked[0])}. {reasons}"
+        )
+
+
+def _check_rad_max(radius, observation):
+    """Raise an error if point-like IRFs are for another region."""
+    # what is read is not kept
+    rad_max = copy.copy(observation).rad_max
+    if rad_max is None:
+        return
+    obs_id = observation.obs_id
+    where = f"datasets.on_region.radius: the point-like IRFs of OBS_ID {obs_id}"
+    if not rad_max.is_fixed_rad_max:
+        raise ValueError(
+            f"{where} have a RAD_MAX that depends on energy or offset, for which the "
+            "configuration has no region. Reduce the mimic datastores in Python, with "
+            "a PointSkyRegion and the WobbleRegionsFinder of Gammapy."
+        )
+    expected = rad_max.quantity.to_value("deg").flat[0]
+    if not np.isclose(radius.deg, expected, rtol=1e-3):
+        raise ValueError(
+            f"{where} are for {expected:.6g} deg (RAD_MAX), got {radius.deg:.6g} deg."
         )
 
 

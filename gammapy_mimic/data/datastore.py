@@ -39,11 +39,13 @@ from .observation import (
     get_gti,
     get_hdu,
     get_livetime_fraction,
+    has_hdu,
     load_events_file,
 )
 
 __all__ = [
     "DatastoreWriter",
+    "check_index",
     "find_broken_files",
     "open_datastore",
     "select_datastore",
@@ -476,6 +478,7 @@ def open_datastore(path):
     path = make_path(path)
     if not path.is_dir():
         raise OSError(f"There is no datastore in {path}, not a folder.")
+    check_index(path)
     datastore = DataStore.from_dir(path)
     if len(datastore.hdu_table) == 0:
         raise OSError(f"The datastore in {path} is empty.")
@@ -489,6 +492,29 @@ def open_datastore(path):
         if table["OBS_ID"].dtype.kind != "i":
             table["OBS_ID"] = to_obs_ids(table["OBS_ID"])
     return datastore
+
+
+def check_index(path):
+    """Raise an error if a folder has no index of HDUs, but maybe single files.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        Folder of the store.
+
+    Raises
+    ------
+    OSError
+        If there is a folder, and no index in it. Says how to make one.
+    """
+    path = make_path(path)
+    if path.is_dir() and not (path / DataStore.DEFAULT_HDU_TABLE).is_file():
+        raise OSError(
+            f"The folder {path} has no {DataStore.DEFAULT_HDU_TABLE}. Make a datastore "
+            "of single files in Python: gammapy_mimic.data.write_datastore("
+            "DataStore.from_events_files(paths).get_observations(required_irf=[]), "
+            "folder)."
+        )
 
 
 def select_datastore(datastore, obs_ids):
@@ -533,6 +559,8 @@ def find_broken_files(datastore, obs_ids, n_jobs=None):
     files = {}
     for idx in np.nonzero(np.isin(table_ids, obs_ids))[0]:
         location = table.location_info(idx)
+        if not has_hdu(location):
+            continue
         ids, names = files.setdefault(location.path(), (set(), []))
         ids.add(int(table_ids[idx]))
         names.append(location.hdu_name)

@@ -4,6 +4,7 @@ This is the only place that knows how `~gammapy.data.Observation` keeps its lazy
 """
 
 import copy
+import functools
 
 import astropy.units as u
 import numpy as np
@@ -39,6 +40,7 @@ __all__ = [
     "get_livetime_fraction",
     "get_location",
     "get_off_observation",
+    "has_hdu",
     "load_events_file",
     "replace_parts",
     "to_pool",
@@ -68,7 +70,45 @@ def get_hdu(observation, name):
     parts = observation.__dict__
     attribute = name if name in ("aeff", "edisp", "psf") else f"_{name}"
     value = parts.get(attribute)
-    return parts.get(f"_{attribute}_hdu") if value is None else value
+    value = parts.get(f"_{attribute}_hdu") if value is None else value
+    if isinstance(value, HDULocation) and not has_hdu(value):
+        return None
+    return value
+
+
+def has_hdu(location):
+    """Whether there is an HDU that an index names, as far as indices are guessed.
+
+    `~gammapy.data.DataStore.from_events_files` does not look whether the files have
+    edisp, PSF and background. Gammapy takes for none what they do not have.
+
+    Parameters
+    ----------
+    location : `~gammapy.utils.fits.HDULocation`
+        Where the HDU is said to be.
+
+    Returns
+    -------
+    has_hdu : bool
+        False if an IRF of a guessed index is not in its file.
+    """
+    path = location.path()
+    is_irf = location.hdu_class.startswith(("edisp", "psf", "bkg"))
+    # an index on disk has a folder
+    if not is_irf or str(location.base_dir) not in ("", ".") or not path.is_file():
+        return True
+    names = _read_hdu_names(path, path.stat().st_mtime_ns)
+    return not names or location.hdu_name.strip().upper() in names
+
+
+@functools.cache
+def _read_hdu_names(path, mtime):
+    """Names of the HDUs of a file, none if it cannot be read: its reader tells why."""
+    try:
+        with fits.open(path, memmap=False) as hdu_list:
+            return {hdu.name for hdu in hdu_list}
+    except OSError:
+        return set()
 
 
 def _keep_part(observation, name, value):

@@ -14,7 +14,8 @@ from gammapy.maps import MapAxis, WcsGeom
 from gammapy.utils import parallel
 
 from ..data.meta_tables import stack_dataset
-from ..data.observation import get_fixed_pointing
+from ..data.obs_ids import get_obs_id, shorten
+from ..data.observation import get_fixed_pointing, get_hdu
 from .coverage import add_coverage
 
 __all__ = [
@@ -195,7 +196,14 @@ def reduce_observations(
         Datasets in the order of the observations, or one stacked dataset.
 
         Empty if no observation is on the geometry.
+
+    Raises
+    ------
+    ValueError
+        If maps of the background are asked for, and an observation has no IRF of it.
     """
+    if any("background" in getattr(maker, "selection", ()) for maker in makers[:1]):
+        check_backgrounds(observations)
     n_jobs = parallel.N_JOBS_DEFAULT if n_jobs is None else n_jobs
     size = BLOCK_SIZE * n_jobs if stack else len(observations)
     makers = add_coverage(makers)
@@ -224,6 +232,29 @@ def reduce_observations(
         for dataset in made:
             stack_dataset(stacked, dataset)
     return Datasets(datasets if stacked is None else [stacked])
+
+
+def check_backgrounds(observations):
+    """Raise an error if an observation has no background IRF.
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.Observations`
+        Observations.
+
+    Raises
+    ------
+    ValueError
+        If there is one. Says what can be done without.
+    """
+    missing = [get_obs_id(_) for _ in observations if get_hdu(_, "bkg") is None]
+    if missing:
+        raise ValueError(
+            f"OBS_ID {shorten(missing)} have no background IRF, of which the maps of "
+            "the background are made. Give targets and mimics a template "
+            "(mimic.background: template, or a KLBackgroundSelector), or reduce them "
+            "to spectra with reflected regions (datasets.type: 1d)."
+        )
 
 
 def _get_pointings(observations):

@@ -5,7 +5,7 @@ angle. Background events are an exact draw from what Gammapy interpolates from t
 background IRF: counts and prediction differ by statistics alone.
 """
 
-from .irfs import make_irfs
+from .irfs import make_irfs, make_point_like, remove_background
 from .observations import (
     simulate_datastore,
     simulate_observation,
@@ -14,6 +14,8 @@ from .observations import (
 
 __all__ = [
     "make_irfs",
+    "make_point_like",
+    "remove_background",
     "simulate_datastore",
     "simulate_observation",
     "simulate_observations",

@@ -10,10 +10,17 @@ from gammapy.irf import (
     EffectiveAreaTable2D,
     EnergyDispersion2D,
     FoVAlignment,
+    RadMax2D,
 )
 from gammapy.maps import MapAxes, MapAxis
 
-__all__ = ["background_rate", "energy_threshold", "make_irfs"]
+__all__ = [
+    "background_rate",
+    "energy_threshold",
+    "make_irfs",
+    "make_point_like",
+    "remove_background",
+]
 
 
 def energy_threshold(zenith):
@@ -154,3 +161,64 @@ def _make_gamma_irfs(zenith, energy_axis):
     sigma = 0.06 * energy**-0.2 * (1 + 0.05 * offset**2)
     density = np.exp(-(rad**2) / 2 / sigma**2) / (2 * np.pi * np.radians(sigma) ** 2)
     return {"aeff": aeff, "edisp": edisp, "psf": PSF3D(axes, density, unit="sr-1")}
+
+
+def remove_background(irfs):
+    """Make IRFs without a background, as several archives have them.
+
+    Parameters
+    ----------
+    irfs : dict
+        IRFs. Not changed.
+
+    Returns
+    -------
+    irfs : dict
+        IRFs without "bkg".
+    """
+    return {name: irf for name, irf in irfs.items() if name != "bkg"}
+
+
+def make_point_like(irfs, rad_max="0.1 deg"):
+    """Make point-like IRFs: of the events in a circle around a point source.
+
+    Parameters
+    ----------
+    irfs : dict
+        IRFs "aeff", "edisp" and "psf" of full enclosure. Not changed.
+    rad_max : `~astropy.units.Quantity` or str, or a list of two, optional
+        Radius of the circle, which the header of "aeff" and "edisp" tells (RAD_MAX).
+        Of two, the first is that below 1 TeV, the second that above, which the table
+        "rad_max" tells. Default is 0.1 deg.
+
+    Returns
+    -------
+    irfs : dict
+        IRFs "aeff" and "edisp", and maybe "rad_max".
+    """
+    is_table = isinstance(rad_max, list | tuple)
+    low, high = (u.Quantity(_) for _ in (rad_max if is_table else [rad_max] * 2))
+    if not (low > 0 and high > 0):
+        raise ValueError(f"rad_max must be positive, got {rad_max}.")
+    aeff, edisp, psf = (irfs[name] for name in ("aeff", "edisp", "psf"))
+    energy, offset = aeff.axes.get_coord().values()
+    containment = psf.containment(
+        rad=np.where(energy < 1 * u.TeV, low, high), energy_true=energy, offset=offset
+    )
+    meta = {"HDUCLAS3": "POINT-LIKE"}
+    made = {}
+    if is_table:
+        axis = MapAxis.from_energy_edges([0.05, 1, 200] * u.TeV)
+        axes = [axis, MapAxis.from_edges([0, 3] * u.deg, name="offset")]
+        data = u.Quantity([low, high])[:, np.newaxis]
+        made["rad_max"] = RadMax2D(axes=axes, data=data.to("deg"), unit="deg")
+    else:
+        meta["RAD_MAX"] = low.to_value("deg")
+    for name, irf in {"aeff": aeff, "edisp": edisp}.items():
+        made[name] = type(irf)(
+            axes=irf.axes,
+            data=irf.quantity * containment if name == "aeff" else irf.quantity,
+            meta={**(irf.meta or {}), **meta},
+            is_pointlike=True,
+        )
+    return made

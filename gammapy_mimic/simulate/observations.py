@@ -77,6 +77,7 @@ def simulate_observation(
     deadtime_fraction=DEADTIME_FRACTION,
     location=None,
     irfs=make_irfs,
+    kept_irfs=dict,
     sources=(),
     meta=None,
     random_state=0,
@@ -106,6 +107,10 @@ def simulate_observation(
         IRFs "aeff", "edisp", "psf" and "bkg", or a function that returns them for a
         zenith angle. Default is `make_irfs`; other options of it are given by, say,
         ``functools.partial(make_irfs, background="2d")``.
+    kept_irfs : callable, optional
+        Function that makes the IRFs which the observation has of those by which its
+        events are drawn, such as `make_point_like` or `remove_background`. Default is
+        to keep all.
     sources : list of `~gammapy.modeling.models.SkyModel`, optional
         Sources, in the FoV or not. Default is none.
     meta : dict, optional
@@ -134,24 +139,24 @@ def simulate_observation(
 
     # from the header, in which the caller may have changed anything
     start = header["TSTART"] * u.s
-    observation = Observation(
-        obs_id=obs_id,
-        meta=ObservationMetaData.from_header(header),
-        gti=GTI.create(start, start + ontime, reference_time=REFERENCE_TIME),
-        pointing=FixedPointingInfo.from_fits_header(header),
-        location=location,
-        **(irfs(header["ZEN_PNT"] * u.deg) if callable(irfs) else irfs),
-    )
-    if observation.bkg is None:
+    irfs = dict(irfs(header["ZEN_PNT"] * u.deg) if callable(irfs) else irfs)
+    if irfs.get("bkg") is None:
         raise ValueError("irfs must have a background IRF, 'bkg'.")
     if deadtime_fraction != DEADTIME_FRACTION:
         factor = (1 - deadtime_fraction) / (1 - DEADTIME_FRACTION)
-        observation.bkg = scale_rate(observation.bkg, factor)
+        irfs["bkg"] = scale_rate(irfs["bkg"], factor)
+    parts = {
+        "obs_id": obs_id,
+        "meta": ObservationMetaData.from_header(header),
+        "gti": GTI.create(start, start + ontime, reference_time=REFERENCE_TIME),
+        "pointing": FixedPointingInfo.from_fits_header(header),
+        "location": location,
+    }
     rng = random_generator(random_state, "simulate events", obs_id)
-    table = draw_events(observation, sources, rng)
+    table = draw_events(Observation(**parts, **irfs), sources, rng)
     table.meta = header
-    observation.events = EventList(table, meta=EventListMetaData.from_header(header))
-    return observation
+    events = EventList(table, meta=EventListMetaData.from_header(header))
+    return Observation(**parts, **kept_irfs(irfs), events=events)
 
 
 def _make_header(obs_id, pointing, tstart, ontime, deadtime_fraction, location):
@@ -238,8 +243,8 @@ def simulate_observations(
     location, meta, random_state
         As for `simulate_observation`.
     **kwargs : dict, optional
-        Other options of `simulate_observation`: ``irfs``, ``sources`` and
-        ``deadtime_fraction``.
+        Other options of `simulate_observation`: ``irfs``, ``kept_irfs``, ``sources``
+        and ``deadtime_fraction``.
 
     Returns
     -------
