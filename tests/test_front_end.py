@@ -1,6 +1,8 @@
 """What a configuration can say since the command line makes one of its options."""
 # ruff: noqa: F811
 
+import shutil
+
 import astropy.units as u
 import pytest
 from astropy.table import Table
@@ -8,12 +10,14 @@ from gammapy.data import DataStore
 
 from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
 from gammapy_mimic.analysis.datasets import read_datasets
+from gammapy_mimic.analysis.pipeline import run_pipeline
 from gammapy_mimic.data import write_datastore
 from gammapy_mimic.exclusion import ExclusionRegions
 from gammapy_mimic.selection import MimicPlan
 
 from .test_io import truncate
 from .test_pipeline import config, get_out, run  # noqa: F401
+from .test_scripts import run as run_command
 
 
 def read_plan(config):
@@ -96,6 +100,30 @@ def test_regions_as_text(config, tmp_path):
 
 
 class TestBrokenFiles:
+    def test_the_only_partner(self, broken, stores):
+        """Where there are others, it is no error that all partners are broken."""
+        broken.observations.obs_ids = [2]
+        broken.mimic.n_sets = 1
+        broken.mimic.selection.randomise = False
+        for obs_id in (101, 102):
+            path = broken.mimic.off.datastore / f"data/obs_id_{obs_id:06d}.fits"
+            truncate(path, 0.95)
+        run(broken)
+        assert read_plan(broken).table["OFF_OBS_ID"].tolist() == [103]
+
+    def test_strict_when_the_plan_is_there(self, broken):
+        run(broken, reduce=False)
+        broken.mimic.strict = True
+        broken.observations.obs_ids = [2, 3]
+        with pytest.raises(OSError, match="OBS_ID 102 cannot be read"):
+            run(broken)
+
+    def test_in_python(self, broken):
+        broken.mimic.target_query = "OBS_ID < 3"
+        analysis = MimicAnalysis(broken)
+        analysis.get_datasets()
+        assert set(analysis.datasets[0].meta_table["OBS_ID"].ravel()) == {2}
+
     @pytest.fixture
     def broken(self, config, stores, tmp_path):
         """Stores with a file that is cut in its IRFs, after events and GTI."""
@@ -170,3 +198,82 @@ class TestGeometry:
         plan[plan["OBS_ID"] == 1].write(path, overwrite=True)
         done = run(without_center)
         assert {"datasets", "datasets_mimic_1"} <= set(done)
+
+    def test_half_a_direction(self, without_center):
+        without_center.datasets.geom.wcs.skydir.lon = "329.7 deg"
+        with pytest.raises(ValueError, match=r"skydir: must be frame, lon and lat"):
+            run(without_center)
+
+    @pytest.mark.parametrize("axis", ["energy", "energy_true"])
+    def test_axes_are_checked_first(self, without_center, axis):
+        getattr(without_center.datasets.geom.axes, axis).min = None
+        with pytest.raises(ValueError, match=rf"geom: axes\.{axis} needs all of min"):
+            run(without_center)
+        assert not get_out(without_center).exists()
+
+    def test_processes_do_not_change_the_last_digit(self, without_center):
+        """Geometries of directions with many digits are sent to other processes."""
+        maps = []
+        for n_jobs in (1, 2):
+            without_center.general.n_jobs = n_jobs
+            analysis = MimicAnalysis(without_center)
+            analysis.get_mimic_datasets()
+            maps += [analysis.mimic_datasets[2][0].npred_background()]
+        assert maps[0].geom == maps[1].geom
+        assert maps[0].data.tobytes() == maps[1].data.tobytes()
+
+
+def test_without_reduce_nothing_of_other_settings_stays(config):
+    """A report beside a plan that it is not of would mislead."""
+    run(config)
+    out = get_out(config)
+    run(config, reduce=False)
+    assert (out / "report.html").exists()
+    config.datasets.geom.axes.energy.nbins = 2
+    run(config, reduce=False)
+    names = {path.name for path in out.iterdir()}
+    gone = {"report.html", "systematics.fits", "datasets", "datasets_mimic_2"}
+    assert not gone & names
+    assert {"plan.ecsv", "mimic_1", "mimic_2"} <= names
+
+
+class TestCommandLine:
+    """Errors name the option or the key."""
+
+    @pytest.mark.parametrize(
+        ("args", "match"),
+        [
+            (("--kl-max", "nan"), "options, mimic.selection.kl_max: "),
+            (("--correlation-radius", "1"), "'--correlation-radius': must be an angle"),
+            (("--offset-max", "1 m"), "'--offset-max': must be an angle with its unit"),
+            (("--energy-range", "1 TeV", "x"), "'--energy-range': must be an energy"),
+            (("--energy-range", "nan TeV", "1 TeV"), "'--energy-range': must be an en"),
+            (("--energy-range", "9 TeV", "1 TeV"), "energy.max: must be above min"),
+            (("--index", ""), "options, mimic.off.index: must not be empty"),
+            (("--off-datastore", ""), "mimic.off.datastore: must not be empty"),
+        ],
+    )
+    def test_bad_values(self, tmp_path, stores, capsys, args, match):
+        store = stores["targets"].hdu_table.base_dir
+        options = ("--target-obs", "1", "--off-query", "OBS_ID > 1")
+        outdir = tmp_path / "out"
+        options += ("--outdir", outdir, *args)
+        assert run_command("make", "--datastore", store, *options) in (1, 2)
+        assert match in capsys.readouterr().err
+        assert not outdir.exists()
+
+    def test_written_configuration_runs_from_another_folder(
+        self, tmp_path, stores, monkeypatch, capsys
+    ):
+        shutil.copytree(stores["targets"].hdu_table.base_dir, tmp_path / "targets")
+        shutil.copytree(stores["off"].hdu_table.base_dir, tmp_path / "off")
+        monkeypatch.chdir(tmp_path)
+        args = ("--datastore", "targets", "--off-datastore", "off", "--outdir", "out")
+        selection = ("--target-query", "OBS_ID < 3", "--off-query", "OBS_ID > 100")
+        options = ("-c", "airmass=null", "--n-sets", "1")
+        assert run_command("make", *args, *selection, *options) == 0
+        monkeypatch.chdir("/")
+        capsys.readouterr()
+        analysis = MimicAnalysis(MimicAnalysisConfig.read(tmp_path / "out/config.yaml"))
+        run_pipeline(analysis, reduce=False, report=print)
+        assert "Plan: up to date\nMimic set 1: up to date" in capsys.readouterr().out

@@ -174,7 +174,7 @@ ERRORS = [
         "mimic.off.datastore: There is no datas",
     ),
     ("mimic.off.obs_ids", [101, 77], "mimic.off.obs_ids: OBS_ID [77] are not in /"),
-    ("mimic.off.query", "", "mimic.off.query: Cannot evaluate ''"),
+    ("mimic.off.query", "", "mimic.off.query: must not be empty"),
     ("mimic.off.query", "FOO == 1", "mimic.off.query: Cannot evaluate 'FOO == 1'"),
     ("mimic.off.query", "OBS_ID < 0", "mimic.off.query: No observation of 8 satisfies"),
     (
@@ -190,7 +190,11 @@ ERRORS = [
     ("datasets.background.exclusion", "/no.fits", "datasets.background: "),
     ("datasets.background.parameters", {"foo": 1}, "datasets.background: "),
     ("datasets.safe_mask.parameters", {"foo": 1}, "datasets.safe_mask: "),
-    ("datasets.geom.wcs.skydir.frame", None, "datasets.geom: Incorrect skydir frame"),
+    (
+        "datasets.geom.wcs.skydir.frame",
+        None,
+        "geom.wcs.skydir: must be frame, lon and lat",
+    ),
     ("datasets.type", "1d", "datasets.on_region: a 1d analysis needs frame, lon, lat"),
     ("general.n_jobs", 0, "general.n_jobs: must be at least 1, got 0"),
     ("general.log.level", "loud", "general.log: Unknown level: 'LOUD'"),

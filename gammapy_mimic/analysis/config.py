@@ -37,7 +37,7 @@ from ..makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
 from ..selection.criteria import MatchCriteria
 from ..selection.ranking import KL_MAX
 from ..utils.angles import to_angle
-from .config_checks import find_bad_angles, find_bad_values
+from .config_checks import find_bad_texts, find_bad_values
 from .config_text import describe_problems, find_problems, load_yaml
 
 __all__ = [
@@ -123,8 +123,12 @@ PositiveFinite = Annotated[PositiveFloat, Field(allow_inf_nan=False)]
 
 def _to_texts(value):
     """Take one text for a list."""
-    values = [value] if isinstance(value, str | Path) else value or []
-    return [str(_) if isinstance(_, Path) else _ for _ in values]
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(isinstance(_, str | Path) for _ in values):
+        raise ValueError(
+            'must be a list of files or of circles in quotes, such as "83.6,22,0.3"'
+        )
+    return [str(_) for _ in values]
 
 
 ObsId = Annotated[int, BeforeValidator(to_obs_id)]
@@ -456,7 +460,7 @@ class _ConfigWithMimic(GammapyBaseConfig):
         ValueError
             If a value is not valid. Names the key, and the line if there is one.
         """
-        problems = find_bad_angles(cls, data)
+        problems = find_bad_texts(cls, data)
         if not problems:
             try:
                 config = cls(**data)

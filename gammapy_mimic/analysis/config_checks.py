@@ -5,7 +5,7 @@ import numpy as np
 from ..utils.angles import to_angle
 from .config_text import get_field_model
 
-__all__ = ["find_bad_angles", "find_bad_values"]
+__all__ = ["find_bad_texts", "find_bad_values"]
 
 ANGLES = {
     "datasets.geom.wcs.binsize": 10,
@@ -49,6 +49,10 @@ def find_bad_values(config):
         angle = _get_value(config, key)
         is_good = angle is None or 0 < angle.deg <= largest
         check(is_good, key, f"above 0 and at most {largest} deg", angle)
+    is_given = {_ is not None for _ in (wcs.skydir.lon, wcs.skydir.lat)}
+    is_whole = len(is_given) == 1 and (wcs.skydir.frame or is_given == {False})
+    what = "frame, lon and lat, or none of them"
+    check(is_whole, "datasets.geom.wcs.skydir", what, wcs.skydir)
     for key in AXES:
         axis = _get_value(config, key)
         for name in ("min", "max"):
@@ -73,8 +77,10 @@ def _get_value(config, key):
     return config
 
 
-def find_bad_angles(model, data, prefix=()):
-    """Find values of angles that are none, though astropy takes them.
+def find_bad_texts(model, data, prefix=()):
+    """Find texts that are empty, and values of angles that are none.
+
+    For astropy, "1 m" is an angle; an empty path is the current folder.
 
     Parameters
     ----------
@@ -94,7 +100,9 @@ def find_bad_angles(model, data, prefix=()):
     for name, value in data.items():
         keys, section = (*prefix, name), get_field_model(model, name)
         if section is not None and isinstance(value, dict):
-            problems += find_bad_angles(section, value, keys)
+            problems += find_bad_texts(section, value, keys)
+        elif isinstance(value, str) and not value.strip():
+            problems.append((keys, "must not be empty"))
         elif name in model.model_fields and value is not None:
             if "Angle" not in str(model.model_fields[name].annotation):
                 continue

@@ -21,7 +21,7 @@ from .config import MimicAnalysisConfig
 from .config_checks import find_bad_values
 from .config_text import prefix_errors
 from .datasets import add_partners
-from .factory import MakerFactory, check_files, check_observations
+from .factory import MakerFactory, check_files, check_observations, make_axes
 
 __all__ = ["MimicAnalysis"]
 
@@ -130,8 +130,13 @@ class MimicAnalysis(Analysis):
     def get_observations(self):
         """Fetch the target observations from the datastore.
 
+        With a section ``mimic``, their files are read to the end, and what is broken is
+        left out.
+
         Raises
         ------
+        OSError
+            If ``mimic.strict`` is set and a file is broken, or all are.
         ValueError
             If there is no datastore, it lacks an observation, or obs_cone or obs_time
             are not complete.
@@ -153,18 +158,31 @@ class MimicAnalysis(Analysis):
                 raise
             finally:
                 config.obs_ids = given
+        if self.config.mimic is not None:
+            self._leave_out_broken()
         self._factory = None
         self._remember("observations")
+
+    def _leave_out_broken(self):
+        """Leave out the observations whose files cannot be read to the end."""
+        obs_ids = [get_obs_id(_) for _ in self.observations]
+        options = self.config.mimic.strict, self.config.general.n_jobs
+        broken = check_files(self.datastore, obs_ids, *options)
+        if broken and len(broken) == len(obs_ids):
+            raise OSError(f"None of {len(obs_ids)} observations can be read.")
+        whole = [_ for _ in self.observations if get_obs_id(_) not in broken]
+        self.observations = Observations(whole)
 
     def _query_targets(self):
         """Get the OBS_IDs to select, which the query may narrow down."""
         config, mimic = self.config.observations, self.config.mimic
         if mimic is None or mimic.target_query is None:
             return config.obs_ids
+        with prefix_errors("observations.datastore"):
+            table = open_datastore(config.datastore).obs_table
         with prefix_errors("mimic.target_query"):
             if config.obs_file is not None:
                 raise ValueError("cannot be used with observations.obs_file.")
-            table = open_datastore(config.datastore).obs_table
             selected = query_obs_table(table, mimic.target_query)
             obs_ids = to_obs_ids(selected["OBS_ID"]).tolist()
             if config.obs_ids:
@@ -173,21 +191,6 @@ class MimicAnalysis(Analysis):
                 # an empty list would select all
                 raise ValueError("selects none of observations.obs_ids.")
         return obs_ids
-
-    def skip_broken(self):
-        """Leave out the observations with files that cannot be read to the end.
-
-        Raises
-        ------
-        OSError
-            If ``mimic.strict`` is set and there is one, or all are broken.
-        """
-        options = self.config.mimic.strict, self.config.general.n_jobs
-        broken = check_files(self.datastore, self.observations.ids, *options)
-        if broken:
-            whole = [_ for _ in self.observations if get_obs_id(_) not in broken]
-            self.observations = Observations(whole)
-            self._remember("observations")
 
     def _check_observations_config(self):
         """Raise an error for what Gammapy does not select by, or fails to."""
@@ -248,6 +251,8 @@ class MimicAnalysis(Analysis):
                     "wcs.width needs a wcs.skydir. Without one, the map holds all "
                     "fields of view."
                 )
+            else:
+                make_axes(config.datasets.geom.axes)
 
     def _create(self, part, **kwargs):
         """Create a part of what Gammapy's analysis creates for its own steps.
@@ -351,8 +356,8 @@ class MimicAnalysis(Analysis):
         """Get the settings that a result depends on, to be compared."""
         mimic = self.config.mimic
         if name == "observations":
-            query = mimic and mimic.target_query
-            return pickle.dumps((self.config.observations.model_dump(), query))
+            options = mimic and (mimic.target_query, mimic.strict)
+            return pickle.dumps((self.config.observations.model_dump(), options))
         settings = [self.observations and self.observations.ids]
         if name == "datasets":
             sections = {"background"}

@@ -22,7 +22,7 @@ from ..selection.criteria import Conditions, MatchCriteria
 from ..selection.plan import MimicPlan
 from .config_text import prefix_errors
 
-__all__ = ["MakerFactory", "check_files", "check_observations"]
+__all__ = ["MakerFactory", "check_files", "check_observations", "make_axes"]
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def check_files(datastore, obs_ids, strict=False, n_jobs=1):
     obs_ids : list of int
         Observation IDs.
     strict : bool, optional
-        Whether a broken file is an error. Default is False: a warning.
+        Whether a broken file is an error. Default is False: it is logged.
     n_jobs : int, optional
         Number of processes. Default is 1.
 
@@ -71,17 +71,45 @@ def check_files(datastore, obs_ids, strict=False, n_jobs=1):
     Raises
     ------
     OSError
-        If a file is broken and may not be, or all are.
+        If a file is broken and may not be.
     """
     broken = find_broken_files(datastore, obs_ids, n_jobs=n_jobs)
     for obs_id, reason in broken.items():
-        message = f"OBS_ID {obs_id} cannot be read: {reason}"
+        message = f"OBS_ID {obs_id} cannot be read: {' '.join(reason.split())}"
         if strict:
             raise OSError(message)
-        log.warning(f"Left out: {message}")
-    if broken and len(broken) == len(obs_ids):
-        raise OSError(f"None of {len(obs_ids)} observations can be read.")
+        # what is lost is said with --quiet, too
+        log.error(f"Left out: {message}")
     return broken
+
+
+def make_axes(config):
+    """Make the axes of energy.
+
+    Parameters
+    ----------
+    config : `~gammapy.analysis.config.EnergyAxesConfig`
+        Section ``datasets.geom.axes``.
+
+    Returns
+    -------
+    axes : dict of `~gammapy.maps.MapAxis`
+        Axes "energy" and "energy_true".
+
+    Raises
+    ------
+    ValueError
+        If one lacks min, max or nbins.
+    """
+    axes = {}
+    for name in ("energy", "energy_true"):
+        axis = getattr(config, name)
+        if None in (axis.min, axis.max, axis.nbins):
+            raise ValueError(f"axes.{name} needs all of min, max and nbins.")
+        axes[name] = MapAxis.from_energy_bounds(
+            axis.min, axis.max, nbin=axis.nbins, name=name
+        )
+    return axes
 
 
 class MakerFactory:
@@ -124,7 +152,8 @@ class MakerFactory:
     def off_datastore(self):
         """OFF observations (`~gammapy.data.DataStore`)."""
         config = self.config
-        return self._make_once(self._open_off, config.mimic.off, config.observations)
+        sections = config.mimic.off, config.observations, f"{config.mimic.strict}"
+        return self._make_once(self._open_off, *sections)
 
     def _open_off(self):
         config = self.config.mimic.off
@@ -149,6 +178,9 @@ class MakerFactory:
             obs_ids = [_ for _ in obs_ids if _ not in targets]
         if not obs_ids:
             raise ValueError(f"mimic.off: {path} has no observations but the targets.")
+        if self.config.mimic.strict:
+            n_jobs = self.config.general.n_jobs
+            check_files(datastore, obs_ids, strict=True, n_jobs=n_jobs)
         return select_datastore(datastore, obs_ids)
 
     @property
@@ -204,16 +236,13 @@ class MakerFactory:
         if path is not None and not path.parent.is_dir():
             raise ValueError(f"mimic.off.index: there is no folder {path.parent}.")
         selector = self._make_selector()
-        index = selector.make_index(path, n_jobs=self.config.general.n_jobs)
-        if self.config.mimic.strict and len(index.broken):
-            raise OSError("OBS_ID {} cannot be read: {}".format(*index.broken[0]))
-        return index
+        return selector.make_index(path, n_jobs=self.config.general.n_jobs)
 
     def make_plan(self, path=None):
         """Make the plan that pairs targets with OFF observations.
 
         The files of all partners are read to the end. If one is broken, the plan is
-        made again without it. With ``mimic.strict``, all OFF files are read.
+        made again without it.
 
         Parameters
         ----------
@@ -227,17 +256,11 @@ class MakerFactory:
 
         Raises
         ------
-        OSError
-            If a file is broken and ``mimic.strict`` is set.
         ValueError
             If there is no candidate for any target.
         """
-        strict, n_jobs = self.config.mimic.strict, self.config.general.n_jobs
         criteria = MatchCriteria.create(self.config.mimic.selection.criteria)
         excluded, checked = [*criteria.exclude_obs_ids], set()
-        if strict:
-            checked |= {*self.off_datastore.obs_table["OBS_ID"].tolist()}
-            check_files(self.off_datastore, sorted(checked), strict, n_jobs)
         while True:
             criteria = dataclasses.replace(criteria, exclude_obs_ids=excluded)
             plan = self._make_plan(criteria, path)
@@ -245,8 +268,23 @@ class MakerFactory:
             if not partners:
                 return plan
             checked |= partners
-            obs_ids = sorted(partners)
-            excluded += check_files(self.off_datastore, obs_ids, strict, n_jobs)
+            excluded += self.check_partners(partners)
+
+    def check_partners(self, obs_ids):
+        """Read the files of OFF observations to the end, and tell of broken ones.
+
+        Parameters
+        ----------
+        obs_ids : set of int
+            Observation IDs.
+
+        Returns
+        -------
+        broken : dict of str
+            Reasons by OBS_ID, empty if all is well.
+        """
+        n_jobs = self.config.general.n_jobs
+        return check_files(self.off_datastore, sorted(obs_ids), n_jobs=n_jobs)
 
     def _make_plan(self, criteria, path):
         """Make the plan of these criteria."""
@@ -299,7 +337,7 @@ class MakerFactory:
         geom = self.config.datasets.geom
         return MapDataset.create(
             self._make_fields_geom(self.find_fields(plan)),
-            energy_axis_true=_make_axis(geom.axes.energy_true, "energy_true"),
+            energy_axis_true=make_axes(geom.axes)["energy_true"],
             binsz_irf=geom.wcs.binsize_irf.deg,
             name="stacked",
         )
@@ -308,7 +346,7 @@ class MakerFactory:
         geom = self.config.datasets.geom
         return make_fields_geom(
             observations,
-            _make_axis(geom.axes.energy, "energy"),
+            make_axes(geom.axes)["energy"],
             binsz=geom.wcs.binsize,
             offset_max=geom.selection.offset_max,
         )
@@ -445,12 +483,6 @@ class MakerFactory:
             binsz=wcs.binsize.deg,
         )
         return self.exclusion_regions.to_mask(geom)
-
-
-def _make_axis(config, name):
-    """Make the axis of a section of the configuration."""
-    edges = config.min, config.max
-    return MapAxis.from_energy_bounds(*edges, nbin=config.nbins, name=name)
 
 
 def _to_quantity(values):

@@ -82,6 +82,8 @@ def run_pipeline(
     if reduce:
         pipeline.run_datasets(plan, observations)
         pipeline.run_systematics(plan, observations)
+    else:
+        pipeline.remove_stale(plan)
 
 
 def get_step_names(mimic, sets, reduce=True, write_config=False):
@@ -146,8 +148,6 @@ class _Pipeline:
         analysis.check_makers()
         analysis.get_observations()
         check_observations(analysis.observations)
-        if self.config.mimic is not None:
-            analysis.skip_broken()
         self.checksums = StepChecksums(analysis)
 
     def run_plan(self, reduce, write_config):
@@ -302,6 +302,22 @@ class _Pipeline:
         if mimic_set in observations:
             return observations[mimic_set]
         return self.analysis.factory.make_mimic_observations(plan, mimic_set)
+
+    def remove_stale(self, plan):
+        """Remove datasets and what follows from them if they are of other settings."""
+        sets = plan.sets
+        checksums = {"datasets": self.checksums.get_datasets(plan)} | {
+            f"datasets_mimic_{mimic_set}": self.checksums.get_datasets(plan, mimic_set)
+            for mimic_set in sets
+        }
+        if len(sets) > 1:
+            checksums["systematics"] = self.checksums.get_systematics(plan)
+        done = {_ for _ in checksums if self.records.is_done(_, checksums[_])}
+        if "systematics" in done:
+            done.add("report")
+        for name in set(self.records.names) - done:
+            if name.startswith(("datasets", "systematics", "report")):
+                self.records.remove(name)
 
     def run_systematics(self, plan, observations):
         """Estimate the systematic error of the background, and write the report."""

@@ -1,5 +1,7 @@
 """Data reduction of observations and of their mimics, by the same makers."""
 
+import pickle
+
 import numpy as np
 from astropy.coordinates import Angle, SkyCoord, UnitSphericalRepresentation
 from gammapy.datasets import Datasets, MapDataset
@@ -204,6 +206,8 @@ def reduce_observations(
     """
     if any("background" in getattr(maker, "selection", ()) for maker in makers[:1]):
         check_backgrounds(observations)
+    # a geometry loses its last digits where it is sent to another process: always once
+    reference = pickle.loads(pickle.dumps(reference))
     n_jobs = parallel.N_JOBS_DEFAULT if n_jobs is None else n_jobs
     size = BLOCK_SIZE * n_jobs if stack else len(observations)
     makers = add_coverage(makers)

@@ -1,12 +1,11 @@
 """``gammapy-mimic background``: background templates into a datastore."""
 
-from pathlib import Path
-
 import click
 import matplotlib.pyplot as plt
 from gammapy.utils.pbar import progress_bar
+from gammapy.utils.scripts import make_path
 
-from ..analysis.factory import check_files
+from ..analysis.core import MimicAnalysis
 from ..data.datastore import select_datastore, write_background
 from ..makers import KLBackgroundSelector
 from ..template import make_group_labels, make_templates
@@ -17,7 +16,7 @@ from ..visualization import (
     plot_background_spectrum,
 )
 from .figures import save_figure
-from .inputs import config_options, make_analysis
+from .inputs import config_options
 from .options import IntList, KeyValue
 
 __all__ = ["background"]
@@ -70,7 +69,8 @@ def background(
         raise click.UsageError("Give either --from-obs or --group.")
     template = {"dimension": dimension, "smooth": smooth, "time_request": time_request}
     data = {"mimic": {"template": template}}
-    analysis = make_analysis(config.update(type(config).from_dict(data, "options")))
+    analysis = MimicAnalysis(config.update(type(config).from_dict(data, "options")))
+    analysis.get_observations()
     targets = select_datastore(analysis.datastore, analysis.observations.ids)
     if groups:
         groups = {name.upper(): edges for name, edges in groups}
@@ -87,7 +87,7 @@ def background(
             for _ in progress_bar(analysis.observations, desc="Make backgrounds")
         }
         labels = {obs_id: obs_id for obs_id in templates}
-    outdir = Path(outdir)
+    outdir = make_path(outdir)
     write_background(targets, outdir, templates, labels, overwrite)
     click.echo(
         f"Wrote {outdir}: {len(templates)} backgrounds of {len(labels)} observations"
@@ -106,7 +106,7 @@ def background(
 def _make_groups(analysis, table, groups):
     config, off = analysis.config, analysis.factory.off_datastore
     obs_ids = off.obs_table["OBS_ID"].tolist()
-    broken = check_files(off, obs_ids, config.mimic.strict, config.general.n_jobs)
+    broken = analysis.factory.check_partners(obs_ids)
     off = select_datastore(off, [obs_id for obs_id in obs_ids if obs_id not in broken])
     templates = make_templates(
         off.get_observations(required_irf="all-optional"),

@@ -4,15 +4,15 @@ import functools
 import inspect
 
 import click
+from gammapy.utils.scripts import make_path
 
 from ..analysis.config import MimicAnalysisConfig
-from ..analysis.core import MimicAnalysis
 from ..makers import KLBackgroundSelector
 from ..selection.criteria import MatchCriteria
 from ..selection.ranking import KL_MAX
 from .options import IntList, KeyValue, RegionText, n_jobs_option
 
-__all__ = ["config_options", "make_analysis"]
+__all__ = ["config_options"]
 
 
 OPTIONS = (
@@ -36,7 +36,8 @@ OPTIONS = (
         "--exclude",
         type=RegionText(),
         multiple=True,
-        help="Source to leave out, in deg; also of the targets. Repeatable.",
+        help="Source that is left out where observations are compared, such as that "
+        "of the targets; numbers in deg. Repeatable.",
     ),
     click.option(
         "--distribution",
@@ -91,37 +92,24 @@ def _make_config(
         if query is None and not obs_ids:
             raise click.UsageError(f"--{kind}-obs is empty.")
     MatchCriteria.create(dict(criteria))
+    # the configuration that is written can be run from another folder
+    datastore, off_datastore, index = (
+        path and make_path(path).absolute()
+        for path in (datastore, off_datastore, index)
+    )
     off = {"datastore": off_datastore, "query": off_query, "index": index}
     selection = {"distribution": distribution, "kl_max": kl_max}
     observations = {"datastore": datastore, "obs_ids": target_obs or []}
-    return MimicAnalysisConfig(
-        general={"n_jobs": n_jobs},
-        # what is missing shows where it is needed
-        observations=observations | {"required_irf": []},
-        mimic={
-            "target_query": target_query,
-            "strict": strict,
-            "off": off | {"obs_ids": off_obs or []},
-            "selection": selection | {"criteria": dict(criteria)},
-            "exclusion": {"regions": list(exclude)},
-        },
+    mimic = {
+        "target_query": target_query,
+        "strict": strict,
+        "off": off | {"obs_ids": off_obs or []},
+        "selection": selection | {"criteria": dict(criteria)},
+        "exclusion": {"regions": list(exclude)},
+    }
+    # an IRF that is missing shows where it is needed
+    observations |= {"required_irf": []}
+    sections = {"observations": observations, "mimic": mimic}
+    return MimicAnalysisConfig.from_dict(
+        sections | {"general": {"n_jobs": n_jobs}}, "options"
     )
-
-
-def make_analysis(config):
-    """Make an analysis with its observations, without those that are broken.
-
-    Parameters
-    ----------
-    config : `~gammapy_mimic.analysis.MimicAnalysisConfig`
-        Configuration.
-
-    Returns
-    -------
-    analysis : `~gammapy_mimic.analysis.MimicAnalysis`
-        Analysis.
-    """
-    analysis = MimicAnalysis(config)
-    analysis.get_observations()
-    analysis.skip_broken()
-    return analysis

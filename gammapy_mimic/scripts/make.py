@@ -1,11 +1,12 @@
 """``gammapy-mimic make``: mimic datastores without a configuration file."""
 
-from pathlib import Path
-
 import click
+from gammapy.utils.scripts import make_path
 
 from .inputs import config_options
 from .options import (
+    AngleText,
+    EnergyText,
     alignment_option,
     background_option,
     n_sets_option,
@@ -49,15 +50,22 @@ __all__ = ["make"]
 @click.option(
     "--energy-range",
     nargs=2,
+    type=EnergyText(),
     default=("0.5 TeV", "20 TeV"),
-    help="Energy range of the maps.",
+    help="Energy range of the maps of --reduce.",
 )
 @click.option(
     "--correlation-radius",
+    type=AngleText(),
     default="0.1 deg",
-    help="Correlation radius of the maps.",
+    help="Correlation radius of the maps of --reduce.",
 )
-@click.option("--offset-max", default="2 deg", help="Largest offset used.")
+@click.option(
+    "--offset-max",
+    type=AngleText(),
+    default="2 deg",
+    help="Largest offset of events in the maps of --reduce.",
+)
 def make(
     config,
     ranking,
@@ -78,9 +86,10 @@ def make(
 
     All is done as by "run" with the config.yaml that is written to the folder, to be
     changed and run again. With --reduce, maps with the FoV background hold the fields
-    of all targets.
+    of all targets. For numbers of the target itself, set mimic.exclusion.background in
+    config.yaml: else its source is in the normalisation of its background.
     """
-    path = Path(outdir)
+    path = make_path(outdir).absolute()
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file. Choose another --outdir.")
     if path.exists() and any(path.iterdir()) and not overwrite:
@@ -104,7 +113,7 @@ def make(
         },
     }
     systematics = {"correlation_radius": correlation_radius}
-    data = {"general": {"outdir": outdir}, "datasets": datasets}
+    data = {"general": {"outdir": str(path)}, "datasets": datasets}
     data["mimic"] = options | {
         "selection": {"ranking": ranking, "randomise": randomise},
         "systematics": systematics,

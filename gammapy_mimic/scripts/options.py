@@ -2,13 +2,19 @@
 
 import functools
 
+import astropy.units as u
 import click
+import numpy as np
 import yaml
+from gammapy.utils.scripts import make_path
 
 from ..exclusion.core import ExclusionRegions
 from ..makers import MimicMaker, ScrambleMaker
+from ..utils.angles import to_angle
 
 __all__ = [
+    "AngleText",
+    "EnergyText",
     "IntList",
     "KeyValue",
     "Region",
@@ -80,6 +86,37 @@ class RegionText(Region):
     def convert(self, value, param, ctx):
         """Check the text of an argument."""
         super().convert(value, param, ctx)
+        path = make_path(value)
+        return str(path.absolute()) if path.is_file() else value
+
+
+class AngleText(click.ParamType):
+    """The text of an angle, for a configuration."""
+
+    name = "ANGLE"
+
+    def convert(self, value, param, ctx):
+        """Check the text of an argument."""
+        try:
+            to_angle(value)
+        except ValueError as error:
+            self.fail(str(error), param)
+        return value
+
+
+class EnergyText(click.ParamType):
+    """The text of an energy, for a configuration."""
+
+    name = "ENERGY"
+
+    def convert(self, value, param, ctx):
+        """Check the text of an argument."""
+        try:
+            is_good = 0 < u.Quantity(value).to_value("TeV") < np.inf
+        except (TypeError, ValueError, u.UnitsError):
+            is_good = False
+        if not is_good:
+            self.fail(f"must be an energy such as '0.5 TeV', got {value!r}", param)
         return value
 
 

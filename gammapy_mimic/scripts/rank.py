@@ -1,15 +1,15 @@
 """``gammapy-mimic rank``: which OFF observations are most alike."""
 
-from pathlib import Path
-
 import click
 import matplotlib.pyplot as plt
 import numpy as np
+from gammapy.utils.scripts import make_path
 
+from ..analysis.core import MimicAnalysis
 from ..utils.records import StepRecords
 from ..visualization import plot_kl_matrix, plot_ranking
 from .figures import save_figure
-from .inputs import config_options, make_analysis
+from .inputs import config_options
 
 __all__ = ["rank"]
 
@@ -25,8 +25,9 @@ def rank(config, outdir, n_rows):
     the matrix of all pairs, and the ranking against airmass and date. A table whose
     inputs have not changed is read, not made again.
     """
-    analysis = make_analysis(config)
-    outdir = None if outdir is None else Path(outdir)
+    analysis = MimicAnalysis(config)
+    analysis.get_observations()
+    outdir = None if outdir is None else make_path(outdir)
     if outdir is not None:
         records = StepRecords(outdir)
         names = ["rank", *(f"kl_{obs_id}" for obs_id in analysis.observations.ids)]
