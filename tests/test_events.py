@@ -20,8 +20,8 @@ from gammapy_mimic.data.events import (
     is_in_good_time,
     is_in_gti,
     read_column,
-    select_good_events,
 )
+from gammapy_mimic.data.observation import select_good_events
 from gammapy_mimic.scramble.check import ScrambleCheck
 from gammapy_mimic.selection import OffIndex
 from gammapy_mimic.simulate import make_irfs, simulate_datastore
@@ -251,8 +251,8 @@ class TestGoodTime:
 
     def test_gti_of_the_index_has_its_own_reference_time(self, store, tmp_path):
         observation = cut_gti(store.obs(5))
-        n_good = select_good_events(observation.events, observation.gti).is_good.sum()
         gti, reference = observation.gti, Time("2004-01-01", scale="utc")
+        n_good = select_good_events(observation, observation.events, gti).is_good.sum()
         gti = GTI.create(gti.time_start, gti.time_stop, reference)
         observation = replace(observation, gti=gti)
         write_datastore([observation], tmp_path / "x")

@@ -49,7 +49,7 @@ PACKAGE = Path(gammapy_mimic.__file__).parent
 FOREIGN = ("astropy", "gammapy", "numpy", "pydantic", "regions", "scipy")
 
 PRIVATE_NAMES = {
-    "data.observation.get_hdu": {"__dict__"},
+    "data.observation._get_kept": {"__dict__"},
     "data.observation._keep_part": {"_*"},
     "analysis.core.MimicAnalysis._create": {"_create_*"},
 }

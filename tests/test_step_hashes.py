@@ -124,6 +124,7 @@ WITHOUT_EFFECT = {
     "observations.obs_cone.frame": "selects observations, whose OBS_IDs are hashed",
     "observations.required_irf": "selects observations, whose OBS_IDs are hashed",
     "mimic.off.index": "a cache",
+    "mimic.links": "whether there is an error",
     "mimic.strict": "whether there is an error",
     "mimic.write_datastore": "whether there are steps",
 }

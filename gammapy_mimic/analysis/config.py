@@ -321,6 +321,9 @@ class MimicConfig(GammapyBaseConfig):
         observations, from those of the section ``observations``. Default is all.
     off : `OffConfig`
         OFF observations.
+    links : list of path
+        Folders that the indices of datastores may lead to, besides the datastores and
+        what our own were linked from.
     strict : bool
         Whether a file that cannot be read is an error. Default is that its observation
         is left out, with a warning.
@@ -351,6 +354,7 @@ class MimicConfig(GammapyBaseConfig):
 
     target_query: str | None = None
     off: OffConfig = OffConfig()
+    links: list[PathType] = Field(default_factory=list)
     strict: bool = False
     selection: OffSelectionConfig = OffSelectionConfig()
     exclusion: ExclusionConfig = ExclusionConfig()

@@ -12,16 +12,22 @@ from gammapy.data import Observations
 from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
-from ..data.datastore import check_index, open_datastore
+from ..data.datastore import open_datastore
 from ..data.meta_tables import describe_loss, find_losses, get_reason, warn_of_losses
-from ..data.obs_ids import get_obs_id, to_obs_ids
+from ..data.obs_ids import get_obs_id, shorten, to_obs_ids
 from ..data.query import query_obs_table
 from ..makers.reduction import ImageMaker, reduce_observations
 from .config import MimicAnalysisConfig
 from .config_checks import find_bad_values
 from .config_text import prefix_errors
 from .datasets import add_partners
-from .factory import MakerFactory, check_files, check_observations, make_axes
+from .factory import (
+    MakerFactory,
+    check_files,
+    check_observations,
+    get_links,
+    make_axes,
+)
 
 __all__ = ["MimicAnalysis"]
 
@@ -142,11 +148,14 @@ class MimicAnalysis(Analysis):
             are not complete.
         """
         self._check_observations_config()
-        config = self.config.observations
-        with prefix_errors("observations.datastore"):
-            check_index(config.datastore)
+        config, table = self.config.observations, None
         given = config.obs_ids
-        config.obs_ids = self._query_targets()
+        with prefix_errors("observations.datastore"):
+            # Gammapy opens it again, and checks nothing
+            if make_path(config.datastore).is_dir():
+                links = get_links(self.config)
+                table = open_datastore(config.datastore, links).obs_table
+        config.obs_ids = wanted = self._query_targets(table)
         with prefix_errors("observations"):
             try:
                 super().get_observations()
@@ -158,6 +167,12 @@ class MimicAnalysis(Analysis):
                 raise
             finally:
                 config.obs_ids = given
+        lost = sorted(set(wanted) - {get_obs_id(_) for _ in self.observations})
+        if lost and config.obs_time.start is None and config.obs_cone.lon is None:
+            log.error(
+                f"Left out: OBS_ID {shorten(lost)} of {config.datastore}: its rows in "
+                "the HDU index lack EVENTS, GTI or one of observations.required_irf."
+            )
         if self.config.mimic is not None:
             self._leave_out_broken()
         self._factory = None
@@ -173,13 +188,11 @@ class MimicAnalysis(Analysis):
         whole = [_ for _ in self.observations if get_obs_id(_) not in broken]
         self.observations = Observations(whole)
 
-    def _query_targets(self):
+    def _query_targets(self, table):
         """Get the OBS_IDs to select, which the query may narrow down."""
         config, mimic = self.config.observations, self.config.mimic
-        if mimic is None or mimic.target_query is None:
+        if mimic is None or mimic.target_query is None or table is None:
             return config.obs_ids
-        with prefix_errors("observations.datastore"):
-            table = open_datastore(config.datastore).obs_table
         with prefix_errors("mimic.target_query"):
             if config.obs_file is not None:
                 raise ValueError("cannot be used with observations.obs_file.")

@@ -22,7 +22,13 @@ from ..selection.criteria import Conditions, MatchCriteria
 from ..selection.plan import MimicPlan
 from .config_text import prefix_errors
 
-__all__ = ["MakerFactory", "check_files", "check_observations", "make_axes"]
+__all__ = [
+    "MakerFactory",
+    "check_files",
+    "check_observations",
+    "get_links",
+    "make_axes",
+]
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +51,16 @@ def check_observations(observations):
     if not observations:
         raise ValueError(
             "observations: no observation is selected. See datastore, obs_ids, "
-            "obs_file, obs_cone, obs_time and required_irf."
+            "obs_file, obs_cone, obs_time and required_irf, and whether the HDU index "
+            "has EVENTS and GTI of the observations."
         )
+
+
+def get_links(config):
+    """Get the folders that a configuration names, which datastores may link to."""
+    mimic = config.mimic
+    others = [mimic.off.datastore, *mimic.links] if mimic else []
+    return [_ for _ in (config.observations.datastore, *others) if _]
 
 
 def check_files(datastore, obs_ids, strict=False, n_jobs=1):
@@ -159,7 +173,7 @@ class MakerFactory:
         config = self.config.mimic.off
         path = config.datastore or self.config.observations.datastore
         with prefix_errors("mimic.off.datastore"):
-            datastore = open_datastore(path)
+            datastore = open_datastore(path, get_links(self.config))
         table = datastore.obs_table
         if config.query is not None:
             with prefix_errors("mimic.off.query"):
@@ -295,7 +309,9 @@ class MakerFactory:
             "random_state": config.random_state,
         }
         if config.selection.ranking == "airmass":
-            table = open_datastore(self.config.observations.datastore).obs_table
+            links = get_links(self.config)
+            store = open_datastore(self.config.observations.datastore, links)
+            table = store.obs_table
             targets = table.select_obs_id([get_obs_id(_) for _ in self.observations])
             off = self.off_datastore.obs_table
             return MimicPlan.from_obs_tables(targets, off, criteria, **options)

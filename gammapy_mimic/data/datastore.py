@@ -25,23 +25,25 @@ from ..utils.parallel import run_parallel
 from ..version import __version__
 from .events import (
     TIME_KEYS,
-    GoodEvents,
     get_time_ref,
     is_in_good_time,
     read_column,
     read_gti,
 )
+from .files import CREATOR, check_links, check_regular, make_link_keys, open_fits
 from .headers import INDEX_HEADER, derive_header, make_obs_table
 from .irfs import convert_dead_time
 from .obs_ids import get_obs_id, to_obs_ids
 from .observation import (
     IRF_NAMES,
+    describe_error,
     get_gti,
     get_hdu,
     get_livetime_fraction,
     has_hdu,
     load_events_file,
 )
+from .readers import find_sources, read_events
 
 __all__ = [
     "DatastoreWriter",
@@ -54,7 +56,6 @@ __all__ = [
     "write_observation",
 ]
 
-CREATOR = "gammapy-mimic"
 DATA_DIR = "data"
 
 
@@ -186,7 +187,8 @@ class DatastoreWriter:
         if not self._written:
             raise ValueError("There are no observations to write.")
         written = self._written.values()
-        hdu_table = _make_hdu_table([row for item in written for row in item.rows])
+        rows = [row for item in written for row in item.rows]
+        hdu_table = _make_hdu_table(rows, self.path)
         hdu_table.write(self.folder / DataStore.DEFAULT_HDU_TABLE)
         # last: `finish` takes a store that has it for complete
         obs_table = make_obs_table([_.header for _ in written])
@@ -237,6 +239,35 @@ def _replace_datastore(path, overwrite):
     with replace_folder(path) as folder:
         (folder / DATA_DIR).mkdir()
         yield folder
+        _check_written(folder, path)
+
+
+def _check_written(folder, path):
+    """Read all of one observation of each kind, of a store on its way to a path."""
+    table = HDUIndexTable.read(folder / DataStore.DEFAULT_HDU_TABLE)
+    # links are relative to where the store will be
+    table["FILE_DIR"] = [
+        str(folder / _) if _ == DATA_DIR else os.path.normpath(path / _)
+        for _ in table["FILE_DIR"].tolist()
+    ]
+    obs_ids, names = table["OBS_ID"].tolist(), ("HDU_CLASS", "HDU_NAME")
+    kinds = {}
+    for obs_id, *kind in zip(obs_ids, *(table[_] for _ in names), strict=True):
+        kinds.setdefault(obs_id, []).append(tuple(kind))
+    kinds = {tuple(kind): obs_id for obs_id, kind in kinds.items()}
+    store = DataStore(table)
+    for obs_id in kinds.values():
+        observation = store.obs(obs_id, [], require_events=False)
+        for name in ("events", "gti", *IRF_NAMES):
+            try:
+                getattr(observation, name)
+            # Gammapy raises nearly anything
+            except Exception as error:
+                raise ValueError(
+                    f"{path} is not written: Gammapy cannot read the {name} of OBS_ID "
+                    f"{obs_id} back, from {get_hdu(observation, name).path()}: "
+                    f"{describe_error(error)}."
+                ) from error
 
 
 def _resolve(path):
@@ -304,6 +335,8 @@ def _make_irf_hdu(observation, name, header):
             hdu = hdu_list[location.hdu_name].copy()
             hdu.data  # noqa: B018, read it while the file is open
         hdu.name = IRF_DL3_HDU_SPECIFICATION[location.hdu_class]["extname"]
+        # some archives leave out its prefix, and tell the class in the index alone
+        hdu.header["HDUCLAS4"] = location.hdu_class.upper()
         return hdu
     irf = getattr(observation, name)
     if not hasattr(irf, "to_table_hdu"):
@@ -377,7 +410,9 @@ def _index_link(obs_id, name, location, path):
             f"The IRFs of OBS_ID {obs_id} are in {path}, which is to be replaced. "
             "Write to another folder."
         )
+    root = make_path(location.base_dir).resolve()
     return {
+        "LINK": str(root if source.is_relative_to(root) else source.parent),
         "OBS_ID": obs_id,
         "HDU_TYPE": name,
         "HDU_CLASS": location.hdu_class,
@@ -387,8 +422,12 @@ def _index_link(obs_id, name, location, path):
     }
 
 
-def _make_hdu_table(rows):
+def _make_hdu_table(rows, path):
+    """HDU index of a store at a path, with the folders that it links to."""
+    links = {row["LINK"] for row in rows if "LINK" in row}
+    rows = [{key: row[key] for key in row if key != "LINK"} for row in rows]
     table = HDUIndexTable(rows=rows)
+    table.meta.update(make_link_keys(links, path))
     table.meta.update(INDEX_HEADER, HDUCLAS2="HDU", EXTNAME="HDU_INDEX")
     table.meta["CREATOR"] = f"{CREATOR} {__version__}"
     return table
@@ -451,19 +490,22 @@ def write_background(datastore, path, templates, labels=None, overwrite=False):
                 hdu_list.writeto(folder / DATA_DIR / file_name)
                 written[key] = file_name, hdu_list
             rows += _index_written(obs_id, *written[key])
-        _make_hdu_table(rows).write(folder / DataStore.DEFAULT_HDU_TABLE)
+        _make_hdu_table(rows, path).write(folder / DataStore.DEFAULT_HDU_TABLE)
         obs_table = datastore.obs_table
         obs_table = obs_table[np.isin(obs_table["OBS_ID"], list(labels))]
         obs_table.write(folder / DataStore.DEFAULT_OBS_TABLE)
 
 
-def open_datastore(path):
+def open_datastore(path, links=()):
     """Open a DL3 datastore that has observations and their index.
 
     Parameters
     ----------
     path : str or `~pathlib.Path`
         Folder of the store.
+    links : list of str or `~pathlib.Path`, optional
+        Other folders that its index may lead to, see
+        `~gammapy_mimic.data.files.check_links`. Default is none.
 
     Returns
     -------
@@ -474,12 +516,21 @@ def open_datastore(path):
     ------
     OSError
         If there is no store, it is empty, or it has no observation index.
+    ValueError
+        If an index lacks a column, an OBS_ID is not valid, or a row leads elsewhere.
     """
     path = make_path(path)
     if not path.is_dir():
         raise OSError(f"There is no datastore in {path}, not a folder.")
     check_index(path)
-    datastore = DataStore.from_dir(path)
+    for name in (DataStore.DEFAULT_HDU_TABLE, DataStore.DEFAULT_OBS_TABLE):
+        check_regular(path / name)
+    try:
+        datastore = DataStore.from_dir(path)
+    # without a column that Gammapy needs
+    except KeyError as error:
+        text = f"An index table in {path} has no column {error}. See the GADF format."
+        raise ValueError(text) from None
     if len(datastore.hdu_table) == 0:
         raise OSError(f"The datastore in {path} is empty.")
     if datastore.obs_table is None:
@@ -489,8 +540,16 @@ def open_datastore(path):
         )
     # some archives write OBS_ID as text, which Gammapy would compare with integers
     for table in (datastore.hdu_table, datastore.obs_table):
+        if "OBS_ID" not in table.colnames:
+            text = f"An index table in {path} has no column 'OBS_ID'."
+            raise ValueError(f"{text} See the GADF format.")
+        try:
+            obs_ids = to_obs_ids(table["OBS_ID"])
+        except ValueError as error:
+            raise ValueError(f"The index tables in {path}: {error}") from None
         if table["OBS_ID"].dtype.kind != "i":
-            table["OBS_ID"] = to_obs_ids(table["OBS_ID"])
+            table["OBS_ID"] = obs_ids
+    check_links(datastore, links)
     return datastore
 
 
@@ -553,57 +612,59 @@ def find_broken_files(datastore, obs_ids, n_jobs=None):
     broken : dict of str
         Reasons by OBS_ID, empty if all is well.
     """
-    table, obs_ids = datastore.hdu_table, to_obs_ids(obs_ids)
+    table, obs_ids = datastore.hdu_table, to_obs_ids(obs_ids).tolist()
+    sources, _, broken = find_sources(datastore)
+    broken = {_: broken.get(_, "not in the HDU index") for _ in obs_ids}
+    broken = {_: reason for _, reason in broken.items() if _ not in sources}
     table_ids = to_obs_ids(table["OBS_ID"])
     # a file may hold several observations, and is opened once
     files = {}
-    for idx in np.nonzero(np.isin(table_ids, obs_ids))[0]:
+    for idx in np.flatnonzero(np.isin(table_ids, obs_ids)):
         location = table.location_info(idx)
         if not has_hdu(location):
             continue
-        ids, names = files.setdefault(location.path(), (set(), []))
-        ids.add(int(table_ids[idx]))
+        names, ids = files.setdefault(location.path(), ([], set()))
         names.append(location.hdu_name)
-    reasons = run_parallel(
-        _find_fault,
-        [(path, names) for path, (_, names) in files.items()],
-        n_jobs,
-        task_name="Check files",
-    )
-    found = set().union(*(ids for ids, _ in files.values()))
-    broken = {int(_): "not in the HDU index" for _ in obs_ids if _ not in found}
-    for (ids, _), reason in zip(files.values(), reasons, strict=True):
-        if reason:
-            broken.update(dict.fromkeys(ids, reason))
+        ids.add(int(table_ids[idx]))
+    tasks = [
+        (path, names, [sources[_] for _ in sorted(ids & set(sources))])
+        for path, (names, ids) in files.items()
+    ]
+    for faults in run_parallel(_find_faults, tasks, n_jobs, task_name="Check files"):
+        broken |= faults
     return dict(sorted(broken.items()))
 
 
-def _find_fault(path, hdu_names):
-    """Read HDUs of a file. The reason if that fails, else None."""
+def _find_faults(path, hdu_names, sources):
+    """Read HDUs of a file, and check the observations in it. Reasons by OBS_ID."""
+    faults = {}
     try:
         # astropy does no more than warn of a file that is cut
         with (
             warnings.catch_warnings(category=AstropyUserWarning, action="error"),
-            fits.open(path, memmap=False) as hdu_list,
+            open_fits(path) as hdu_list,
         ):
-            hdus = [hdu_list[name] for name in hdu_names]
-            gti = next((hdu for hdu in hdus if hdu.name == "GTI"), None)
-            for hdu in hdus:
+            for name in hdu_names:
                 # astropy reads data when they are asked for
-                data = hdu.data
-                if hdu.name in ("EVENTS", "GTI") and len(data) == 0:
-                    raise ValueError(f"{hdu.name} has no rows")
-                if hdu.name == "EVENTS":
-                    is_good = None if gti is None else _is_in_good_time(hdu, gti)
-                    try:
-                        GoodEvents.create(data, is_good).check_any()
-                    except ValueError as error:
-                        raise ValueError(f"{hdu.name} has {error}") from None
+                hdu_list[name].data  # noqa: B018
+            for source in sources:
+                if source.events.path == str(path):
+                    faults |= _find_fault(source, hdu_list)
     except (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
-        return f"{path}: {error}"
+        reason = f"{path}: {describe_error(error)}"
+        return {source.obs_id: reason for source in sources}
     except AstropyUserWarning as warning:
-        return f"{path}: {warning}"
-    return None
+        return {source.obs_id: f"{path}: {warning}" for source in sources}
+    return faults
+
+
+def _find_fault(source, hdu_list):
+    """Check an observation in an open file. Reason by OBS_ID, empty if all is well."""
+    try:
+        read_events(source, hdu_list)[0].check_any()
+    except ValueError as error:
+        return {source.obs_id: f"{source.events.path}: {error}"}
+    return {}
 
 
 def _is_in_good_time(events, gti):

@@ -1,28 +1,20 @@
-"""Which events of an observation count, and columns as numbers in a known unit.
-
-An event counts if it is in the good time and has a valid position and energy. Makers,
-index, template, scrambling and the checks of files all ask here.
-"""
-
-from typing import NamedTuple
+"""Times and columns of event lists as numbers, in a known unit."""
 
 import astropy.units as u
 import numpy as np
-from astropy.table import Table
 from gammapy.utils.time import time_ref_from_dict
 
 from .columns import is_no_value, split_missing
 
 __all__ = [
     "EVENT_UNITS",
-    "GoodEvents",
     "get_seconds",
     "get_time_ref",
+    "get_unit_factor",
     "is_in_good_time",
     "is_in_gti",
     "read_column",
     "read_gti",
-    "select_good_events",
 ]
 
 EVENT_UNITS = {"RA": "deg", "DEC": "deg", "ENERGY": "TeV"}
@@ -35,94 +27,6 @@ SKY_COLUMNS = ("GLON", "GLAT", "ALT", "AZ")
 """Columns that follow from RA, DEC and TIME, and do not hold for moved events."""
 
 TIME_KEYS = ("MJDREFI", "MJDREFF", "TIMESYS")
-
-
-class GoodEvents(NamedTuple):
-    """Events that count."""
-
-    is_good: np.ndarray
-    """Whether a row of the table counts. Shape (n_rows,)."""
-    ra: np.ndarray
-    """Right ascension of those that do, in deg. Shape (n,)."""
-    dec: np.ndarray
-    """Declination, in deg. Shape (n,)."""
-    energy: np.ndarray
-    """Energy, in TeV. Shape (n,)."""
-
-    @classmethod
-    def create(cls, table, is_good=None):
-        """Read the events that are in the good time.
-
-        Parameters
-        ----------
-        table : `~astropy.table.Table` or `~astropy.io.fits.FITS_rec`
-            Events.
-        is_good : `~numpy.ndarray` of bool, optional
-            Whether an event is in the good time. Default is that all are. Shape (n,).
-
-        Returns
-        -------
-        events : `GoodEvents`
-            Events.
-
-        Raises
-        ------
-        ValueError
-            If a column is missing or has another kind of unit, or an event in the good
-            time has no valid position or energy.
-        """
-        names = table.colnames if isinstance(table, Table) else table.names
-        missing = [name for name in EVENT_UNITS if name not in names]
-        if missing:
-            raise ValueError(f"no column {missing} of events")
-        if is_good is None:
-            is_good = np.ones(len(table), dtype=bool)
-        # what is out of the good time is not checked: it may hold anything
-        columns = []
-        for name, unit in EVENT_UNITS.items():
-            values = read_column(table, name, unit)[is_good]
-            valid = np.isfinite(values)
-            if name == "DEC":
-                valid &= np.abs(values) <= 90
-            elif name == "ENERGY":
-                valid &= values > 0
-            n_invalid = np.sum(~valid)
-            if n_invalid:
-                raise ValueError(f"{n_invalid} events without a valid {name}")
-            columns.append(values)
-        return cls(is_good, *columns)
-
-    def check_any(self):
-        """Raise an error if there are none."""
-        n_rows = len(self.is_good)
-        if n_rows == 0:
-            raise ValueError("no events")
-        if not self.is_good.any():
-            raise ValueError(f"no event of {n_rows} in the good time (GTI)")
-
-
-def select_good_events(events, gti):
-    """Select the events that count.
-
-    Parameters
-    ----------
-    events : `~gammapy.data.EventList`
-        Events.
-    gti : `~gammapy.data.GTI` or None
-        Good time intervals. None if they are not known: then all times are good.
-
-    Returns
-    -------
-    events : `GoodEvents`
-        Events.
-
-    Raises
-    ------
-    ValueError
-        As for `GoodEvents.create`.
-    """
-    is_good = None if gti is None else is_in_gti(events.time, gti)
-    return GoodEvents.create(events.table, is_good)
 
 
 def is_in_gti(time, gti):
@@ -276,8 +180,13 @@ def read_column(table, name, unit=None, default_unit=None):
     own = str(getattr(table.columns[name], "unit", None) or default_unit or unit)
     if unit is None or own == unit:
         return values
+    return values * get_unit_factor(name, own, unit)
+
+
+def get_unit_factor(name, own, unit):
+    """Factor from the unit of a column to another. An error if there is none."""
     try:
-        return values * u.Unit(own).to(unit)
+        return u.Unit(own).to(unit)
     except (u.UnitsError, TypeError, ValueError):
         raise ValueError(
             f"a column {name} with the unit {own!r}, which cannot be converted to "

@@ -14,8 +14,10 @@ __all__ = [
     "derive_times",
     "get_header_deadc",
     "get_header_pointing",
+    "is_drift",
     "make_obs_table",
     "make_time_info",
+    "to_float",
 ]
 
 OBS_TABLE_COLUMNS = {
@@ -80,7 +82,7 @@ def get_header_deadc(header):
     deadc, livetime, ontime = (
         to_float(header.get(key)) for key in ("DEADC", "LIVETIME", "ONTIME")
     )
-    if not 0 < deadc <= 1 and ontime > 0:
+    if np.isnan(deadc) and ontime > 0:
         # LIVETIME may be rounded
         deadc = min(livetime / ontime, 1) if livetime < 1.001 * ontime else np.nan
     return float(deadc) if 0 < deadc <= 1 else np.nan
@@ -200,7 +202,7 @@ def get_header_pointing(header):
     ValueError
         If there is none, or the observation was taken in DRIFT mode.
     """
-    if str(header.get("OBS_MODE", "")).strip().upper() == "DRIFT":
+    if is_drift(header):
         raise ValueError("taken in DRIFT mode, only tracking observations can be used")
     missing = [key for key in ("RA_PNT", "DEC_PNT") if key not in header]
     if missing:
@@ -211,7 +213,13 @@ def get_header_pointing(header):
     return pointing
 
 
+def is_drift(header):
+    """Whether an observation was taken in DRIFT mode, and has no pointing."""
+    return str(header.get("OBS_MODE", "")).strip().upper() == "DRIFT"
+
+
 def to_float(value):
+    """Float of what a header holds, NaN if it is no number."""
     try:
         return float(value)
     except (TypeError, ValueError):

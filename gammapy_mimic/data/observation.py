@@ -3,11 +3,11 @@
 This is the only place that knows how `~gammapy.data.Observation` keeps its lazy data.
 """
 
+import contextlib
 import copy
 import functools
 
 import astropy.units as u
-import numpy as np
 from astropy.io import fits
 from gammapy.data import (
     GTI,
@@ -22,12 +22,10 @@ from gammapy.data import (
 from gammapy.data.io import EventListReader
 from gammapy.utils.fits import HDULocation
 
-from .events import (
-    EVENT_UNITS,
-    get_time_ref,
-    select_good_events,
-)
-from .headers import get_header_deadc, make_time_info
+from .checks import check_header, check_intervals, check_observation, get_intervals
+from .events import EVENT_UNITS, get_seconds, get_time_ref, get_unit_factor
+from .files import check_regular
+from .headers import make_time_info
 from .obs_ids import get_obs_id, to_obs_id, to_obs_ids
 
 __all__ = [
@@ -43,10 +41,12 @@ __all__ = [
     "has_hdu",
     "load_events_file",
     "replace_parts",
+    "select_good_events",
     "to_pool",
 ]
 
 HEADER_ATTRIBUTE = "_events_header"
+WAY_OUT = "Mend it, or leave it out with the criterion exclude_obs_ids."
 IRF_NAMES = ("aeff", "edisp", "psf", "bkg", "rad_max")
 
 
@@ -66,14 +66,19 @@ def get_hdu(observation, name):
     hdu : object or `~gammapy.utils.fits.HDULocation` or None
         The object if it is in memory, else where to read it, else None.
     """
+    value, location = _get_kept(observation, name)
+    return location if value is None else value
+
+
+def _get_kept(observation, name):
+    """Get a part that is in memory, and where it was read; None where there is none."""
     # each public attribute of Gammapy reads the file
     parts = observation.__dict__
     attribute = name if name in ("aeff", "edisp", "psf") else f"_{name}"
-    value = parts.get(attribute)
-    value = parts.get(f"_{attribute}_hdu") if value is None else value
-    if isinstance(value, HDULocation) and not has_hdu(value):
-        return None
-    return value
+    location = parts.get(f"_{attribute}_hdu")
+    if isinstance(location, HDULocation) and not has_hdu(location):
+        location = None
+    return parts.get(attribute), location
 
 
 def has_hdu(location):
@@ -153,26 +158,31 @@ def load_events_file(observation, with_events=True):
     try:
         _load_file(observation, events, gti, with_events)
     # Gammapy needs some keys, and does not say of which observation
-    except (KeyError, ValueError, u.UnitsError) as error:
+    except (KeyError, TypeError, ValueError, u.UnitsError) as error:
         raise ValueError(
             f"OBS_ID {observation.obs_id} cannot be read from {events.path()}: "
-            f"{describe_error(error)}."
+            f"{describe_error(error)}. {WAY_OUT}"
         ) from error
     return getattr(observation, HEADER_ATTRIBUTE)
 
 
 def _load_file(observation, events, gti, with_events):
+    check_regular(events.path())
     with fits.open(events.path(), memmap=False) as hdu_list:
         hdu = hdu_list[events.hdu_name]
         # before Gammapy reads the same HDU, as it needs the dead time
-        _check_header(hdu.header)
+        check_header(hdu.header, get_obs_id(observation))
         header = dict(hdu.header)
         if with_events:
             for name in set(EVENT_UNITS) & set(hdu.columns.names):
                 # GADF prescribes the units
-                hdu.columns[name].unit = hdu.columns[name].unit or EVENT_UNITS[name]
+                unit = hdu.columns[name].unit or EVENT_UNITS[name]
+                get_unit_factor(name, unit, EVENT_UNITS[name])
+                hdu.columns[name].unit = unit
             _keep_part(observation, "events", EventListReader.from_gadf_hdu(hdu))
         if isinstance(gti, HDULocation) and gti.path() == events.path():
+            if gti.hdu_name not in hdu_list:
+                raise ValueError(f"no GTI in the file, no HDU {gti.hdu_name!r}")
             hdu = hdu_list[gti.hdu_name]
             get_time_ref(hdu.header, "GTI")
             _keep_part(observation, "gti", GTI.from_table_hdu(hdu))
@@ -187,24 +197,6 @@ def _load_file(observation, events, gti, with_events):
         _keep_part(observation, "pointing", pointing)
     if isinstance(get_hdu(observation, "meta"), HDULocation):
         _keep_part(observation, "meta", ObservationMetaData.from_header(header))
-
-
-def _check_header(header):
-    """Check what Gammapy needs, and complete the dead time."""
-    get_time_ref(header)
-    if "DEADC" not in header:
-        deadc = get_header_deadc(header)
-        if not np.isfinite(deadc):
-            raise ValueError(
-                "the header of the events has neither DEADC nor LIVETIME and ONTIME"
-            )
-        header["DEADC"] = deadc
-    # GADF has ALTITUDE, older files GEOALT, and Gammapy reads both
-    missing = [key for key in ("GEOLON", "GEOLAT") if key not in header]
-    if not {"GEOALT", "ALTITUDE"} & set(header):
-        missing.append("ALTITUDE")
-    if missing:
-        raise ValueError(f"the header of the events has no {', '.join(missing)}")
 
 
 def describe_error(error):
@@ -251,9 +243,25 @@ def get_gti(observation, is_filtered=True):
     gti = None
     if get_hdu(observation, "gti") is not None:
         gti = _get_part(observation, "gti", is_filtered)
-    if gti is None or len(gti.table) == 0:
-        raise ValueError(f"OBS_ID {observation.obs_id} has no GTI.")
+    with _name_fault(observation):
+        if gti is None or len(gti.table) == 0:
+            raise ValueError("no GTI")
+        check_intervals(*get_intervals(gti))
     return gti
+
+
+@contextlib.contextmanager
+def _name_fault(observation):
+    """Say of which observation and file an error is, and the way out."""
+    try:
+        yield
+    except ValueError as error:
+        # also of events that were read already
+        _, location = _get_kept(observation, "events")
+        where = "" if location is None else f", see {location.path()}"
+        raise ValueError(
+            f"OBS_ID {observation.obs_id} has {error}{where}. {WAY_OUT}"
+        ) from None
 
 
 def get_good_events(observation, is_filtered=True, is_required=False):
@@ -272,7 +280,7 @@ def get_good_events(observation, is_filtered=True, is_required=False):
     -------
     events : `~gammapy.data.EventList`
         Events.
-    good : `~gammapy_mimic.data.events.GoodEvents`
+    good : `~gammapy_mimic.data.checks.GoodEvents`
         Those that count.
 
     Raises
@@ -285,18 +293,47 @@ def get_good_events(observation, is_filtered=True, is_required=False):
         events = _get_part(observation, "events", is_filtered)
     if get_hdu(observation, "gti") is not None:
         gti = _get_part(observation, "gti", is_filtered)
-    try:
+    with _name_fault(observation):
         if events is None:
             raise ValueError("no events")
-        good = select_good_events(events, gti)
+        good = select_good_events(observation, events, gti)
         if is_required:
             good.check_any()
-    except ValueError as error:
-        raise ValueError(
-            f"OBS_ID {observation.obs_id} has {error}. Mend its event list, or leave "
-            "it out with the criterion exclude_obs_ids."
-        ) from None
     return events, good
+
+
+def select_good_events(observation, events, gti):
+    """Check the values of an observation, and select the events that count.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation.
+    events : `~gammapy.data.EventList`
+        Its events.
+    gti : `~gammapy.data.GTI` or None
+        Its good time intervals. None if they are not known: then all times are good.
+
+    Returns
+    -------
+    events : `~gammapy_mimic.data.checks.GoodEvents`
+        Events.
+
+    Raises
+    ------
+    ValueError
+        As for `~gammapy_mimic.data.checks.check_observation`.
+    """
+    pointing = get_fixed_pointing(observation)
+    values = {
+        "RA_PNT": pointing.ra.deg,
+        "DEC_PNT": pointing.dec.deg,
+        "DEADC": 1 - observation.observation_dead_time_fraction,
+    }
+    reference = events.time_ref if gti is None else gti.time_ref
+    time = get_seconds(events.time, reference)
+    intervals = None if gti is None else get_intervals(gti)
+    return check_observation(events.table, values, time, intervals)
 
 
 def replace_parts(observation, optional, **parts):
@@ -376,6 +413,8 @@ def get_fixed_pointing(observation):
     ValueError
         If the observation was taken in DRIFT mode.
     """
+    if observation.pointing is None:
+        raise ValueError(f"OBS_ID {observation.obs_id} has no pointing. {WAY_OUT}")
     if observation.pointing.mode is PointingMode.DRIFT:
         raise ValueError(
             f"OBS_ID {observation.obs_id} was taken in DRIFT mode. Its field of view "
@@ -471,7 +510,15 @@ def get_off_observation(off_observations, obs_id):
     if isinstance(off_observations, DataStore):
         names = off_observations.obs_ids
         for name in names[to_obs_ids(names) == obs_id]:
-            return off_observations.obs(name, required_irf="all-optional")
+            # Gammapy's error names no way out
+            observation = off_observations.obs(name, [], require_events=False)
+            for part in ("events", "gti"):
+                if get_hdu(observation, part) is None:
+                    raise ValueError(
+                        f"OBS_ID {obs_id} has no {part.upper()} in the HDU index of "
+                        f"{off_observations.hdu_table.base_dir}. {WAY_OUT}"
+                    )
+            return observation
     else:
         for observation in off_observations:
             if get_obs_id(observation) == obs_id:

@@ -1,9 +1,7 @@
 """Where observations are, and their events and conditions, read in one go."""
 
-import contextlib
 import copy
 import os
-import warnings
 import zlib
 from typing import NamedTuple
 
@@ -13,14 +11,10 @@ from gammapy.data import DataStore
 from gammapy.utils.fits import HDULocation
 from gammapy.utils.scripts import make_path
 
+from .checks import check_header, check_observation
 from .columns import to_str
-from .events import (
-    GoodEvents,
-    is_in_good_time,
-    read_column,
-    read_gti,
-    select_good_events,
-)
+from .events import read_column, read_gti
+from .files import open_fits
 from .headers import (
     META_KEYS,
     OBS_TABLE_COLUMNS,
@@ -36,6 +30,7 @@ from .observation import (
     get_hdu,
     get_livetime_fraction,
     load_events_file,
+    select_good_events,
 )
 
 NO_FILE = (-1, -1, -1)
@@ -51,6 +46,7 @@ class Location(NamedTuple):
 class FileSource(NamedTuple):
     """Where to read an observation: small, to be sent to other processes."""
 
+    obs_id: int
     events: Location
     aeff: Location | None
     gti: Location | None
@@ -98,7 +94,7 @@ def _find_in_observations(observations):
         elif is_filtered or not all(isinstance(_, HDULocation | None) for _ in hdus):
             held[obs_id] = observation
         else:
-            files[obs_id] = FileSource(*(_ and _to_location(_) for _ in hdus))
+            files[obs_id] = FileSource(obs_id, *(_ and _to_location(_) for _ in hdus))
     return files, held, broken
 
 
@@ -115,7 +111,7 @@ def _find_in_store(datastore):
             location = HDULocation(hdu_class, base_dir, *place)
             by_type[hdu_type][obs_id] = _to_location(location)
     events, aeff, gti = by_type.values()
-    files = {i: FileSource(_, aeff.get(i), gti.get(i)) for i, _ in events.items()}
+    files = {i: FileSource(i, _, aeff.get(i), gti.get(i)) for i, _ in events.items()}
     present = set(obs_ids)
     broken = dict.fromkeys(present - set(files), "no events in the HDU index")
     if datastore.obs_table is not None:
@@ -147,40 +143,22 @@ def get_file_version(source):
     Of several files the sum of the sizes and the latest time. `NO_FILE` if one is gone.
     """
     try:
-        paths = {location.path for location in source if location is not None}
+        locations = source.events, source.aeff, source.gti
+        paths = {location.path for location in locations if location is not None}
         stats = [os.stat(path) for path in paths]
     except OSError:
         return NO_FILE
     # not where they are: an archive can be moved
-    places = [_ and (os.path.basename(_.path), _.hdu) for _ in source]
+    places = [_ and (os.path.basename(_.path), _.hdu) for _ in locations]
     size, time = sum(_.st_size for _ in stats), max(_.st_mtime_ns for _ in stats)
     return size, time, zlib.crc32(str(places).encode())
-
-
-@contextlib.contextmanager
-def open_fits(path):
-    """Open a FITS file, an error if it is cut."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="File may have been truncated")
-        with fits.open(path, memmap=False) as hdu_list:
-            yield hdu_list
 
 
 def read_file(source):
     """Read events, pointing, safe energy range, and header and GTI, opening it once."""
     aeff_header = {}
     with open_fits(source.events.path) as hdu_list:
-        hdu = hdu_list[source.events.hdu]
-        gti = _read_gti(source, hdu_list, hdu.header)
-        # without times or GTI all events count, as there is nothing to cut them by
-        is_good = None
-        if gti is not None and "TIME" in hdu.columns.names:
-            is_good = is_in_good_time(
-                read_column(hdu.data, "TIME", "s", hdu.header.get("TIMEUNIT", "s")),
-                *gti,
-            )
-        events = GoodEvents.create(hdu.data, is_good)
-        header = hdu.header
+        events, header, gti = read_events(source, hdu_list)
         if source.aeff is not None and source.aeff.path == source.events.path:
             aeff_header = hdu_list[source.aeff.hdu].header
     if source.aeff is not None and source.aeff.path != source.events.path:
@@ -189,11 +167,49 @@ def read_file(source):
     return events, get_header_pointing(header), energy_range, (header, gti)
 
 
+def read_events(source, hdu_list):
+    """Check an observation, and read the events that count from its open file.
+
+    Parameters
+    ----------
+    source : `FileSource`
+        Where the observation is.
+    hdu_list : `~astropy.io.fits.HDUList`
+        File of its events.
+
+    Returns
+    -------
+    events : `~gammapy_mimic.data.checks.GoodEvents`
+        Events.
+    header : `~astropy.io.fits.Header`
+        Header of the events.
+    gti : tuple of `~numpy.ndarray` or None
+        Start and stop of the good time, in s from the reference time of the events.
+
+    Raises
+    ------
+    ValueError
+        If something is missing, or makes no sense.
+    """
+    hdu = hdu_list[source.events.hdu]
+    header = hdu.header
+    values = check_header(header, source.obs_id)
+    if source.gti is None:
+        raise ValueError("no GTI in the HDU index")
+    gti, time = _read_gti(source, hdu_list, header), None
+    # without times all events count, as there is nothing to cut them by
+    if "TIME" in hdu.columns.names:
+        time = read_column(hdu.data, "TIME", "s", header.get("TIMEUNIT", "s"))
+    return check_observation(hdu.data, values, time, gti), header, gti
+
+
 def _read_gti(source, hdu_list, header):
     """Good time intervals, in s from the reference time of the events, or None."""
     if source.gti is None:
         return None
     if source.gti.path == source.events.path:
+        if source.gti.hdu not in hdu_list:
+            raise ValueError(f"no GTI in the file, no HDU {source.gti.hdu!r}")
         return read_gti(hdu_list[source.gti.hdu], header)
     with open_fits(source.gti.path) as others:
         return read_gti(others[source.gti.hdu], header)
@@ -227,7 +243,7 @@ def read_held(observation):
     load_events_file(observation)
     gti = None if get_hdu(observation, "gti") is None else observation.gti
     table = observation.events.table
-    events = select_good_events(observation.events, gti)
+    events = select_good_events(observation, observation.events, gti)
     pointing = get_fixed_pointing(observation)
     pointing = float(pointing.ra.deg), float(pointing.dec.deg)
     header = {**table.meta, "RA_PNT": pointing[0], "DEC_PNT": pointing[1]}

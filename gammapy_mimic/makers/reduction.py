@@ -1,9 +1,11 @@
 """Data reduction of observations and of their mimics, by the same makers."""
 
+import copy
 import pickle
 
 import numpy as np
 from astropy.coordinates import Angle, SkyCoord, UnitSphericalRepresentation
+from gammapy.data import Observations
 from gammapy.datasets import Datasets, MapDataset
 from gammapy.makers import (
     DatasetsMaker,
@@ -17,7 +19,7 @@ from gammapy.utils import parallel
 
 from ..data.meta_tables import stack_dataset
 from ..data.obs_ids import get_obs_id, shorten
-from ..data.observation import get_fixed_pointing, get_hdu
+from ..data.observation import get_fixed_pointing, get_hdu, load_events_file
 from .coverage import add_coverage
 
 __all__ = [
@@ -213,14 +215,14 @@ def reduce_observations(
     makers = add_coverage(makers)
     datasets, stacked = [], None
     for start in range(0, len(observations), size):
-        block = observations[start : start + size]
+        block = [_load_header(_) for _ in observations[start : start + size]]
         # anew for each block, as it keeps what it has made
         chain = DatasetsMaker(
             makers, stack_datasets=False, n_jobs=n_jobs, cutout_width=cutout_width
         )
         # where there is no rate, Gammapy integrates a power law of 0
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            made = chain.run(reference, block)
+            made = chain.run(reference, Observations(block))
         if not stack:
             datasets += made
             continue
@@ -259,6 +261,13 @@ def check_backgrounds(observations):
             "(mimic.background: template, or a KLBackgroundSelector), or reduce them "
             "to spectra with reflected regions (datasets.type: 1d)."
         )
+
+
+def _load_header(observation):
+    """Make a copy with its header, whose dead time may have to be completed."""
+    observation = copy.copy(observation)
+    load_events_file(observation, with_events=False)
+    return observation
 
 
 def _get_pointings(observations):

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import click
 from gammapy.data import Observation, Observations
+from gammapy.irf.io import load_irf_dict_from_file
+from gammapy.utils.fits import HDULocation
 
 from ..data.datastore import write_observation
-from ..data.observation import get_fixed_pointing
+from ..data.files import open_fits
+from ..data.observation import describe_error, get_fixed_pointing, load_events_file
 from ..makers import MimicMaker
 from .options import (
     alignment_option,
@@ -14,6 +17,14 @@ from .options import (
     scramble_options,
     time_option,
 )
+
+FILE_PARTS = {
+    "events": "EVENTS",
+    "gti": "GTI",
+    "pointing": "EVENTS",
+    "meta": "EVENTS",
+}
+"""HDUs of a file, by the class of what Gammapy reads from it."""
 
 __all__ = ["check_field", "check_output", "convert", "read_observation"]
 
@@ -72,11 +83,25 @@ def read_observation(path):
     OSError
         If there is no observation in the file.
     """
+    place = Path(path)
+    parts = {
+        name: HDULocation(name, str(place.parent), "", place.name, hdu_name)
+        for name, hdu_name in FILE_PARTS.items()
+    }
     try:
-        return Observation.read(path)
+        with open_fits(path) as hdu_list:
+            obs_id = hdu_list["EVENTS"].header.get("OBS_ID", 0)
+        irfs = load_irf_dict_from_file(path)
+        observation = Observation(obs_id=obs_id, **irfs, **parts)
+        # completes what Gammapy would miss
+        load_events_file(observation)
+        return observation
     # a damaged file makes astropy raise nearly anything
     except Exception as error:
-        raise OSError(f"Cannot read an observation from {path}: {error}") from error
+        text = describe_error(error)
+        if str(path) not in text:
+            text = f"Cannot read an observation from {path}: {text}"
+        raise OSError(f"{text}.") from error
 
 
 def check_output(out, *inputs):

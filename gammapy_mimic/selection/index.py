@@ -21,6 +21,7 @@ from regions import Regions
 
 from ..data.columns import split_missing
 from ..data.events import get_seconds, get_time_ref, read_column
+from ..data.files import open_fits
 from ..data.headers import META_KEYS, OBS_TABLE_COLUMNS, make_obs_table
 from ..data.obs_ids import to_obs_ids
 from ..data.observation import describe_error, to_pool
@@ -29,7 +30,6 @@ from ..data.readers import (
     find_sources,
     get_conditions,
     get_file_version,
-    open_fits,
     read_file,
     read_header,
     read_held,
@@ -526,9 +526,11 @@ def _report_broken(broken, n_obs):
     obs_id, reason = min(broken.items())
     if len(broken) == n_obs:
         raise ValueError(
-            f"None of {n_obs} observations can be used. OBS_ID {obs_id}: {reason}"
+            f"None of {n_obs} observations can be used. OBS_ID {obs_id}: {reason}. "
+            "Mend the files, or select other observations."
         )
-    log.warning(
+    # what is left out is said also to who wants no warnings
+    log.error(
         f"{len(broken)} of {n_obs} observations cannot be used, see 'broken' of the "
         f"index. OBS_ID {obs_id}: {reason}"
     )

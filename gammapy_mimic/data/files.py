@@ -1,0 +1,96 @@
+"""Which files are read: regular ones, in folders that the user named."""
+
+import contextlib
+import os
+import warnings
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from astropy.io import fits
+from gammapy.utils.scripts import make_path
+
+__all__ = ["check_links", "check_regular", "make_link_keys", "open_fits"]
+
+CREATOR = "gammapy-mimic"
+LINK_KEY = "LINK{}"
+"""Keys in the HDU index of our stores: folders it links to, relative to the store."""
+
+
+@contextlib.contextmanager
+def open_fits(path):
+    """Open a FITS file, an error if it is cut or not a file."""
+    check_regular(path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="File may have been truncated")
+        with fits.open(path, memmap=False) as hdu_list:
+            yield hdu_list
+
+
+def check_regular(path):
+    """Raise an error if there is something else than a file, which could never end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(f"{path} is not a regular file. Replace it by a file.")
+
+
+def make_link_keys(folders, path):
+    """Make the keys of an HDU index that tell which folders it links to.
+
+    Parameters
+    ----------
+    folders : iterable of str
+        Folders.
+    path : `~pathlib.Path`
+        Folder of the store.
+
+    Returns
+    -------
+    keys : dict of str
+        Relative paths in ASCII.
+    """
+    paths = [os.path.relpath(_, path) for _ in sorted(set(folders))]
+    return {LINK_KEY.format(i): quote(_) for i, _ in enumerate(paths, start=1)}
+
+
+def check_links(datastore, links=()):
+    """Raise an error if a row of the index leads to a folder that nobody named.
+
+    Allowed are the folder of the store, ``links``, and for a store that this package
+    wrote the folders that it was linked to. Links of the file system are followed.
+
+    Parameters
+    ----------
+    datastore : `~gammapy.data.DataStore`
+        Datastore.
+    links : list of str or `~pathlib.Path`, optional
+        Other folders. Default is none.
+
+    Raises
+    ------
+    ValueError
+        If a row leads out of the allowed folders.
+    OSError
+        If it leads to something else than a file.
+    """
+    table = datastore.hdu_table
+    base, keys = table.base_dir, table.meta
+    if str(keys.get("CREATOR", "")).startswith(CREATOR):
+        own = [LINK_KEY.format(i) for i in range(1, len(table) + 1)]
+        links = [*links, *(base / unquote(keys[_]) for _ in own if _ in keys)]
+    allowed = [Path(os.path.realpath(make_path(_))) for _ in (base, *links)]
+    columns = (table[_].tolist() for _ in ("FILE_DIR", "FILE_NAME"))
+    rows = {}
+    for row, place in enumerate(zip(*columns, strict=True), start=1):
+        rows.setdefault(place, row)
+    for (file_dir, file_name), row in rows.items():
+        path = base / make_path(file_dir.strip()) / file_name.strip()
+        if not path.exists():
+            # Gammapy looks in the working folder, too
+            other = make_path(file_dir.strip()) / file_name.strip()
+            path = other if other.exists() else path
+        real = Path(os.path.realpath(path))
+        if not any(real.is_relative_to(_) for _ in allowed):
+            raise ValueError(
+                f"Row {row} of the HDU index in {base} leads out of that folder, to "
+                f"{real}. If that is right, then name its folder in links (mimic.links)."
+            )
+        check_regular(real)
