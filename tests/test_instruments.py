@@ -338,7 +338,10 @@ class TestMixedTables:
         config = MimicAnalysisConfig.from_dict(
             {
                 "observations": {"datastore": str(tmp_path)},
-                "mimic": {"exclusion": {"catalogs": [str(tmp_path / "catalog.ecsv")]}},
+                "mimic": {
+                    "exclusion": {"catalogs": [str(tmp_path / "catalog.ecsv")]},
+                    "links": [str(archive["off"].hdu_table.base_dir)],
+                },
             }
         )
         factory = MakerFactory(config, archive["targets"].get_observations())

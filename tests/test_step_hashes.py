@@ -85,6 +85,7 @@ CHANGED = {
     "mimic.selection.randomise": False,
     "mimic.exclusion.catalogs": [],
     "mimic.exclusion.regions": "FOLDER/sources.reg",
+    "mimic.exclusion.fov_radius": "0.05 deg",
     "mimic.exclusion.radius": "0.4 deg",
     "mimic.exclusion.stars": None,
     "mimic.exclusion.magnitude_max": 3,

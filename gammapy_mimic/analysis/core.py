@@ -184,7 +184,11 @@ class MimicAnalysis(Analysis):
         options = self.config.mimic.strict, self.config.general.n_jobs
         broken = check_files(self.datastore, obs_ids, *options)
         if broken and len(broken) == len(obs_ids):
-            raise OSError(f"None of {len(obs_ids)} observations can be read.")
+            obs_id, reason = next(iter(broken.items()))
+            raise OSError(
+                f"None of {len(obs_ids)} observations can be read. OBS_ID {obs_id}: "
+                f"{reason}"
+            )
         whole = [_ for _ in self.observations if get_obs_id(_) not in broken]
         self.observations = Observations(whole)
 

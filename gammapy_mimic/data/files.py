@@ -91,6 +91,6 @@ def check_links(datastore, links=()):
         if not any(real.is_relative_to(_) for _ in allowed):
             raise ValueError(
                 f"Row {row} of the HDU index in {base} leads out of that folder, to "
-                f"{real}. If that is right, then name its folder in links (mimic.links)."
+                f"{real}. If that is right, name its folder in links (mimic.links)."
             )
         check_regular(real)
