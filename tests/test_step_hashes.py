@@ -85,7 +85,7 @@ CHANGED = {
     "mimic.selection.randomise": False,
     "mimic.exclusion.catalogs": [],
     "mimic.exclusion.regions": "FOLDER/sources.reg",
-    "mimic.exclusion.fov_radius": "0.05 deg",
+    "mimic.exclusion.fov_radius": "9 deg",
     "mimic.exclusion.radius": "0.4 deg",
     "mimic.exclusion.stars": None,
     "mimic.exclusion.magnitude_max": 3,
@@ -152,7 +152,7 @@ def find_leaves(model, prefix=""):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, stores):
     folder = tmp_path_factory.mktemp("hashes")
-    table = Table({"ra": [329.9], "dec": [-30.2], "name": ["a source"]})
+    table = Table({"ra": [329.9, 338], "dec": [-30.2, -30], "name": ["near", "far"]})
     table.write(folder / "catalog.fits")
     table["ra"], table["mag"] = 330.1, 4.0
     table.write(folder / "stars.fits")
