@@ -195,9 +195,9 @@ def test_folder_of_the_records(out, kind):
 
 def test_step_cannot_make_something_else(out):
     with pytest.raises(ValueError, match="The step 'mimic_3' cannot make"):
-        StepRecords(out).claim("mimic_3", None, ["precious"])
+        StepRecords(out).claim("mimic_3", ["precious"])
     with pytest.raises(ValueError, match="The step 'precious' cannot make"):
-        StepRecords(out).claim("precious", None)
+        StepRecords(out).claim("precious")
 
 
 def test_own_results_are_removed(out):
@@ -454,7 +454,7 @@ def test_file_in_a_result(again, n_sets):
     [
         (lambda table: table[:0], "plan.ecsv: the plan has no rows"),
         (lambda table: table[table["MIMIC_SET"] == -1], "plan.ecsv: the plan has no"),
-        ("MIMIC_SET", "plan.ecsv: mimic sets count from 1, got -1"),
+        ("MIMIC_SET", "plan.ecsv: row 3, MIMIC_SET: -1 is not valid"),
     ],
 )
 def test_plan_without_sets(again, edit, match):
@@ -472,13 +472,15 @@ def test_plan_without_sets(again, edit, match):
 
 
 def test_edited_plan_keeps_what_has_its_name(again):
-    """Also without the copy that tells that it was edited."""
+    """Also if the record does not know what was written."""
     out = get_out(again)
     path = out / "plan.ecsv"
     stamp = int(path.stat().st_mtime)
     (out / f"plan_edited_{stamp}.ecsv").write_text("precious")
     content = path.read_bytes()
-    (out / ".steps/plan.ecsv").unlink()
+    record = json.loads((out / ".steps/plan.json").read_text())
+    record["written"] = {}
+    (out / ".steps/plan.json").write_text(json.dumps(record))
     again.mimic.n_sets = 1
     run(again)
     assert (out / f"plan_edited_{stamp}.ecsv").read_text() == "precious"

@@ -74,7 +74,7 @@ def test_run_and_run_again(tmp_path, config, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [_.split(": ")[1] for _ in lines[:8]] == ["up to date"] * 8
     assert lines[8].split()[:3] == ["name", "mean", "mean_err"]
-    assert run("run", path, "--force") == 0
+    assert run("run", path, "--force", "all") == 0
     assert "up to date" not in capsys.readouterr().out
 
 
@@ -311,5 +311,5 @@ def test_logging(tmp_path, config):
 
     config.general.log.filename = tmp_path / "quiet.txt"
     config.write(tmp_path / "config.yaml", overwrite=True)
-    assert run("-q", "run", tmp_path / "config.yaml", "--force") == 0
+    assert run("-q", "run", tmp_path / "config.yaml", "--force", "all") == 0
     assert not (tmp_path / "quiet.txt").exists()

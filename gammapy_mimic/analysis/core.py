@@ -174,6 +174,8 @@ class MimicAnalysis(Analysis):
                 "the HDU index lack EVENTS, GTI or one of observations.required_irf."
             )
         if self.config.mimic is not None:
+            # sums do not depend on the order in which they are given
+            self.observations = Observations(sorted(self.observations, key=get_obs_id))
             self._leave_out_broken()
         self._factory = None
         self._remember("observations")
@@ -458,15 +460,15 @@ class MimicAnalysis(Analysis):
         image = [ImageMaker()] if self._makes_image else []
         return [dataset_maker, *safe_mask, *image, *background]
 
-    def run(self, force=False):
+    def run(self, force=()):
         """Run all steps into the folder ``general.outdir``, or go on where it stopped.
 
         See `gammapy_mimic.analysis.pipeline.run_pipeline`.
 
         Parameters
         ----------
-        force : bool, optional
-            Whether to do finished steps again. Default is False.
+        force : list of str, optional
+            Names of finished steps to do again, "all" for all. Default is none.
         """
         # only a run needs what writes the report
         from .pipeline import read_results, run_pipeline

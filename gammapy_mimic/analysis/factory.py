@@ -136,6 +136,11 @@ class MakerFactory:
     observations : `~gammapy.data.Observations`
         Target observations.
 
+    Attributes
+    ----------
+    left_out : list of int
+        OFF observations that the last plan was made without, as they are broken.
+
     Raises
     ------
     ValueError
@@ -152,6 +157,7 @@ class MakerFactory:
             raise ValueError(_NOTHING_TO_SCRAMBLE)
         self.config = config
         self.observations = observations
+        self.left_out = []
         self._made = {}
 
     def _make_once(self, make, *sections):
@@ -274,15 +280,21 @@ class MakerFactory:
             If there is no candidate for any target.
         """
         criteria = MatchCriteria.create(self.config.mimic.selection.criteria)
-        excluded, checked = [*criteria.exclude_obs_ids], set()
+        excluded, checked, left_out = [*criteria.exclude_obs_ids], set(), set()
         while True:
             criteria = dataclasses.replace(criteria, exclude_obs_ids=excluded)
             plan = self._make_plan(criteria, path)
             partners = set(plan.reuse) - checked
             if not partners:
-                return plan
+                break
             checked |= partners
-            excluded += self.check_partners(partners)
+            broken = self.check_partners(partners)
+            excluded += broken
+            left_out |= {*broken}
+        if self.config.mimic.selection.ranking == "kl":
+            left_out |= {*self.selector.index.broken["OBS_ID"].tolist()}
+        self.left_out = sorted(left_out)
+        return plan
 
     def check_partners(self, obs_ids):
         """Read the files of OFF observations to the end, and tell of broken ones.

@@ -14,8 +14,9 @@ import numpy as np
 from gammapy.data import DataStore
 from gammapy.utils.scripts import make_path
 
+from ..data.datastore import find_broken_files
 from ..data.meta_tables import warn_of_losses
-from ..data.obs_ids import get_obs_id
+from ..data.obs_ids import shorten, to_obs_ids
 from ..estimators import MimicSystematics
 from ..makers.mimic_sets import write_mimic_sets
 from ..report import make_report
@@ -34,9 +35,7 @@ log = logging.getLogger(__name__)
 N_TEMPLATES = 3  # in the report
 
 
-def run_pipeline(
-    analysis, force=False, reduce=True, write_config=False, report=log.info
-):
+def run_pipeline(analysis, force=(), reduce=True, write_config=False, report=log.info):
     """Run all steps of an analysis, or those that are not done.
 
     The folder ``general.outdir`` gets
@@ -50,14 +49,15 @@ def run_pipeline(
       `~gammapy_mimic.estimators.MimicSystematicsEstimator`, and ``report.html``
 
     An edited ``plan.ecsv`` is used as it is, as long as nothing changes that it was
-    made from. Then it is kept under another name.
+    made from. Then it is kept under another name. Files of results that are missing or
+    have another size or time are made again. No other run can use the folder meanwhile.
 
     Parameters
     ----------
     analysis : `~gammapy_mimic.analysis.MimicAnalysis`
         Analysis. Gets the plan.
-    force : bool, optional
-        Whether to do finished steps again. Default is False.
+    force : list of str, optional
+        Names of finished steps to do again, "all" for all. Default is none.
     reduce : bool, optional
         Whether datasets, systematics and report follow the mimic sets. Default is True.
     write_config : bool, optional
@@ -70,10 +70,23 @@ def run_pipeline(
     ------
     FileExistsError
         If the result of a step would replace something that no run has made.
+    BlockingIOError
+        If another run uses the folder.
+    ValueError
+        If there is no step of a name in ``force``.
     """
-    pipeline = _Pipeline(analysis, force, report)
+    path = make_path(analysis.config.general.outdir)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"general.outdir: {path} is not a folder.")
+    records = StepRecords(path, force)
+    with records.lock():
+        _run(_Pipeline(analysis, records, report), reduce, write_config)
+
+
+def _run(pipeline, reduce, write_config):
+    analysis, report = pipeline.analysis, pipeline.report
     if analysis.config.mimic is None:
-        pipeline.check_steps(["datasets"])
+        pipeline.records.check(["datasets"])
         report("No section mimic: datasets of the target observations alone")
         pipeline.run_datasets()
         return
@@ -137,70 +150,96 @@ def read_results(path, plan):
 class _Pipeline:
     """Steps of one run."""
 
-    def __init__(self, analysis, force, report):
+    def __init__(self, analysis, records, report):
         self.analysis = analysis
         self.config = analysis.config
         self.report = report
-        self.path = make_path(self.config.general.outdir)
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"general.outdir: {self.path} is not a folder.")
-        self.records = StepRecords(self.path, force)
+        self.records, self.path = records, records.path
+        self._check_force()
         analysis.check_makers()
         analysis.get_observations()
         check_observations(analysis.observations)
         self.checksums = StepChecksums(analysis)
 
+    def _check_force(self):
+        """Raise an error if a step that is to be done again does not exist."""
+        names, mimic = {"datasets"}, self.config.mimic
+        if mimic is not None:
+            names |= {*get_step_names(mimic, range(1, mimic.n_sets + 1))}
+            # sets of a plan that was edited
+            names |= {*self.records.names}
+        unknown = sorted(self.records.force - names - {"all"})
+        if unknown:
+            raise ValueError(
+                f"there is no step {unknown[0]!r} to do again. Choose from "
+                f"{', '.join(['all', *sorted(names)])}."
+            )
+
     def run_plan(self, reduce, write_config):
         """Make the plan, the rankings and the exclusion regions, and read the plan."""
         mimic, options = self.config.mimic, {"reduce": reduce}
-        if not self.records.is_done("plan", self.checksums.plan):
+        left_out = self.records.read("plan").get("left_out", [])
+        checksum = self._get_plan_checksum(left_out)
+        if not self.records.is_done("plan", checksum):
             # all that is in the way shows before anything is written
             sets = range(1, mimic.n_sets + 1)
             names = get_step_names(mimic, sets, write_config=write_config, **options)
-            self.check_steps({*names, *self.records.names})
-            self._write_plan()
+            self.records.check({*names, *self.records.names})
+            self._write_plan(keeps_edited=self.records.is_same("plan", checksum))
         else:
             self.report("Plan: up to date")
         path = self.path / "plan.ecsv"
         with prefix_errors(path):
-            plan = MimicPlan.read(path)
-            self._check_plan(plan)
+            plan = self._read_plan(path)
         names = get_step_names(mimic, plan.sets, write_config=write_config, **options)
-        self.check_steps({*names, *self.records.names})
+        self.records.check({*names, *self.records.names})
         if write_config:
-            self._keep_edited("config.yaml")
-            with self.records.step("config", None):
-                self.records.write_editable("config.yaml", self.config.write)
+            with self.records.step("config"):
+                self._write_editable("config", "config.yaml", self.config.write)
         return plan
 
-    def check_steps(self, names):
-        """Raise an error if something is in the way, and tidy up after a killed run."""
-        self.records.check(names)
-        self.records.remove_leftovers(names)
+    def _get_plan_checksum(self, left_out):
+        """Hash of what the plan depends on, also that some files are broken."""
+        broken = []
+        if left_out:
+            off, n_jobs = (
+                self.analysis.factory.off_datastore,
+                self.config.general.n_jobs,
+            )
+            broken = sorted(find_broken_files(off, left_out, n_jobs))
+        return make_checksum(self.checksums.plan, broken)
 
-    def _check_plan(self, plan):
-        """Raise an error for sets without mimics, of a plan that was edited."""
-        obs_ids = {get_obs_id(_) for _ in self.analysis.observations}
+    def _read_plan(self, path):
+        """Read the plan, which may have been edited."""
+        obs_ids = to_obs_ids([_.obs_id for _ in self.analysis.observations])
+        off_obs_ids = to_obs_ids(self.analysis.factory.off_datastore.obs_ids)
+        plan = MimicPlan.read(path, obs_ids, off_obs_ids)
         if not plan.sets:
             raise ValueError(
                 "the plan has no rows. Add pairs, or remove the file to have it made "
                 "anew."
             )
-        if min(plan.sets) < 1:
-            raise ValueError(f"mimic sets count from 1, got {min(plan.sets)}.")
         for mimic_set in plan.sets:
-            if not plan.partners(mimic_set).keys() & obs_ids:
+            if not plan.partners(mimic_set):
                 raise ValueError(
                     f"no target has a partner in mimic set {mimic_set}. Choose "
                     "partners, or remove the rows of the set."
                 )
+            rows = plan.table[plan.table["MIMIC_SET"] == mimic_set]
+            missing = sorted({*obs_ids.tolist()} - {*rows["OBS_ID"].tolist()})
+            if missing:
+                self.report(
+                    f"Mimic set {mimic_set}: no row in the plan for OBS_ID "
+                    f"{shorten(missing)}"
+                )
+        return plan
 
-    def _write_plan(self):
-        self._keep_edited("plan.ecsv")
+    def _write_plan(self, keeps_edited):
         outputs = ["plan.ecsv", "questionable.ecsv", "exclusion.reg"]
         by_kl = self.config.mimic.selection.ranking == "kl"
         factory = self.analysis.factory
-        with self.records.step("plan", self.checksums.plan, outputs + ["kl"] * by_kl):
+        keeps_edited = keeps_edited and self.records.is_edited("plan", "plan.ecsv")
+        with self.records.step("plan", outputs=outputs + ["kl"] * by_kl) as record:
             with contextlib.ExitStack() as stack:
                 folder = self.path / "kl"
                 kl_path = stack.enter_context(replace_folder(folder)) if by_kl else None
@@ -208,13 +247,16 @@ class _Pipeline:
             regions = factory.exclusion_regions
             regions.write(self.path / "exclusion.reg", overwrite=True)
             plan.write_questionable(self.path / "questionable.ecsv", overwrite=True)
-            self.records.write_editable("plan.ecsv", plan.write)
+            if not keeps_edited:
+                self._write_editable("plan", "plan.ecsv", plan.write)
+            record["left_out"] = factory.left_out
+            record["checksum"] = self._get_plan_checksum(factory.left_out)
         self.report(
             f"Plan: {len(plan.sets)} mimic sets, {len(regions)} exclusion regions"
         )
 
-    def _keep_edited(self, name):
-        kept = self.records.keep_edited(name)
+    def _write_editable(self, step, name, write):
+        kept = self.records.write_editable(step, name, write)
         if kept is not None:
             self.report(f"{name}: made anew, your edited one is {kept.name}")
 

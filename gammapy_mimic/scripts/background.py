@@ -10,6 +10,7 @@ from ..data.datastore import select_datastore, write_background
 from ..makers import KLBackgroundSelector
 from ..template import make_group_labels, make_templates
 from ..utils.files import add_files
+from ..utils.locks import hold
 from ..visualization import (
     plot_background,
     plot_background_image,
@@ -69,8 +70,16 @@ def background(
         raise click.UsageError("Give either --from-obs or --group.")
     template = {"dimension": dimension, "smooth": smooth, "time_request": time_request}
     data = {"mimic": {"template": template}}
-    analysis = MimicAnalysis(config.update(type(config).from_dict(data, "options")))
-    analysis.get_observations()
+    config = config.update(type(config).from_dict(data, "options"))
+    outdir = make_path(outdir).absolute()
+    # store and figures of one run
+    with hold(outdir.with_name(f".{outdir.name}-lock"), outdir):
+        analysis = MimicAnalysis(config)
+        analysis.get_observations()
+        _write_templates(analysis, from_obs, groups, outdir, overwrite)
+
+
+def _write_templates(analysis, from_obs, groups, outdir, overwrite):
     targets = select_datastore(analysis.datastore, analysis.observations.ids)
     if groups:
         groups = {name.upper(): edges for name, edges in groups}
@@ -87,7 +96,6 @@ def background(
             for _ in progress_bar(analysis.observations, desc="Make backgrounds")
         }
         labels = {obs_id: obs_id for obs_id in templates}
-    outdir = make_path(outdir)
     write_background(targets, outdir, templates, labels, overwrite)
     click.echo(
         f"Wrote {outdir}: {len(templates)} backgrounds of {len(labels)} observations"

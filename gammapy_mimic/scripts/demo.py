@@ -1,7 +1,5 @@
 """``gammapy-mimic demo``: the main job on simulated data."""
 
-from pathlib import Path
-
 import click
 from astropy.coordinates import SkyCoord
 
@@ -55,14 +53,19 @@ def demo(outdir, n_targets, n_off, n_sets, random_state, n_jobs):
     config.yaml, to be changed and run again. Results of an earlier demo in the same
     folder are replaced; a config.yaml that was changed is kept under another name.
     """
-    outdir = Path(outdir)
-    config = MimicAnalysisConfig.from_yaml(CONFIG)
     records = StepRecords(outdir)
+    with records.lock():
+        _run_demo(records, n_targets, n_off, n_sets, random_state, n_jobs)
+
+
+def _run_demo(records, n_targets, n_off, n_sets, random_state, n_jobs):
+    outdir = records.path
+    config = MimicAnalysisConfig.from_yaml(CONFIG)
     names = get_step_names(config.mimic, range(1, n_sets + 1), write_config=True)
     records.check({"targets", "off", *names, *records.names})
     click.echo(f"Simulating {n_targets} target and {n_off} OFF observations")
     options = {"random_state": random_state, "overwrite": True}
-    with records.step("targets", None):
+    with records.step("targets"):
         simulate_datastore(
             outdir / "targets",
             n_targets,
@@ -70,7 +73,7 @@ def demo(outdir, n_targets, n_off, n_sets, random_state, n_jobs):
             zenith=("46 deg", "55 deg"),
             **options,
         )
-    with records.step("off", None):
+    with records.step("off"):
         simulate_datastore(
             outdir / "off",
             n_off,

@@ -6,6 +6,7 @@ from importlib import import_module
 
 import click
 
+from ..utils.interrupts import note_interrupts
 from ..version import __version__
 
 __all__ = ["cli", "main"]
@@ -77,19 +78,32 @@ def main(args=None):
         Arguments. Default are those of the process.
     """
     args = sys.argv[1:] if args is None else args
-    try:
-        cli.main(args=args, prog_name="gammapy-mimic", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    with note_interrupts() as interrupts:
+        error = _get_error(args)
+    # whatever it was turned into on its way
+    if interrupts or isinstance(error, KeyboardInterrupt):
         click.echo("Aborted.", err=True)
         sys.exit(130)
-    except Exception as error:
+    if isinstance(error, click.ClickException):
+        error.show()
+        sys.exit(error.exit_code)
+    if isinstance(error, click.exceptions.Exit):
+        sys.exit(error.exit_code)
+    if error is not None:
         if "--debug" in args:
-            raise
+            raise error
         text = str(error).strip() or type(error).__name__
         click.echo(f"Error: {' '.join(text.split())}", err=True)
         sys.exit(1)
+
+
+def _get_error(args):
+    """Run the command. What it raises, None if all went well."""
+    try:
+        cli.main(args=args, prog_name="gammapy-mimic", standalone_mode=False)
+    except click.Abort as error:
+        # click makes it of an interrupt, and of a compressed file that is cut
+        return error.__cause__ or KeyboardInterrupt()
+    except (KeyboardInterrupt, Exception) as error:
+        return error
+    return None

@@ -3,6 +3,7 @@
 import click
 from gammapy.utils.scripts import make_path
 
+from ..utils.records import StepRecords
 from .inputs import config_options
 from .options import (
     AngleText,
@@ -92,10 +93,6 @@ def make(
     path = make_path(outdir).absolute()
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file. Choose another --outdir.")
-    if path.exists() and any(path.iterdir()) and not overwrite:
-        raise FileExistsError(
-            f"{path} is not empty. Choose another --outdir, or use --overwrite."
-        )
     energy = {"min": energy_range[0], "max": energy_range[1], "nbins": 10}
     # maps that hold all fields, with the FoV background
     datasets = {
@@ -119,4 +116,10 @@ def make(
         "systematics": systematics,
     }
     config = config.update(type(config).from_dict(data, "options"))
-    run_analysis(config, reduce=reduce, write_config=True)
+    records = StepRecords(path)
+    with records.lock():
+        if not (overwrite or records.is_empty):
+            raise FileExistsError(
+                f"{path} is not empty. Choose another --outdir, or use --overwrite."
+            )
+        run_analysis(config, reduce=reduce, write_config=True)

@@ -3,7 +3,6 @@
 import click
 import matplotlib.pyplot as plt
 import numpy as np
-from gammapy.utils.scripts import make_path
 
 from ..analysis.core import MimicAnalysis
 from ..utils.records import StepRecords
@@ -26,17 +25,23 @@ def rank(config, outdir, n_rows):
     inputs have not changed is read, not made again.
     """
     analysis = MimicAnalysis(config)
-    analysis.get_observations()
-    outdir = None if outdir is None else make_path(outdir)
-    if outdir is not None:
-        records = StepRecords(outdir)
+    if outdir is None:
+        analysis.get_observations()
+        _rank(analysis, n_rows)
+        return
+    records = StepRecords(outdir)
+    with records.lock():
+        analysis.get_observations()
         names = ["rank", *(f"kl_{obs_id}" for obs_id in analysis.observations.ids)]
         records.check(names)
-        records.remove_leftovers(names)
         for name in names:
             records.claim(name)
-    selector = analysis.selector
-    tables = []
+        tables = _rank(analysis, n_rows, records.path)
+        _plot_rankings(tables, analysis.selector, records.path)
+
+
+def _rank(analysis, n_rows, outdir=None):
+    selector, tables = analysis.selector, []
     for observation in analysis.observations:
         obs_id = observation.obs_id
         path = None if outdir is None else outdir / f"kl_{obs_id}.ecsv"
@@ -48,9 +53,10 @@ def rank(config, outdir, n_rows):
             "match the criteria"
         )
         click.echo("\n".join(table[:n_rows].pformat(max_width=-1)))
-    if outdir is None:
-        return
+    return tables
 
+
+def _plot_rankings(tables, selector, outdir):
     figure, ax = plt.subplots(figsize=(12, 5), layout="constrained")
     plot_kl_matrix(tables, ax=ax, kl_max=selector.kl_max)
     save_figure(figure, outdir / "kl_matrix.png")

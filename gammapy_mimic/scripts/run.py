@@ -20,13 +20,18 @@ COLUMNS = ["name", "mean", "mean_err", "expected_mean", "width", "width_err"]
 
 @click.command()
 @click.argument("config")
-@click.option("--force", is_flag=True, help="Do finished steps again.")
+@click.option(
+    "--force",
+    metavar="STEP",
+    multiple=True,
+    help="Do a finished step again, 'all' for all. Repeatable.",
+)
 @click.option("--n-jobs", type=click.IntRange(min=1), help="Number of processes.")
 def run(config, force, n_jobs):
     """Run the analysis of the file CONFIG into its folder general.outdir.
 
     Makes the plan, the mimic sets and the datasets of targets and mimics. A second run
-    skips the steps whose result would be the same.
+    skips the steps whose result is there, and would be the same.
     """
     settings = MimicAnalysisConfig.read(config)
     if n_jobs is not None:

@@ -1,5 +1,6 @@
 """The plan of a mimic analysis: which OFF observation stands in for which target."""
 
+import contextlib
 import itertools
 import logging
 from collections import Counter
@@ -9,7 +10,7 @@ from astropy.table import Table
 from gammapy.utils.scripts import make_path
 from scipy.optimize import linear_sum_assignment
 
-from ..data.obs_ids import NO_PARTNER, to_obs_ids
+from ..data.obs_ids import NO_PARTNER, to_obs_id, to_obs_ids
 from ..utils.files import replace_file
 from ..utils.random import random_generator
 from .criteria import Conditions, MatchCriteria, describe_rejections
@@ -19,7 +20,7 @@ __all__ = ["MimicPlan", "assign_partners"]
 log = logging.getLogger(__name__)
 
 
-OBS_ID_MINIMUM = {"OBS_ID": 0, "OFF_OBS_ID": NO_PARTNER}
+MINIMUM = {"OBS_ID": 0, "OFF_OBS_ID": NO_PARTNER, "MIMIC_SET": 1}
 
 COLUMNS = {
     "OBS_ID": (int, None),
@@ -49,8 +50,9 @@ class MimicPlan:
     Raises
     ------
     ValueError
-        If a column is missing, a target has two partners in one set, an observation
-        is its own partner, or an OFF observation is used twice in one set.
+        If a column is missing, a number is not valid, a target has two partners in one
+        set, an observation is its own partner, or an OFF observation is used twice in
+        one set.
     """
 
     def __init__(self, table):
@@ -213,20 +215,36 @@ class MimicPlan:
         return plan
 
     @classmethod
-    def read(cls, path):
+    def read(cls, path, obs_ids=None, off_obs_ids=None):
         """Read a plan from an ECSV or FITS file.
 
         Parameters
         ----------
         path : str or `~pathlib.Path`
             File.
+        obs_ids, off_obs_ids : `~numpy.ndarray` of int, optional
+            Targets and OFF observations that there are. Default is not to check it.
 
         Returns
         -------
         plan : `MimicPlan`
             Plan.
+
+        Raises
+        ------
+        ValueError
+            If a row is not valid, or names an observation that is not there. Gives row
+            and column.
         """
-        return cls(Table.read(make_path(path)))
+        table = _read_table(make_path(path))
+        known = {
+            "OBS_ID": (obs_ids, "the targets"),
+            "OFF_OBS_ID": (off_obs_ids, "the OFF observations"),
+        }
+        for name, (values, what) in known.items():
+            if values is not None and name in table.colnames:
+                _check_known(table, name, values, what)
+        return cls(table)
 
     def write(self, path, overwrite=False):
         """Write the plan to an ECSV or FITS file.
@@ -501,14 +519,52 @@ def _sort(conditions):
     return conditions[np.argsort(conditions.obs_id)]
 
 
+def _read_table(path):
+    try:
+        return Table.read(path)
+    except ValueError:
+        # a number of a wrong kind, which astropy does not say where it is
+        with contextlib.suppress(Exception):
+            return Table.read(path, format="ascii", fast_reader=False)
+        raise
+
+
+def _check_known(table, name, values, what):
+    found = _get_integers(table, name)
+    rows = np.nonzero(~np.isin(found, [*values, NO_PARTNER]))[0]
+    if len(rows):
+        raise ValueError(
+            f"row {rows[0] + 1}, {name}: OBS_ID {found[rows[0]]} is not among {what}, "
+            "or was left out as broken. Change or remove the row."
+        )
+
+
+def _get_integers(table, name):
+    """Integers of a column. An error names the row."""
+    minimum = MINIMUM[name]
+    try:
+        return to_obs_ids(table[name], minimum)
+    except ValueError:
+        for idx, value in enumerate(table[name]):
+            with contextlib.suppress(ValueError):
+                if value is not np.ma.masked or minimum >= 0:
+                    to_obs_id(value, minimum)
+                continue
+            raise ValueError(
+                f"row {idx + 1}, {name}: {value} is not valid, an integer of {minimum} "
+                "or more is needed."
+            ) from None
+        raise
+
+
 def _fill_column(table, name, dtype):
     """Read a column of a plan, with defaults where it has none or is masked."""
-    defaults = {int: NO_PARTNER, float: np.nan, str: "ok"}
-    if name in OBS_ID_MINIMUM:
-        return to_obs_ids(table[name], OBS_ID_MINIMUM[name])
+    if name in MINIMUM and name in table.colnames:
+        return _get_integers(table, name)
+    defaults = {int: 1, float: np.nan, str: "ok"}
     if name not in table.colnames:
-        default = 1 if name == "MIMIC_SET" else defaults[dtype]
-        values = np.full(len(table), default, dtype=None if dtype is str else dtype)
+        dtype_filled = None if dtype is str else dtype
+        values = np.full(len(table), defaults[dtype], dtype=dtype_filled)
     else:
         filled = np.ma.filled(np.ma.asarray(table[name]), defaults[dtype])
         if dtype is str:

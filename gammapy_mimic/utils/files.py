@@ -1,13 +1,14 @@
 """Write files and folders completely or not at all, and replace only what is ours.
 
 Both are written in a folder beside their place, with a random name, and moved when they
-are complete. A folder that was written so has a list of what is in it: it is replaced
-or removed only as long as there is nothing else in it. Links are never replaced or
-followed.
+are complete. It is locked: one of a process that was killed is told from one in use,
+and removed by the next that writes there. A folder that was written so has a list of
+what is in it: it is replaced or removed only as long as there is nothing else in it.
+Links are never replaced or followed.
 """
 
 import contextlib
-import glob
+import errno
 import hashlib
 import json
 import os
@@ -18,9 +19,12 @@ from pathlib import Path
 
 from gammapy.utils.scripts import make_path
 
+from .locks import acquire, release
+
 __all__ = [
     "add_files",
     "check_own",
+    "find_leftovers",
     "make_checksum",
     "remove_leftovers",
     "remove_own",
@@ -29,6 +33,8 @@ __all__ = [
 ]
 
 FILES_LIST = ".gammapy-mimic-files"
+WORK_NAME = re.compile(r"\.(.+)-[a-z0-9_]{8}")
+DISK_ERRORS = {"EACCES", "EDQUOT", "EFBIG", "ENOSPC", "EPERM", "EROFS"}
 
 
 @contextlib.contextmanager
@@ -172,10 +178,29 @@ def remove_own(path):
         path.unlink(missing_ok=True)
 
 
+def find_leftovers(folder):
+    """Find for what there are folders to write in, of this or of another process.
+
+    Parameters
+    ----------
+    folder : `~pathlib.Path`
+        Folder. It need not be there.
+
+    Returns
+    -------
+    names : list of str
+        Names of the files and folders that were to be written.
+    """
+    entries = sorted(os.listdir(folder)) if folder.is_dir() else []
+    matches = [WORK_NAME.fullmatch(_) for _ in entries]
+    return list(dict.fromkeys(_[1] for _ in matches if _))
+
+
 def remove_leftovers(path):
     """Remove what is left beside a path by a process that was killed.
 
-    What it was about to replace is put back.
+    What it was about to replace is put back. What another process is writing stays, and
+    so does all where files cannot be locked.
 
     Parameters
     ----------
@@ -183,30 +208,77 @@ def remove_leftovers(path):
         File or folder that was to be written.
     """
     path = make_path(path)
-    pattern = re.compile(rf"\.{re.escape(path.name)}-[a-z0-9_]{{8}}")
-    expected = {FILES_LIST, path.name, f"{path.name}-old"}
-    for folder in path.parent.glob(f".{glob.escape(path.name)}-*"):
-        if not pattern.fullmatch(folder.name) or folder.is_symlink():
-            continue
-        names = set(os.listdir(folder)) if folder.is_dir() else {""}
-        # the list is there before anything else, and removed last
-        if names <= expected and (FILES_LIST in names or not names):
-            old = folder / f"{path.name}-old"
+    entries = os.listdir(path.parent) if path.parent.is_dir() else []
+    for folder in (path.parent / _ for _ in entries if _is_work_of(path.name, _)):
+        # gone, or in use
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            _remove_leftover(folder, path)
+
+
+def _is_work_of(name, entry):
+    match = WORK_NAME.fullmatch(entry)
+    return match is not None and match[1] == name
+
+
+def _remove_leftover(folder, path):
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    old = folder / f"{path.name}-old"
+    expected = {FILES_LIST, path.name, old.name}
+    # a file may be written by something that writes as we do
+    names = {_ for _ in os.listdir(folder) if not _is_work_of(path.name, _)}
+    # the list is there before anything else, and removed last
+    if not names <= expected or (names and FILES_LIST not in names):
+        return
+    lock = acquire(folder / FILES_LIST)
+    try:
+        if lock.is_locked:
             if old.exists() and not os.path.lexists(path):
                 old.rename(path)
             _remove_work(folder)
+    finally:
+        release(lock)
 
 
 @contextlib.contextmanager
 def _work_beside(path):
-    """Give a new folder, and remove it in the end."""
-    # on the same disk, so that it is moved at once, and not copied
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    """Give a new folder, and remove it in the end. Errors of the disk name the path."""
+    remove_leftovers(path)
+    folder = lock = None
     try:
-        (folder / FILES_LIST).touch()
+        folder, lock = _make_work(path)
         yield folder
+    except OSError as error:
+        # of the file that is written, not of one that is read
+        name = error.filename
+        is_own = name is None or _is_work_of(path.name, _get_top(name, path.parent))
+        codes = {getattr(_, "errno", None) for _ in (error, error.__context__)}
+        codes = {errno.errorcode.get(_) for _ in codes}
+        if is_own and codes & DISK_ERRORS:
+            reason = error.strerror or str(error)
+            raise OSError(f"{path} cannot be written: {reason}") from error
+        raise
     finally:
-        _remove_work(folder)
+        if lock is not None:
+            _remove_work(folder)
+            release(lock)
+
+
+def _get_top(name, parent):
+    """First part of a path inside a folder, an empty text if it is outside."""
+    try:
+        return Path(name).relative_to(parent).parts[0]
+    except (IndexError, ValueError):
+        return ""
+
+
+def _make_work(path):
+    while True:
+        # on the same disk, so that it is moved at once, and not copied
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        # another process may take it for a leftover as long as it is not locked
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            return folder, acquire(folder / FILES_LIST)
 
 
 def _remove_work(folder):

@@ -1,12 +1,19 @@
 """Run a function many times, through `gammapy.utils.parallel`."""
 
+import functools
+import signal
+
 from gammapy.utils import parallel
+
+from .interrupts import delay_interrupts
 
 __all__ = ["run_parallel"]
 
 
 def run_parallel(function, inputs, n_jobs=None, parallel_backend=None, task_name=""):
     """Run a function on many inputs, in parallel if asked to, with a progress bar.
+
+    An interrupt waits for the end of a call, so that no file is left half read.
 
     Parameters
     ----------
@@ -39,12 +46,22 @@ def run_parallel(function, inputs, n_jobs=None, parallel_backend=None, task_name
         )
     n_jobs = parallel.N_JOBS_DEFAULT if n_jobs is None else n_jobs
     # a pool of no processes is an error, and idle ones are slow to start
+    options = {"processes": max(min(n_jobs, len(inputs)), 1)}
+    if (parallel_backend or parallel.BACKEND_DEFAULT) == "multiprocessing":
+        # a terminal interrupts all processes, and this one ends the others
+        ignore = signal.SIGINT, signal.SIG_IGN
+        options |= {"initializer": signal.signal, "initargs": ignore}
     return parallel.run_multiprocessing(
-        function,
+        functools.partial(_call, function),
         inputs,
         backend=parallel_backend,
-        pool_kwargs={"processes": max(min(n_jobs, len(inputs)), 1)},
+        pool_kwargs=options,
         method="starmap",
         method_kwargs={},
         task_name=task_name,
     )
+
+
+def _call(function, *args):
+    with delay_interrupts():
+        return function(*args)

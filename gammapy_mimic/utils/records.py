@@ -6,21 +6,22 @@ name that the step gives it, and if nothing was put into it
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
 import re
-import shutil
 
 from gammapy.utils.scripts import make_path
 
-from .files import check_own, remove_leftovers, remove_own, replace_file
+from .files import check_own, find_leftovers, remove_leftovers, remove_own, replace_file
+from .locks import hold
 
 __all__ = ["StepRecords"]
 
 log = logging.getLogger(__name__)
 
-FOLDER = ".steps"
+FOLDER, LOCK = ".steps", "lock"
 OUTPUTS = {
     "config": ("config.yaml",),
     "datasets": ("datasets",),
@@ -38,6 +39,9 @@ NUMBERED_OUTPUTS = {
 }
 """Files and folders by step, and by step of a mimic set or observation."""
 
+EDITABLE = {"config.yaml", "plan.ecsv"}
+"""Files that a user may change."""
+
 
 class StepRecords:
     """Records of the steps that are finished in a folder.
@@ -46,8 +50,8 @@ class StepRecords:
     ----------
     path : str or `~pathlib.Path`
         Folder of the results.
-    force : bool, optional
-        Whether to take no step as finished. Default is False.
+    force : list of str, optional
+        Names of the steps not to take as finished, "all" for all. Default is none.
 
     Raises
     ------
@@ -55,9 +59,9 @@ class StepRecords:
         If something else has the name of the folder of the records.
     """
 
-    def __init__(self, path, force=False):
+    def __init__(self, path, force=()):
         self.path = make_path(path)
-        self.force = force
+        self.force = set(force)
         self._is_new = not self.path.exists()
         folder = self.path / FOLDER
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -65,6 +69,39 @@ class StepRecords:
                 f"{folder} is not a folder. Choose another outdir, or remove it "
                 "yourself."
             )
+
+    @contextlib.contextmanager
+    def lock(self):
+        """Keep other runs out of the folder, and tidy up after a killed one.
+
+        Folders without any content are removed in the end.
+
+        Raises
+        ------
+        BlockingIOError
+            If another run is in the folder.
+        """
+        folder = self.path / FOLDER
+        try:
+            with hold(folder / LOCK, self.path):
+                self._remove_leftovers()
+                yield
+        finally:
+            # not a folder that is not empty, or that the user has made
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+                if self._is_new:
+                    self.path.rmdir()
+
+    @property
+    def is_empty(self):
+        """Whether there is nothing in the folder, apart from the lock (bool)."""
+        folder = self.path / FOLDER
+        names = {
+            *os.listdir(self.path),
+            *(os.listdir(folder) if folder.is_dir() else ()),
+        }
+        return names <= {FOLDER, LOCK}
 
     def is_done(self, name, checksum):
         """Whether a step is finished.
@@ -79,14 +116,32 @@ class StepRecords:
         Returns
         -------
         is_done : bool
-            Whether that is the same as before, and the result is there.
+            Whether that is the same as before, and the files of the result are there,
+            with the same sizes and times.
         """
-        if self.force:
+        if not self.is_same(name, checksum):
             return False
-        record = self._read(name)
-        outputs = record.get("outputs", [])
-        is_there = all((self.path / _).exists() for _ in outputs)
-        return record.get("checksum") == checksum and is_there
+        record = self.read(name)
+        return record.get("files") == self._list_files(record["outputs"])
+
+    def is_same(self, name, checksum):
+        """Whether a step would do again what it has done, see `is_done`."""
+        is_forced = bool(self.force & {name, "all"})
+        return not is_forced and self.read(name).get("checksum") == checksum
+
+    def _list_files(self, outputs):
+        """Size and time (ns) of files, None for those that may be edited."""
+        files = {}
+        for output in outputs:
+            path = self.path / output
+            for file in path.rglob("*") if path.is_dir() else [path]:
+                if file.is_file() and not file.is_dir():
+                    stat = file.stat()
+                    is_edited = file.name in EDITABLE and file.parent == self.path
+                    files[file.relative_to(self.path).as_posix()] = (
+                        None if is_edited else [stat.st_size, stat.st_mtime_ns]
+                    )
+        return files
 
     def check(self, names):
         """Raise an error if steps would replace something that is not theirs.
@@ -103,7 +158,7 @@ class StepRecords:
             holds other files.
         """
         for name in names:
-            known = self._read(name).get("outputs", [])
+            known = self.read(name).get("outputs", [])
             for path in (self.path / _ for _ in _get_outputs(name)):
                 if os.path.lexists(path) and path.name not in known:
                     raise FileExistsError(
@@ -113,17 +168,24 @@ class StepRecords:
                 check_own(path)
 
     @contextlib.contextmanager
-    def step(self, name, checksum, outputs=None):
+    def step(self, name, checksum=None, outputs=None):
         """Record a step, when its block has ended without an error.
 
         After an error, nothing is left of a step that has made nothing.
 
         Parameters
         ----------
-        name, checksum
-            As for `is_done`.
+        name : str
+            Name of the step.
+        checksum : str, optional
+            As for `is_done`. Default is none, for a step that is never finished.
         outputs : list of str, optional
             Files and folders that the step makes. Default are all that it may make.
+
+        Yields
+        ------
+        record : dict
+            Gets more to be recorded, maybe another checksum.
 
         Raises
         ------
@@ -131,46 +193,41 @@ class StepRecords:
             As `check`.
         """
         self.check([name])
-        self.remove_leftovers([name])
-        self.claim(name, None, outputs)
+        self.claim(name, outputs)
+        notes = {"checksum": checksum}
         try:
-            yield
+            yield notes
         except BaseException:
             made = (self.path / output for output in _get_outputs(name))
             if not any(os.path.lexists(path) for path in made):
                 self._get_path(name).unlink()
-                # not a folder that is not empty, or that the user has made
-                with contextlib.suppress(OSError):
-                    (self.path / FOLDER).rmdir()
-                    if self._is_new:
-                        self.path.rmdir()
             raise
-        self.claim(name, checksum, outputs)
+        record = {**self.read(name), **notes}
+        record["written"] = {key: _[-1:] for key, _ in record["written"].items()}
+        self._write(name, {**record, "files": self._list_files(record["outputs"])})
 
-    def claim(self, name, checksum=None, outputs=None):
-        """Write the record of a step, see `step`."""
+    def claim(self, name, outputs=None):
+        """Say that a step is about to make something, see `step`."""
         outputs = _get_outputs(name) if outputs is None else outputs
         if not outputs or not set(outputs) <= set(_get_outputs(name)):
             raise ValueError(f"The step {name!r} cannot make {outputs}.")
+        written = self.read(name).get("written", {})
+        self._write(name, {"outputs": list(outputs), "written": written})
+
+    def _write(self, name, record):
         path = self._get_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replace_file(path, overwrite=True) as temporary:
-            record = {"checksum": checksum, "outputs": list(outputs)}
             temporary.write_text(json.dumps(record, indent=1))
 
-    def remove_leftovers(self, names):
-        """Remove what was left by a process that was killed.
-
-        Parameters
-        ----------
-        names : list of str
-            Names of the steps.
-        """
-        for name in names:
-            remove_leftovers(self._get_path(name))
-            for output in _get_outputs(name):
-                remove_leftovers(self.path / output)
-                remove_leftovers(self.path / FOLDER / output)
+    def _remove_leftovers(self):
+        """Remove what was left by a process that was killed."""
+        for name in find_leftovers(self.path):
+            if _is_output(name):
+                remove_leftovers(self.path / name)
+        for name in find_leftovers(self.path / FOLDER):
+            if _get_outputs(name.removesuffix(".json")):
+                remove_leftovers(self.path / FOLDER / name)
 
     def remove(self, name):
         """Remove the record of a step, and what it made.
@@ -185,79 +242,104 @@ class StepRecords:
         FileExistsError
             If that has become a link, or other files are in it.
         """
-        paths = [self.path / _ for _ in self._read(name).get("outputs", [])]
+        paths = [self.path / _ for _ in self.read(name).get("outputs", [])]
         for path in paths:
             check_own(path)
         if paths:
-            self.remove_leftovers([name])
             for path in paths:
                 remove_own(path)
             self._get_path(name).unlink()
 
-    def write_editable(self, name, write):
-        """Write a file that the user may edit, see `keep_edited`.
+    def write_editable(self, step, name, write):
+        """Write a file that the user may edit. One that was edited is kept.
+
+        The record knows the file before it is there, and the one before until the step
+        is finished: at any moment, all else was edited.
 
         Parameters
         ----------
+        step : str
+            Name of the step, which is in progress.
         name : str
             Name of the file.
         write : callable
-            Writes to a path, with ``overwrite=True``.
-        """
-        made = self.path / FOLDER / name
-        write(made, overwrite=True)
-        with replace_file(self.path / name, overwrite=True) as temporary:
-            shutil.copyfile(made, temporary)
-
-    def keep_edited(self, name):
-        """Give another name to a file that was edited since it was written.
-
-        Parameters
-        ----------
-        name : str
-            Name of the file.
+            Writes to a path.
 
         Returns
         -------
         kept : `~pathlib.Path` or None
-            Its new path, None if it was not edited.
+            Where the edited one is, None if there was none.
         """
-        path, made = self.path / name, self.path / FOLDER / name
-        if not path.exists():
-            return None
-        if made.exists() and path.read_bytes() == made.read_bytes():
-            return None
-        time = int(path.stat().st_mtime)
-        kept = path.with_stem(f"{path.stem}_edited_{time}")
-        while os.path.lexists(kept):
-            time += 1
-            kept = path.with_stem(f"{path.stem}_edited_{time}")
-        path.rename(kept)
+        path = self.path / name
+        with replace_file(path, overwrite=True) as temporary:
+            write(temporary)
+            record = self.read(step)
+            hashes = [*record["written"].get(name, []), _hash(temporary)]
+            self._write(step, {**record, "written": {name: hashes}})
+            kept = _find_name(path) if self.is_edited(step, name) else None
+            if kept is not None:
+                path.rename(kept)
         return kept
+
+    def is_edited(self, step, name):
+        """Whether a file is there, and not as it was written by a step."""
+        path, written = self.path / name, self.read(step).get("written", {})
+        return path.exists() and _hash(path) not in written.get(name, [])
 
     @property
     def names(self):
         """Names of all steps that have a valid record (list of str)."""
         names = sorted(_.stem for _ in (self.path / FOLDER).glob("[!.]*.json"))
-        return [_ for _ in names if _get_outputs(_) and self._read(_)]
+        return [_ for _ in names if _get_outputs(_) and self.read(_)]
 
     def _get_path(self, name):
         return self.path / FOLDER / f"{name}.json"
 
-    def _read(self, name):
-        """Read a record, empty if there is none that is valid."""
+    def read(self, name):
+        """Read the record of a step, empty if there is none that is valid (dict)."""
         path = self._get_path(name)
         if not os.path.lexists(path):
             return {}
         try:
             record = json.loads(path.read_text()) if not path.is_symlink() else {}
-            outputs = record["outputs"]
-            if isinstance(outputs, list) and set(outputs) <= set(_get_outputs(name)):
+            outputs, written = record["outputs"], record.setdefault("written", {})
+            is_valid = all(isinstance(_, list) for _ in (outputs, *written.values()))
+            if is_valid and set(outputs) <= set(_get_outputs(name)):
                 return record
-        except (KeyError, OSError, TypeError, ValueError, RecursionError):
+        except (
+            AttributeError,
+            KeyError,
+            OSError,
+            TypeError,
+            ValueError,
+            RecursionError,
+        ):
             pass
         log.warning(f"The record {path} is damaged and not used.")
         return {}
+
+
+def _hash(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _find_name(path):
+    """Name for a file that was edited, with its time."""
+    time = int(path.stat().st_mtime)
+    kept = path.with_stem(f"{path.stem}_edited_{time}")
+    while os.path.lexists(kept):
+        time += 1
+        kept = path.with_stem(f"{path.stem}_edited_{time}")
+    return kept
+
+
+def _is_output(name):
+    """Whether a step may make a file or folder of a name."""
+    number = re.search(r"\d+", name)
+    pattern = name if number is None else name.replace(number[0], "{}", 1)
+    return any(pattern in names for names in NUMBERED_OUTPUTS.values()) or any(
+        name in names for names in OUTPUTS.values()
+    )
 
 
 def _get_outputs(name):

@@ -1,0 +1,169 @@
+"""Ctrl-C is never taken for a broken file, nor a broken file for Ctrl-C."""
+# ruff: noqa: PT012
+
+import contextlib
+import gzip
+import os
+import signal
+import threading
+import time
+import warnings
+
+import click
+import numpy as np
+import pytest
+from astropy.table import Table
+from gammapy.data import DataStore
+
+from gammapy_mimic.data import find_broken_files
+from gammapy_mimic.scripts import main as main_module
+from gammapy_mimic.scripts.main import main
+from gammapy_mimic.selection import OffIndex
+from gammapy_mimic.utils.interrupts import delay_interrupts
+from gammapy_mimic.utils.parallel import run_parallel
+
+N_TRIES = 5
+
+
+@contextlib.contextmanager
+def interrupt(delay):
+    """Send SIGINT after a while, and wait until it was sent."""
+
+    def send():
+        time.sleep(delay)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(KeyboardInterrupt):
+            thread.join()
+            time.sleep(0)
+
+
+@pytest.fixture(scope="module")
+def packed(stores, tmp_path_factory):
+    """Store whose events are in gzip files that take some time to read."""
+    path = tmp_path_factory.mktemp("packed")
+    store = stores["off"]
+    rng = np.random.default_rng(0)
+    rows = []
+    for obs_id in store.obs_ids[:3]:
+        observation = store.obs(obs_id)
+        table = observation.events.table
+        table = table[np.sort(rng.integers(len(table), size=60_000))]
+        observation = observation.copy(
+            in_memory=True, events=type(observation.events)(table)
+        )
+        name = f"obs_{obs_id}.fits.gz"
+        observation.write(path / name, include_irfs=False)
+        rows += [
+            (obs_id, hdu, hdu, ".", name, hdu.upper(), 0, 0)
+            for hdu in ("events", "gti")
+        ]
+    names = ["OBS_ID", "HDU_TYPE", "HDU_CLASS", "FILE_DIR", "FILE_NAME", "HDU_NAME"]
+    names += ["SIZE", "N"]
+    table = Table(rows=rows, names=names, meta={"EXTNAME": "HDU_INDEX"})
+    table.write(path / "hdu-index.fits.gz")
+    table = store.obs_table[:3]
+    table.write(path / "obs-index.fits.gz")
+    return DataStore.from_dir(path)
+
+
+READERS = {
+    "check": lambda store: len(find_broken_files(store, store.obs_ids)),
+    "index": lambda store: len(OffIndex.create(store).broken),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_interrupt_while_gzip_files_are_read(packed, name):
+    read = READERS[name]
+    start = time.perf_counter()
+    assert read(packed) == 0
+    seconds = time.perf_counter() - start
+    results = []
+    for delay in np.linspace(0.05, 0.7, N_TRIES) * seconds:
+        with interrupt(delay):
+            try:
+                results.append(read(packed))
+            except KeyboardInterrupt:
+                results.append("interrupted")
+    # a machine that is busy may be done before
+    assert set(results) <= {"interrupted", 0}
+    assert results.count("interrupted") > N_TRIES / 2
+
+
+def test_interrupt_waits_for_the_end_but_a_second_one_does_not():
+    done = []
+    with pytest.raises(KeyboardInterrupt), delay_interrupts():
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append(1)
+        raise OSError("CRC check failed")
+    with pytest.raises(KeyboardInterrupt), delay_interrupts():
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append(2)
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append(3)
+    assert done == [1, 2]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def interrupt_both(parent, number):
+    """As a terminal does, which interrupts all processes of a command."""
+    for process in (os.getpid(), parent) if number == 1 else ():
+        os.kill(process, signal.SIGINT)
+    time.sleep(0.1)
+    return number
+
+
+@pytest.mark.parametrize("is_ignored", [True, False])
+def test_processes_that_are_interrupted(is_ignored):
+    """No task is lost, and the process that started them gets the interrupt."""
+    before = signal.getsignal(signal.SIGINT)
+    expected = pytest.raises(KeyboardInterrupt)
+    if is_ignored:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        expected = contextlib.nullcontext()
+    inputs = [(os.getpid(), number) for number in range(4)]
+    try:
+        with warnings.catch_warnings(action="ignore"), expected:
+            assert run_parallel(interrupt_both, inputs, n_jobs=2) == [0, 1, 2, 3]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("error", [OSError("CRC check failed"), None])
+def test_command_that_is_interrupted(monkeypatch, capsys, error):
+    """Whatever the interrupt was turned into."""
+
+    def work(**kwargs):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(main_module.cli, "main", work)
+    with pytest.raises(SystemExit) as caught:
+        main(["run", "config.yaml"])
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "Aborted.\n"
+
+
+def read_all(path):
+    with gzip.open(path) as file:
+        return file.read()
+
+
+def test_compressed_file_that_is_cut_is_no_interrupt(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "cut.gz"
+    path.write_bytes(gzip.compress(b"events" * 1000)[:-5])
+    command = click.Command("cut", callback=lambda: read_all(path))
+    monkeypatch.setattr(main_module.Commands, "get_command", lambda *args: command)
+    with pytest.raises(SystemExit) as caught:
+        main(["cut"])
+    assert caught.value.code == 1
+    assert "Error: Compressed file ended before" in capsys.readouterr().err
