@@ -5,9 +5,11 @@ import contextlib
 import gzip
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-import warnings
+from pathlib import Path
 
 import click
 import numpy as np
@@ -20,9 +22,16 @@ from gammapy_mimic.scripts import main as main_module
 from gammapy_mimic.scripts.main import main
 from gammapy_mimic.selection import OffIndex
 from gammapy_mimic.utils.interrupts import delay_interrupts
-from gammapy_mimic.utils.parallel import run_parallel
 
 N_TRIES = 5
+
+
+@pytest.fixture(autouse=True)
+def take_interrupts():
+    """As a command does that was not started in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
@@ -119,20 +128,38 @@ def interrupt_both(parent, number):
     return number
 
 
-@pytest.mark.parametrize("is_ignored", [True, False])
-def test_processes_that_are_interrupted(is_ignored):
+PROCESSES = """
+import os, signal, sys
+from gammapy_mimic.utils.parallel import run_parallel
+from tests.test_interrupts import interrupt_both
+
+signal.signal(signal.SIGINT, {handler})
+inputs = [(os.getpid(), number) for number in range(4)]
+try:
+    print(run_parallel(interrupt_both, inputs, n_jobs=2))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("handler", "expected"),
+    [
+        ("signal.SIG_IGN", "[0, 1, 2, 3]"),
+        ("signal.default_int_handler", "interrupted"),
+    ],
+)
+def test_processes_that_are_interrupted(handler, expected):
     """No task is lost, and the process that started them gets the interrupt."""
-    before = signal.getsignal(signal.SIGINT)
-    expected = pytest.raises(KeyboardInterrupt)
-    if is_ignored:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        expected = contextlib.nullcontext()
-    inputs = [(os.getpid(), number) for number in range(4)]
-    try:
-        with warnings.catch_warnings(action="ignore"), expected:
-            assert run_parallel(interrupt_both, inputs, n_jobs=2) == [0, 1, 2, 3]
-    finally:
-        signal.signal(signal.SIGINT, before)
+    result = subprocess.run(
+        [sys.executable, "-c", PROCESSES.format(handler=handler)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.stdout.strip() == expected, result.stderr
 
 
 @pytest.mark.parametrize("error", [OSError("CRC check failed"), None])

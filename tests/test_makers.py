@@ -418,9 +418,11 @@ class TestParameters:
     def test_mimic(self, stores, make, target, name, value):
         kwargs = {"off_observations": stores["off"], "plan": PLAN}
         if value == "altaz":
-            off = [copy.copy(_) for _ in stores["off"].get_observations([101, 102])]
-            off[0].obs_id, off[1].obs_id = 102, 101
-            value = off
+            off = stores["off"].get_observations([101, 102])
+            value = [
+                observation.copy(in_memory=True, obs_id=obs_id)
+                for observation, obs_id in zip(off, (102, 101), strict=True)
+            ]
         elif value == "select":
             value = make("select")
         self.check(MimicMaker, kwargs, name, value, target)

@@ -214,6 +214,14 @@ class _Pipeline:
         obs_ids = to_obs_ids([_.obs_id for _ in self.analysis.observations])
         off_obs_ids = to_obs_ids(self.analysis.factory.off_datastore.obs_ids)
         plan = MimicPlan.read(path, obs_ids, off_obs_ids)
+        if self.records.is_edited("plan", "plan.ecsv"):
+            # partners that were chosen by hand
+            broken = self.analysis.factory.check_partners({*plan.reuse})
+            if broken:
+                raise ValueError(
+                    f"OFF_OBS_ID {sorted(broken)} cannot be read. Choose other partners, "
+                    "or remove the rows."
+                )
         if not plan.sets:
             raise ValueError(
                 "the plan has no rows. Add pairs, or remove the file to have it made "
