@@ -99,6 +99,15 @@ def test_regions_as_text(config, tmp_path):
         ExclusionRegions.from_text("1,2,x")
 
 
+def test_empty_region_file(config, tmp_path):
+    (tmp_path / "empty.reg").write_text("")
+    config.mimic.exclusion.regions = tmp_path / "empty.reg"
+    with pytest.raises(
+        ValueError, match=r"mimic\.exclusion: there is no region in .*emp"
+    ):
+        run(config)
+
+
 class TestBrokenFiles:
     def test_the_only_partner(self, broken, stores):
         """Where there are others, it is no error that all partners are broken."""
@@ -110,6 +119,17 @@ class TestBrokenFiles:
             truncate(path, 0.95)
         run(broken)
         assert read_plan(broken).table["OFF_OBS_ID"].tolist() == [103]
+
+    def test_partner_that_is_chosen_by_hand(self, broken):
+        run(broken, reduce=False)
+        path = get_out(broken) / "plan.ecsv"
+        plan = Table.read(path)
+        plan["OFF_OBS_ID"][0] = 102
+        plan.write(path, overwrite=True)
+        with pytest.raises(
+            ValueError, match=r"plan.ecsv: OFF_OBS_ID \[102\] cannot be"
+        ):
+            run(broken)
 
     def test_strict_when_the_plan_is_there(self, broken):
         run(broken, reduce=False)

@@ -219,6 +219,9 @@ class MakerFactory:
         off = off[np.isfinite(off.ra.deg) & np.isfinite(off.dec.deg)]
         positions = SkyCoord([*map(get_fixed_pointing, self.observations), *off])
         with prefix_errors("mimic.exclusion"):
+            for text in config.regions:
+                if not ExclusionRegions.from_text(text):
+                    raise ValueError(f"there is no region in {text}. Leave it out.")
             return ExclusionRegions.from_catalogs(
                 positions,
                 config.fov_radius,

@@ -219,8 +219,8 @@ class _Pipeline:
             broken = self.analysis.factory.check_partners({*plan.reuse})
             if broken:
                 raise ValueError(
-                    f"OFF_OBS_ID {sorted(broken)} cannot be read. Choose other partners, "
-                    "or remove the rows."
+                    f"OFF_OBS_ID {sorted(broken)} cannot be read. Choose other "
+                    "partners, or remove the rows."
                 )
         if not plan.sets:
             raise ValueError(
