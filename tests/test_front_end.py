@@ -102,9 +102,7 @@ def test_regions_as_text(config, tmp_path):
 def test_empty_region_file(config, tmp_path):
     (tmp_path / "empty.reg").write_text("")
     config.mimic.exclusion.regions = tmp_path / "empty.reg"
-    with pytest.raises(
-        ValueError, match=r"mimic\.exclusion: there is no region in .*emp"
-    ):
+    with pytest.raises(ValueError, match=r"exclusion: there is no region in .*empty"):
         run(config)
 
 
@@ -126,9 +124,7 @@ class TestBrokenFiles:
         plan = Table.read(path)
         plan["OFF_OBS_ID"][0] = 102
         plan.write(path, overwrite=True)
-        with pytest.raises(
-            ValueError, match=r"plan.ecsv: OFF_OBS_ID \[102\] cannot be"
-        ):
+        with pytest.raises(ValueError, match=r"OFF_OBS_ID \[102\] cannot be read"):
             run(broken)
 
     def test_strict_when_the_plan_is_there(self, broken):
