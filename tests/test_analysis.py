@@ -134,6 +134,7 @@ CASES["1d"] = (DATASETS["1d"],)
 
 @pytest.mark.parametrize("stack", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_plain_part_is_that_of_gammapy(config, case, stack):
     for text in CASES[case]:
         config = config.update(text)
@@ -210,6 +211,7 @@ def test_random_state(config):
     assert plans[0] == plans[1] != plans[2]
 
 
+@pytest.mark.slow
 def test_template_leaves_the_mimic_set_out(config, monkeypatch):
     config = config.update(DATASETS["3d"])
     config.mimic.background = "template"
@@ -246,6 +248,7 @@ mimic: {background: template}
 """
 
 
+@pytest.mark.slow
 def test_template_that_does_not_cover_the_dataset(config, caplog):
     """Found for targets and mimics, left out, and said once."""
     config = config.update(DATASETS["3d"]).update(TEMPLATE)
@@ -378,6 +381,7 @@ def test_configuration_that_is_edited_in_place(config, edit):
     assert analysis.mimic_datasets is not before
 
 
+@pytest.mark.slow
 def test_systematics_of_an_edited_configuration(config):
     """Only what depends on the edit is made again."""
     config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
@@ -395,6 +399,7 @@ def test_systematics_of_an_edited_configuration(config):
     assert analysis.datasets[0].counts.data.shape[0] == 2
 
 
+@pytest.mark.slow
 def test_observations_of_an_edited_configuration(config):
     analysis = run(config.update(DATASETS["3d"]))
     analysis.config.observations.obs_ids = [2]
@@ -405,6 +410,7 @@ def test_observations_of_an_edited_configuration(config):
     assert np.unique(analysis.plan.table["OBS_ID"]).tolist() == [2]
 
 
+@pytest.mark.slow
 def test_models_of_the_user_stay(config):
     """Datasets of targets are made again only where they depend on the edit."""
     config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
@@ -442,6 +448,7 @@ def test_targets_without_a_template_are_left_out(config, caplog):
         analysis.get_datasets()
 
 
+@pytest.mark.slow
 def test_plan_set_by_hand_stays(config):
     analysis = run(config.update(DATASETS["3d"]))
     plan = MimicPlan.create({1: 104, 3: 105})

@@ -61,6 +61,7 @@ class TestTargetQuery:
             MimicAnalysis(config).get_observations()
 
 
+@pytest.mark.slow
 def test_ranking_by_airmass(config):
     """No events are compared, and there are no tables of divergence."""
     config.mimic.selection.ranking = "airmass"
@@ -205,6 +206,7 @@ class TestGeometry:
         with pytest.raises(ValueError, match=r"datasets\.geom: wcs\.width needs a wcs"):
             run(without_center)
 
+    @pytest.mark.slow
     def test_targets_with_partner_decide(self, without_center):
         """A change of the plan that changes the map makes all datasets anew."""
         without_center.mimic.n_sets = 1
@@ -227,6 +229,7 @@ class TestGeometry:
             run(without_center)
         assert not get_out(without_center).exists()
 
+    @pytest.mark.slow
     def test_processes_do_not_change_the_last_digit(self, without_center):
         """Geometries of directions with many digits are sent to other processes."""
         maps = []
@@ -239,6 +242,7 @@ class TestGeometry:
         assert maps[0].data.tobytes() == maps[1].data.tobytes()
 
 
+@pytest.mark.slow
 def test_without_reduce_nothing_of_other_settings_stays(config):
     """A report beside a plan that it is not of would mislead."""
     run(config)

@@ -691,6 +691,7 @@ class TestBroken:
         assert_array_equal(index.counts, expected.counts)
         assert index.checksum == expected.checksum
 
+    @pytest.mark.slow
     def test_every_place_of_truncation(self, own_store):
         # what was read is whole, or there is a reason
         path = events_path(own_store, 101)

@@ -36,7 +36,15 @@ def test_help_loads_no_gammapy():
     assert not {"astropy", "gammapy", "matplotlib", "numpy"} & modules
 
 
-@pytest.mark.parametrize("command", ["convert", "exclusions", "init", "rank"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rank",
+        "convert",
+        pytest.param("exclusions", marks=pytest.mark.slow),
+        pytest.param("init", marks=pytest.mark.slow),
+    ],
+)
 def test_commands_load_what_they_need(command):
     modules = get_modules(CODE.format(args=[command, "--help"]))
     assert f"gammapy_mimic.scripts.{command}" in modules
@@ -44,6 +52,7 @@ def test_commands_load_what_they_need(command):
 
 
 @pytest.mark.parametrize("command", ["convert", "init"])
+@pytest.mark.slow
 def test_plots_are_for_commands_that_plot(command):
     modules = get_modules(CODE.format(args=[command, "--help"]))
     assert "gammapy_mimic.visualization" not in modules

@@ -605,6 +605,7 @@ class TestPurity:
         yield make("select")
         yield make("select", distribution="irf")
 
+    @pytest.mark.slow
     def test_lazy_observations(self, make, targets):
         reference = make_reference(copy.copy(targets[0]))
         for maker in self.all_makers(make):

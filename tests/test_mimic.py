@@ -326,6 +326,7 @@ class TestChain:
 
     @pytest.mark.parametrize("n_jobs", [1, 2])
     @pytest.mark.parametrize("first", [[MapDatasetMaker()], []])
+    @pytest.mark.slow
     def test_stacked(self, maker, targets, first, n_jobs):
         maker.dataset_maker = None if first else MapDatasetMaker()
         reference = make_reference(targets[0], name="stacked")

@@ -305,6 +305,7 @@ def test_change_makes_again_what_it_touches(again, text, steps):
     assert run(again.update(text)) in ([], ["No section mimic"])
 
 
+@pytest.mark.slow
 def test_random_state(again):
     """Sets are made again, as the seed is in their header."""
     again.mimic.random_state = 5
@@ -325,6 +326,7 @@ def test_fewer_sets_and_no_stores(again):
     assert not (out / "mimic_1").exists()
 
 
+@pytest.mark.slow
 def test_without_stores(again, finished):
     again.mimic.write_datastore = False
     shutil.rmtree(get_out(again))
@@ -348,6 +350,7 @@ def touch(path):
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
 
 
+@pytest.mark.slow
 def test_changed_mask(again, tmp_path):
     again.datasets.background.exclusion = tmp_path / "mask.fits"
     assert run(again) == DATASETS
@@ -388,6 +391,7 @@ def test_changed_catalog(again, tmp_path):
     assert "two" in (get_out(again) / "exclusion.reg").read_text()
 
 
+@pytest.mark.slow
 def test_changed_off_file(again, tmp_path):
     shutil.copytree(again.mimic.off.datastore, tmp_path / "off")
     again.mimic.off.datastore = tmp_path / "off"
@@ -502,6 +506,7 @@ def test_what_no_run_has_made_is_not_replaced(config, name):
     assert (path / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_files_of_the_user_stay(config):
     out = get_out(config)
     names = [".venv-3", ".mimic_1", "mimic_7", "datasets_mimic_9", ".steps-1", "old"]

@@ -70,6 +70,7 @@ def get_offset(observation):
     return SkyCoord(*radec, unit="deg").separation(pointing).deg
 
 
+@pytest.mark.slow
 def test_hess_events_far_off_axis(hess_store):
     """Some events lie tens of degrees off axis. They keep their offset, too."""
     plan, observations = make_plan(hess_store, "msh1552", n_sets=2)

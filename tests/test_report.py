@@ -337,6 +337,7 @@ class TestPartialPage:
         assert "too large for a picture" in parsed.text
         assert len(parsed.tables["table-plan"].values) == 100
 
+    @pytest.mark.slow
     def test_no_target(self, tmp_path, result):
         keep = ("significance", "systematics")
         tables = {name: result.tables[name] for name in keep}

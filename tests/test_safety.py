@@ -290,6 +290,7 @@ def test_files_are_looked_at(again, finished):
     assert_same_results(out, finished / "out")
 
 
+@pytest.mark.slow
 def test_edited_plan_stays_if_a_ranking_is_made_again(again):
     edit_plan(again)
     content = (get_out(again) / "plan.ecsv").read_bytes()
@@ -299,6 +300,7 @@ def test_edited_plan_stays_if_a_ranking_is_made_again(again):
     assert (get_out(again) / "plan.ecsv").read_bytes() == content
 
 
+@pytest.mark.slow
 def test_force_a_step(again):
     assert run(again, force=["mimic_1", "report"]) == ["mimic_1", "report"]
     match = "no step 'mimic_3' to do again. Choose from all, datasets, datasets_mimic_1"
@@ -311,6 +313,7 @@ def test_order_of_the_targets_does_not_matter(again):
     assert run(again) == []
 
 
+@pytest.mark.slow
 def test_file_that_was_left_out_is_looked_at_again(again, tmp_path):
     """Nothing but its content tells that it was repaired."""
     shutil.copytree(again.mimic.off.datastore, tmp_path / "off")

@@ -114,6 +114,7 @@ class TestKLBackgroundSelector(ObservationMakerContract):
             assert result.background.data.sum() > 0
 
     @pytest.mark.parametrize("n_jobs", [1, 2])
+    @pytest.mark.slow
     def test_chain_without_backgrounds_in_the_files(
         self, stores, maker, targets, n_jobs
     ):

@@ -761,6 +761,7 @@ def test_spectra(is_stacked):
     assert np.all(np.abs(flux["sqrt_ts"]) < 4)
 
 
+@pytest.mark.slow
 def test_systematic_of_spectra():
     """Of 10% of the background of each observation, within 20%."""
     rng = np.random.default_rng(0)
@@ -930,6 +931,7 @@ def test_number_of_jobs_does_not_matter(full):
         np.testing.assert_array_equal(other.maps[name].bands.data, maps.bands.data)
 
 
+@pytest.mark.slow
 def test_inputs_stay_as_they_are(full):
     estimator, sets, target, result = full
     counts = sets[0][0].counts.data.copy()

@@ -397,6 +397,7 @@ def test_no_blank_field_is_called_unlikely():
         assert "does not explain" not in verdict
 
 
+@pytest.mark.slow
 def test_verdicts_of_exchangeable_values():
     """Unlikely in 5% of the cases at most; not explained in less, for noise."""
     rng = np.random.default_rng(0)
@@ -450,6 +451,7 @@ def get_words(result, path):
         (2, True, "The target's map has no position with enough background counts."),
     ],
 )
+@pytest.mark.slow
 def test_words_of_a_report(tmp_path, n_empty, is_empty, words):
     """No number stands for what is not known, and no NaN."""
     sets = make_sets(n_sets=4)

@@ -198,6 +198,7 @@ slow_altaz = pytest.param("3d altaz", marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("name", ["2d", slow_altaz])
+@pytest.mark.slow
 def test_exposure_by_kept_over_all_events_instead_of_solid_angle(name):
     """That returns the counts of the source in full."""
     observations, regions = get_fields(name, "same offset")
@@ -242,6 +243,7 @@ def test_unmasked_solid_angle_of_a_ring_is_that_of_geometry():
     assert_allclose(counts.livetime[20], 28 * 60 * 0.9)
 
 
+@pytest.mark.slow
 def test_field_rotation_turns_events_and_mask():
     """Against the frames of Gammapy, and fractions against random positions."""
     observation = simulate_fields("3d altaz")[0][2]
@@ -431,6 +433,7 @@ def test_smooth_template_predicts_the_truth(method):
     assert_allclose(predicted, expected, rtol=0.015 if method == "gauss" else 0.005)
 
 
+@pytest.mark.slow
 def test_few_counts_do_not_make_holes():
     """Gammapy interpolates the log, which a single empty bin turns into a hole."""
     irfs = make_truth("3d radec", rate=0.3)
@@ -659,6 +662,7 @@ def test_bad_groups(groups, match):
         make_group_labels(table, groups)
 
 
+@pytest.mark.slow
 def test_one_template_for_each_group(caplog):
     observations = simulate_fields("2d")[0][:4]
     table = make_table(ZEN_PNT=[10, 40, 50, 20, 95] * u.deg)

@@ -38,6 +38,7 @@ def config(analysis_config):
     return MimicWorkflowConfig(**analysis_config.model_dump())
 
 
+@pytest.mark.slow
 def test_not_registered_at_import():
     code = (
         "from gammapy.workflow import WORKFLOW_STEP_REGISTRY as registry\n"
