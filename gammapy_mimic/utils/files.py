@@ -246,12 +246,19 @@ def _work_beside(path):
     remove_leftovers(path)
     folder = lock = None
     try:
-        folder, lock = _make_work(path)
+        while lock is None:
+            # on the same disk, so that it is moved at once, and not copied
+            folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+            # another process may take it for a leftover as long as it is not locked
+            with contextlib.suppress(FileNotFoundError, BlockingIOError):
+                lock = acquire(folder / FILES_LIST)
         yield folder
     except OSError as error:
         # of the file that is written, not of one that is read
         name = error.filename
-        is_own = name is None or _is_work_of(path.name, _get_top(name, path.parent))
+        parts = [] if name is None else [Path(name), *Path(name).parents]
+        beside = [_.name for _ in parts if _.parent == path.parent]
+        is_own = name is None or any(_is_work_of(path.name, _) for _ in beside)
         codes = {getattr(_, "errno", None) for _ in (error, error.__context__)}
         codes = {errno.errorcode.get(_) for _ in codes}
         if is_own and codes & DISK_ERRORS:
@@ -262,23 +269,6 @@ def _work_beside(path):
         if lock is not None:
             _remove_work(folder)
             release(lock)
-
-
-def _get_top(name, parent):
-    """First part of a path inside a folder, an empty text if it is outside."""
-    try:
-        return Path(name).relative_to(parent).parts[0]
-    except (IndexError, ValueError):
-        return ""
-
-
-def _make_work(path):
-    while True:
-        # on the same disk, so that it is moved at once, and not copied
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        # another process may take it for a leftover as long as it is not locked
-        with contextlib.suppress(FileNotFoundError, BlockingIOError):
-            return folder, acquire(folder / FILES_LIST)
 
 
 def _remove_work(folder):

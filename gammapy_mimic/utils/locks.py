@@ -52,8 +52,12 @@ def acquire(path):
     BlockingIOError
         If it is locked already, also by this process.
     """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     while True:
-        descriptor, is_new = _open(path)
+        try:
+            descriptor, is_new = os.open(path, flags | os.O_EXCL, 0o666), True
+        except FileExistsError:
+            descriptor, is_new = os.open(path, flags, 0o666), False
         try:
             is_locked = _flock(descriptor)
             # another process may have removed it just now
@@ -66,14 +70,6 @@ def acquire(path):
             os.close(descriptor)
             raise
         os.close(descriptor)
-
-
-def _open(path):
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    try:
-        return os.open(path, flags | os.O_EXCL, 0o666), True
-    except FileExistsError:
-        return os.open(path, flags, 0o666), False
 
 
 def _flock(descriptor):

@@ -84,7 +84,12 @@ class StepRecords:
         folder = self.path / FOLDER
         try:
             with hold(folder / LOCK, self.path):
-                self._remove_leftovers()
+                for name in find_leftovers(self.path):
+                    if _is_output(name):
+                        remove_leftovers(self.path / name)
+                for name in find_leftovers(folder):
+                    if _get_outputs(name.removesuffix(".json")):
+                        remove_leftovers(folder / name)
                 yield
         finally:
             # not a folder that is not empty, or that the user has made
@@ -220,15 +225,6 @@ class StepRecords:
         with replace_file(path, overwrite=True) as temporary:
             temporary.write_text(json.dumps(record, indent=1))
 
-    def _remove_leftovers(self):
-        """Remove what was left by a process that was killed."""
-        for name in find_leftovers(self.path):
-            if _is_output(name):
-                remove_leftovers(self.path / name)
-        for name in find_leftovers(self.path / FOLDER):
-            if _get_outputs(name.removesuffix(".json")):
-                remove_leftovers(self.path / FOLDER / name)
-
     def remove(self, name):
         """Remove the record of a step, and what it made.
 
@@ -276,8 +272,11 @@ class StepRecords:
             record = self.read(step)
             hashes = [*record["written"].get(name, []), _hash(temporary)]
             self._write(step, {**record, "written": {name: hashes}})
-            kept = _find_name(path) if self.is_edited(step, name) else None
-            if kept is not None:
+            kept = None
+            if self.is_edited(step, name):
+                time, stem = int(path.stat().st_mtime), f"{path.stem}_edited"
+                while os.path.lexists(kept := path.with_stem(f"{stem}_{time}")):
+                    time += 1
                 path.rename(kept)
         return kept
 
@@ -321,16 +320,6 @@ class StepRecords:
 
 def _hash(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _find_name(path):
-    """Name for a file that was edited, with its time."""
-    time = int(path.stat().st_mtime)
-    kept = path.with_stem(f"{path.stem}_edited_{time}")
-    while os.path.lexists(kept):
-        time += 1
-        kept = path.with_stem(f"{path.stem}_edited_{time}")
-    return kept
 
 
 def _is_output(name):
