@@ -64,9 +64,28 @@ class StepChecksums:
         checksum : str
             Hash.
         """
-        if mimic_set not in self._mimics:
-            # several steps need it, and it looks at all files
-            self._mimics[mimic_set] = self._hash_mimic(plan, mimic_set)
+        # several steps need it, and it looks at all files
+        if mimic_set in self._mimics:
+            return self._mimics[mimic_set]
+        config, datastore = self._config.mimic, self._analysis.factory.off_datastore
+        partners = plan.partners(mimic_set)
+        scramble = config.scramble and (
+            config.scramble.model_dump_json(),
+            config.random_state,
+            self._regions,
+        )
+        self._mimics[mimic_set] = make_checksum(
+            self._observations,
+            partners,
+            plan.seed,
+            _stamp_datastore(datastore, list(partners.values())),
+            config.alignment,
+            config.time,
+            config.background,
+            config.irfs,
+            self._template if config.background == "template" else None,
+            scramble,
+        )
         return self._mimics[mimic_set]
 
     def get_datasets(self, plan=None, mimic_set=None):
@@ -156,27 +175,6 @@ class StepChecksums:
     def _regions(self):
         """Exclusion regions as text."""
         return regions_to_text(list(self._analysis.exclusion_regions))
-
-    def _hash_mimic(self, plan, mimic_set):
-        config, datastore = self._config.mimic, self._analysis.factory.off_datastore
-        partners = plan.partners(mimic_set)
-        scramble = config.scramble and (
-            config.scramble.model_dump_json(),
-            config.random_state,
-            self._regions,
-        )
-        return make_checksum(
-            self._observations,
-            partners,
-            plan.seed,
-            _stamp_datastore(datastore, list(partners.values())),
-            config.alignment,
-            config.time,
-            config.background,
-            config.irfs,
-            self._template if config.background == "template" else None,
-            scramble,
-        )
 
 
 def _stamp(path):

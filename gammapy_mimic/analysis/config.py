@@ -108,7 +108,7 @@ BackgroundEnum = _make_enum(
 )
 
 
-def _check_range(value):
+def _check_radius(value):
     if not 0 < value.deg <= RADIUS_MAX:
         raise ValueError(f"must be positive and at most {RADIUS_MAX} deg")
     return value
@@ -117,7 +117,7 @@ def _check_range(value):
 RADIUS_MAX = 10  # deg, more than a field of view
 N_SETS_MAX = 1000
 
-Radius = Annotated[AngleType, BeforeValidator(to_angle), AfterValidator(_check_range)]
+Radius = Annotated[AngleType, BeforeValidator(to_angle), AfterValidator(_check_radius)]
 PositiveFinite = Annotated[PositiveFloat, Field(allow_inf_nan=False)]
 
 

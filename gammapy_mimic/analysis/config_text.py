@@ -39,22 +39,8 @@ def load_yaml(text):
     yaml.YAMLError
         If the text is not valid, has a key twice, aliases, or too many levels.
     """
-    _check_structure(text)
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None, None
-        _check_keys(node)
-        _keep_off(node)
-        return node, loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _check_structure(text):
-    """Raise an error for what is small as a text, and may have no end as data."""
     depth = 0
+    # what is small as a text may have no end as data
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         problem = None
         depth += isinstance(event, yaml.CollectionStartEvent)
@@ -66,6 +52,16 @@ def _check_structure(text):
         if problem is not None:
             mark = event.start_mark
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, None
+        _check_keys(node)
+        _keep_off(node)
+        return node, loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def _check_keys(node):
@@ -145,7 +141,18 @@ def find_problems(model, data, error):
     for problem in error.errors():
         # between the keys, pydantic puts names of types such as "list[int]"
         keys = [_ for _ in problem["loc"] if str(_).replace("_", "").isalnum()]
-        problems.append((keys, _describe_problem(model, keys, problem)))
+        if problem["type"] == "extra_forbidden":
+            section = model
+            for name in keys[:-1]:
+                section = get_field_model(section, name)
+            options = list(section.model_fields)
+            close = difflib.get_close_matches(str(keys[-1]), options, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            text = f"unknown key.{hint} Choose from {options}."
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            text = f"{message}, got {problem['input']!r}"
+        problems.append((keys, text))
     return problems
 
 
@@ -189,18 +196,6 @@ def get_field_model(model, name):
             return candidate
         candidates.extend(getattr(candidate, "__args__", ()))
     return None
-
-
-def _describe_problem(model, keys, problem):
-    if problem["type"] == "extra_forbidden":
-        for name in keys[:-1]:
-            model = get_field_model(model, name)
-        options = list(model.model_fields)
-        close = difflib.get_close_matches(str(keys[-1]), options, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        return f"unknown key.{hint} Choose from {options}."
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{message}, got {problem['input']!r}"
 
 
 def _find_line(node, keys):

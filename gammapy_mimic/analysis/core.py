@@ -176,23 +176,19 @@ class MimicAnalysis(Analysis):
         if self.config.mimic is not None:
             # sums do not depend on the order in which they are given
             self.observations = Observations(sorted(self.observations, key=get_obs_id))
-            self._leave_out_broken()
+            obs_ids = [get_obs_id(_) for _ in self.observations]
+            options = self.config.mimic.strict, self.config.general.n_jobs
+            broken = check_files(self.datastore, obs_ids, *options)
+            if broken and len(broken) == len(obs_ids):
+                obs_id, reason = next(iter(broken.items()))
+                raise OSError(
+                    f"None of {len(obs_ids)} observations can be read. OBS_ID "
+                    f"{obs_id}: {reason}"
+                )
+            whole = [_ for _ in self.observations if get_obs_id(_) not in broken]
+            self.observations = Observations(whole)
         self._factory = None
         self._remember("observations")
-
-    def _leave_out_broken(self):
-        """Leave out the observations whose files cannot be read to the end."""
-        obs_ids = [get_obs_id(_) for _ in self.observations]
-        options = self.config.mimic.strict, self.config.general.n_jobs
-        broken = check_files(self.datastore, obs_ids, *options)
-        if broken and len(broken) == len(obs_ids):
-            obs_id, reason = next(iter(broken.items()))
-            raise OSError(
-                f"None of {len(obs_ids)} observations can be read. OBS_ID {obs_id}: "
-                f"{reason}"
-            )
-        whole = [_ for _ in self.observations if get_obs_id(_) not in broken]
-        self.observations = Observations(whole)
 
     def _query_targets(self, table):
         """Get the OBS_IDs to select, which the query may narrow down."""
@@ -442,7 +438,16 @@ class MimicAnalysis(Analysis):
         )
         _check_reduced(datasets, observations)
         if not config.stack:
-            datasets = _name_by_obs_id(datasets)
+            made, datasets = datasets, Datasets()
+            for dataset in made:
+                # Gammapy's names are random
+                name = f"obs_{int(dataset.meta_table['OBS_ID'][0])}"
+                datasets.append(dataset.copy(name=name))
+                # which Gammapy's copy leaves out
+                model = getattr(dataset, "background_model", None)
+                if model is not None:
+                    model = model.copy(dataset_name=name, name=f"{name}-bkg")
+                    datasets[-1].models = [model]
         if mimic_set is not None:
             add_partners(datasets, plan, mimic_set)
         return datasets
@@ -524,17 +529,3 @@ def _check_rad_max(radius, observation):
 def _get_tables(datasets):
     """Meta tables of datasets."""
     return [_.meta_table for _ in datasets if _.meta_table is not None]
-
-
-def _name_by_obs_id(datasets):
-    """Give the datasets names that are not random, as are Gammapy's."""
-    names = [f"obs_{int(_.meta_table['OBS_ID'][0])}" for _ in datasets]
-    renamed = Datasets()
-    for dataset, name in zip(datasets, names, strict=True):
-        renamed.append(dataset.copy(name=name))
-        # which Gammapy's copy leaves out
-        model = getattr(dataset, "background_model", None)
-        if model is not None:
-            model = model.copy(dataset_name=name, name=f"{name}-bkg")
-            renamed[-1].models = [model]
-    return renamed

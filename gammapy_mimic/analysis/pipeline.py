@@ -7,7 +7,6 @@ is complete, so that a run can be killed at any moment.
 """
 
 import contextlib
-import functools
 import logging
 
 import numpy as np
@@ -80,23 +79,19 @@ def run_pipeline(analysis, force=(), reduce=True, write_config=False, report=log
         raise ValueError(f"general.outdir: {path} is not a folder.")
     records = StepRecords(path, force)
     with records.lock():
-        _run(_Pipeline(analysis, records, report), reduce, write_config)
-
-
-def _run(pipeline, reduce, write_config):
-    analysis, report = pipeline.analysis, pipeline.report
-    if analysis.config.mimic is None:
-        pipeline.records.check(["datasets"])
-        report("No section mimic: datasets of the target observations alone")
-        pipeline.run_datasets()
-        return
-    plan = analysis.plan = pipeline.run_plan(reduce, write_config)
-    observations = pipeline.run_mimic_observations(plan)
-    if reduce:
-        pipeline.run_datasets(plan, observations)
-        pipeline.run_systematics(plan, observations)
-    else:
-        pipeline.remove_stale(plan)
+        pipeline = _Pipeline(analysis, records, report)
+        if analysis.config.mimic is None:
+            records.check(["datasets"])
+            report("No section mimic: datasets of the target observations alone")
+            pipeline.run_datasets()
+            return
+        plan = analysis.plan = pipeline.run_plan(reduce, write_config)
+        observations = pipeline.run_mimic_observations(plan)
+        if reduce:
+            pipeline.run_datasets(plan, observations)
+            pipeline.run_systematics(plan, observations)
+        else:
+            pipeline.remove_stale(plan)
 
 
 def get_step_names(mimic, sets, reduce=True, write_config=False):
@@ -155,25 +150,21 @@ class _Pipeline:
         self.config = analysis.config
         self.report = report
         self.records, self.path = records, records.path
-        self._check_force()
-        analysis.check_makers()
-        analysis.get_observations()
-        check_observations(analysis.observations)
-        self.checksums = StepChecksums(analysis)
-
-    def _check_force(self):
-        """Raise an error if a step that is to be done again does not exist."""
-        names, mimic = {"datasets"}, self.config.mimic
-        if mimic is not None:
-            names |= {*get_step_names(mimic, range(1, mimic.n_sets + 1))}
-            # sets of a plan that was edited
-            names |= {*self.records.names}
-        unknown = sorted(self.records.force - names - {"all"})
+        names = {"datasets"}
+        if self.config.mimic is not None:
+            sets = range(1, self.config.mimic.n_sets + 1)
+            # also sets of a plan that was edited
+            names |= {*get_step_names(self.config.mimic, sets), *records.names}
+        unknown = sorted(records.force - names - {"all"})
         if unknown:
             raise ValueError(
                 f"there is no step {unknown[0]!r} to do again. Choose from "
                 f"{', '.join(['all', *sorted(names)])}."
             )
+        analysis.check_makers()
+        analysis.get_observations()
+        check_observations(analysis.observations)
+        self.checksums = StepChecksums(analysis)
 
     def run_plan(self, reduce, write_config):
         """Make the plan, the rankings and the exclusion regions, and read the plan."""
@@ -318,40 +309,36 @@ class _Pipeline:
 
     def run_datasets(self, plan=None, observations=None):
         """Reduce targets and mimics, and write their datasets."""
-        made = {"target": self._run_datasets("datasets", self._get_targets, plan)}
+        made = {"target": self._run_datasets("datasets", plan)}
         if plan is not None:
             self._remove_others("datasets_mimic_", plan.sets)
         for mimic_set in plan.sets if plan else []:
             made[f"mimic set {mimic_set}"] = self._run_datasets(
-                f"datasets_mimic_{mimic_set}",
-                functools.partial(self._get_mimics, plan, mimic_set, observations),
-                plan,
-                mimic_set,
+                f"datasets_mimic_{mimic_set}", plan, mimic_set, observations
             )
         # of all sets at once, so that a cause is named once
         warn_of_losses(made)
 
-    def _run_datasets(self, name, get_observations, plan, mimic_set=None):
+    def _run_datasets(self, name, plan, mimic_set=None, mimics=None):
         """Reduce, and return the meta tables. None if the datasets are there."""
         checksum = self.checksums.get_datasets(plan, mimic_set)
         if self.records.is_done(name, checksum):
             self.report(f"{name}: up to date")
             return []
         with self.records.step(name, checksum, [name]):
-            datasets = self.analysis.reduce(get_observations(), plan, mimic_set)
+            if self.config.mimic is None:
+                observations = self.analysis.observations
+            elif mimic_set is None:
+                observations = self.analysis.factory.make_target_observations()
+            elif mimic_set in mimics:
+                observations = mimics[mimic_set]
+            else:
+                factory = self.analysis.factory
+                observations = factory.make_mimic_observations(plan, mimic_set)
+            datasets = self.analysis.reduce(observations, plan, mimic_set)
             write_datasets(datasets, self.path / name)
         self.report(f"{name}: {len(datasets)} written")
         return [_.meta_table for _ in datasets]
-
-    def _get_targets(self):
-        if self.config.mimic is None:
-            return self.analysis.observations
-        return self.analysis.factory.make_target_observations()
-
-    def _get_mimics(self, plan, mimic_set, observations):
-        if mimic_set in observations:
-            return observations[mimic_set]
-        return self.analysis.factory.make_mimic_observations(plan, mimic_set)
 
     def remove_stale(self, plan):
         """Remove datasets and what follows from them if they are of other settings."""
@@ -377,19 +364,16 @@ class _Pipeline:
             self.report("systematics: not estimated, needs two mimic sets")
             return
         checksum = self.checksums.get_systematics(plan)
-        self._run_systematics(plan, checksum)
-        self._run_report(plan, observations, checksum)
-
-    def _run_systematics(self, plan, checksum):
         if self.records.is_done("systematics", checksum):
             self.report("systematics: up to date")
-            return
-        path = self.path / "systematics.fits"
-        with self.records.step("systematics", checksum, [path.name]):
-            datasets, mimic_datasets = read_results(self.path, plan)
-            estimator = self.analysis.factory.make_systematics_estimator()
-            estimator.run(mimic_datasets, datasets).write(path, overwrite=True)
-        self.report("systematics: written")
+        else:
+            path = self.path / "systematics.fits"
+            with self.records.step("systematics", checksum, [path.name]):
+                datasets, mimic_datasets = read_results(self.path, plan)
+                estimator = self.analysis.factory.make_systematics_estimator()
+                estimator.run(mimic_datasets, datasets).write(path, overwrite=True)
+            self.report("systematics: written")
+        self._run_report(plan, observations, checksum)
 
     def _run_report(self, plan, observations, systematics_checksum):
         plan_text = (self.path / "plan.ecsv").read_text()

@@ -5,6 +5,7 @@ values of an observation make sense, and which of its events count: those in the
 time. What is out of the good time is not checked, it may hold anything.
 """
 
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -115,8 +116,17 @@ def check_header(header, obs_id=None):
             )
         header["DEADC"] = values["DEADC"]
     _check_values(values)
-    if obs_id is not None and "OBS_ID" in header:
-        _check_obs_id(header["OBS_ID"], obs_id)
+    value = header.get("OBS_ID", "")
+    # it may be blank
+    if obs_id is not None and str(value).strip():
+        is_same = False
+        with contextlib.suppress(ValueError):
+            is_same = to_obs_id(value) == obs_id
+        if not is_same:
+            raise ValueError(
+                f"OBS_ID {value!r} in the header of the events, and {obs_id} in the "
+                "index"
+            )
     return values
 
 
@@ -162,7 +172,13 @@ def check_observation(table, values, time=None, gti=None):
         check_intervals(*gti)
         if time is not None and len(time):
             is_good = is_in_good_time(time, *gti)
-            _check_good_time(time, is_good, *gti)
+            if not is_good.any():
+                raise ValueError(f"no event of {len(time)} in the good time (GTI)")
+            first, last = time[is_good].min(), time[is_good].max()
+            is_near = gti[0] >= first - GTI_REACH_MAX
+            is_near &= gti[1] <= last + GTI_REACH_MAX
+            text = "GTI that reach more than 1 h beyond the events"
+            _check_rows(is_near, text, *gti)
     columns = []
     for name, unit in EVENT_UNITS.items():
         column = read_column(table, name, unit)
@@ -211,18 +227,6 @@ def get_intervals(gti, reference=None):
     return tuple(get_seconds(_, reference) for _ in (gti.time_start, gti.time_stop))
 
 
-def _check_obs_id(value, obs_id):
-    """Check that the header of a file has the OBS_ID of the index, or a blank one."""
-    try:
-        is_same = not str(value).strip() or to_obs_id(value) == obs_id
-    except ValueError:
-        is_same = False
-    if not is_same:
-        raise ValueError(
-            f"OBS_ID {value!r} in the header of the events, and {obs_id} in the index"
-        )
-
-
 def _check_values(values):
     for name, value in values.items():
         low, high, text = VALID_RANGES[name]
@@ -251,16 +255,6 @@ def _check_rows(is_valid, what, start, stop):
             f"{np.sum(~is_valid)} {what}, the first from {start[row]:.3f} to "
             f"{stop[row]:.3f} s in row {row + 1}"
         )
-
-
-def _check_good_time(time, is_good, start, stop):
-    """Check that the good time is that of the events."""
-    if not is_good.any():
-        raise ValueError(f"no event of {len(time)} in the good time (GTI)")
-    time = time[is_good]
-    is_near = start >= time.min() - GTI_REACH_MAX
-    is_near &= stop <= time.max() + GTI_REACH_MAX
-    _check_rows(is_near, "GTI that reach more than 1 h beyond the events", start, stop)
 
 
 def _check_offset(events, *pointing):

@@ -48,7 +48,10 @@ def split_missing(column):
         return to_str(values), is_missing
     if values.dtype.kind != "O":
         return values, is_missing
-    is_none = [_is_none(_) for _ in values.flat]
+    is_none = [
+        _ is None or _ is np.ma.masked or (isinstance(_, float) and np.isnan(_))
+        for _ in values.flat
+    ]
     is_missing = is_missing | np.reshape(is_none, values.shape).astype(bool)
     known = values[~is_missing]
     if all(isinstance(_, int | float | np.number) for _ in known):
@@ -58,8 +61,3 @@ def split_missing(column):
     plain = np.full(values.shape, "", dtype=object)
     plain[~is_missing] = [to_str(np.asarray(_))[()] for _ in known]
     return plain.astype(str), is_missing
-
-
-def _is_none(value):
-    is_nan = isinstance(value, float) and np.isnan(value)
-    return value is None or value is np.ma.masked or is_nan

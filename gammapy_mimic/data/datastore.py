@@ -162,8 +162,10 @@ class DatastoreWriter:
         path = self.folder / DATA_DIR / file_name
         # astropy made the headers from values, and would check each card anew
         hdu_list.writeto(path, output_verify="ignore")
-        header = hdu_list["EVENTS"].header
-        is_good = _is_in_good_time(hdu_list["EVENTS"], hdu_list["GTI"])
+        header, events = hdu_list["EVENTS"].header, hdu_list["EVENTS"].data
+        intervals = read_gti(hdu_list["GTI"], header)
+        time = read_column(events, "TIME", "s", header.get("TIMEUNIT", "s"))
+        is_good = is_in_good_time(time, *intervals)
         rows = [
             *_index_written(obs_id, file_name, hdu_list),
             *(_index_link(obs_id, *link, self.path) for link in links.items()),
@@ -648,27 +650,15 @@ def _find_faults(path, hdu_names, sources):
                 # astropy reads data when they are asked for
                 hdu_list[name].data  # noqa: B018
             for source in sources:
-                if source.events.path == str(path):
-                    faults |= _find_fault(source, hdu_list)
+                if source.events.path != str(path):
+                    continue
+                try:
+                    read_events(source, hdu_list)[0].check_any()
+                except ValueError as error:
+                    faults[source.obs_id] = f"{source.events.path}: {error}"
     except (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
         reason = f"{path}: {describe_error(error)}"
         return {source.obs_id: reason for source in sources}
     except AstropyUserWarning as warning:
         return {source.obs_id: f"{path}: {warning}" for source in sources}
     return faults
-
-
-def _find_fault(source, hdu_list):
-    """Check an observation in an open file. Reason by OBS_ID, empty if all is well."""
-    try:
-        read_events(source, hdu_list)[0].check_any()
-    except ValueError as error:
-        return {source.obs_id: f"{source.events.path}: {error}"}
-    return {}
-
-
-def _is_in_good_time(events, gti):
-    """Whether events are in the good time, both as HDUs. Shape (n,)."""
-    intervals = read_gti(gti, events.header)
-    unit = events.header.get("TIMEUNIT", "s")
-    return is_in_good_time(read_column(events.data, "TIME", "s", unit), *intervals)

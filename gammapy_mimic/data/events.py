@@ -174,9 +174,15 @@ def read_column(table, name, unit=None, default_unit=None):
         If the column has no numbers, or its unit cannot be converted.
     """
     try:
-        values = _to_floats(table[name])
+        values, is_missing = split_missing(table[name])
+        if values.dtype.kind == "U":
+            is_missing = is_missing | is_no_value(values)
+            values = np.where(is_missing, "nan", values)
+        values = values.astype(float)
     except (TypeError, ValueError) as error:
         raise ValueError(f"a column {name} without numbers: {error}") from None
+    # what lies under a mask may look like a valid number
+    values[is_missing] = np.nan
     own = str(getattr(table.columns[name], "unit", None) or default_unit or unit)
     if unit is None or own == unit:
         return values
@@ -192,15 +198,3 @@ def get_unit_factor(name, own, unit):
             f"a column {name} with the unit {own!r}, which cannot be converted to "
             f"{unit!r}"
         ) from None
-
-
-def _to_floats(column):
-    """Values of a column as floats, NaN where they are missing."""
-    values, is_missing = split_missing(column)
-    if values.dtype.kind == "U":
-        is_missing = is_missing | is_no_value(values)
-        values = np.where(is_missing, "nan", values)
-    values = values.astype(float)
-    # what lies under a mask may look like a valid number
-    values[is_missing] = np.nan
-    return values

@@ -140,7 +140,17 @@ def judge(result):
     elif "maximum" in result.tables:
         question = "maximum"
         excess = _judge(result, question, "mimic_std", "n_sets")
-    has_source, shift = _compare_maps(result)
+    has_source, shift = False, 0.0
+    # for spectra, the comparison is the question itself
+    if result.maps and "maximum" in result.tables:
+        row = result.select("maximum")[0]
+        above = row["significance"] - row["mimic_mean"]
+        # false where one of the two is NaN
+        has_source = bool(row["significance"] > 2 * EXCESS and above > EXCESS)
+        (target,) = result.select("significance", name=TARGET)["mean"]
+        (mimics,) = result.select("systematics", offset_band=ALL)["mean"]
+        difference = float(target - mimics)
+        shift = difference if abs(difference) > SHIFT else 0.0
     # of the means over all offsets
     rows = result.select("systematics", band=None, offset_band=ALL)
     biased = [_ for _ in rows if abs(_["mean"]) > max(N_ERRORS * _["mean_err"], MEAN)]
@@ -182,18 +192,3 @@ def _find_verdict(excess):
         return Verdict.EXPLAINED if n_larger else Verdict.TOO_FEW
     is_unlikely = value - mean >= EXCESS * spread
     return Verdict.UNLIKELY if is_unlikely else Verdict.MAY_EXPLAIN
-
-
-def _compare_maps(result):
-    """Whether the target's map has a source, and the difference of means."""
-    # for spectra, the comparison is the question itself
-    if not (result.maps and "maximum" in result.tables):
-        return False, 0.0
-    row = result.select("maximum")[0]
-    excess = row["significance"] - row["mimic_mean"]
-    (target,) = result.select("significance", name=TARGET)["mean"]
-    (mimics,) = result.select("systematics", offset_band=ALL)["mean"]
-    shift = float(target - mimics)
-    # false where one of the two is NaN
-    has_source = bool(row["significance"] > 2 * EXCESS and excess > EXCESS)
-    return has_source, shift if abs(shift) > SHIFT else 0.0

@@ -215,7 +215,10 @@ def reduce_observations(
     makers = add_coverage(makers)
     datasets, stacked = [], None
     for start in range(0, len(observations), size):
-        block = [_load_header(_) for _ in observations[start : start + size]]
+        # copies with their headers, whose dead time may have to be completed
+        block = [copy.copy(_) for _ in observations[start : start + size]]
+        for observation in block:
+            load_events_file(observation, with_events=False)
         # anew for each block, as it keeps what it has made
         chain = DatasetsMaker(
             makers, stack_datasets=False, n_jobs=n_jobs, cutout_width=cutout_width
@@ -261,13 +264,6 @@ def check_backgrounds(observations):
             "(mimic.background: template, or a KLBackgroundSelector), or reduce them "
             "to spectra with reflected regions (datasets.type: 1d)."
         )
-
-
-def _load_header(observation):
-    """Make a copy with its header, whose dead time may have to be completed."""
-    observation = copy.copy(observation)
-    load_events_file(observation, with_events=False)
-    return observation
 
 
 def _get_pointings(observations):

@@ -55,36 +55,32 @@ def demo(outdir, n_targets, n_off, n_sets, random_state, n_jobs):
     """
     records = StepRecords(outdir)
     with records.lock():
-        _run_demo(records, n_targets, n_off, n_sets, random_state, n_jobs)
-
-
-def _run_demo(records, n_targets, n_off, n_sets, random_state, n_jobs):
-    outdir = records.path
-    config = MimicAnalysisConfig.from_yaml(CONFIG)
-    names = get_step_names(config.mimic, range(1, n_sets + 1), write_config=True)
-    records.check({"targets", "off", *names, *records.names})
-    click.echo(f"Simulating {n_targets} target and {n_off} OFF observations")
-    options = {"random_state": random_state, "overwrite": True}
-    with records.step("targets"):
-        simulate_datastore(
-            outdir / "targets",
-            n_targets,
-            targets={"target": TARGET},
-            zenith=("46 deg", "55 deg"),
-            **options,
-        )
-    with records.step("off"):
-        simulate_datastore(
-            outdir / "off",
-            n_off,
-            first_obs_id=FIRST_OFF_OBS_ID,
-            zenith=("40 deg", "60 deg"),
-            **options,
-        )
-    config.general.outdir = str(outdir)
-    config.general.n_jobs = n_jobs
-    config.observations.datastore = outdir / "targets"
-    config.mimic.off.datastore = outdir / "off"
-    config.mimic.n_sets = n_sets
-    config.mimic.random_state = random_state
-    run_analysis(config, write_config=True)
+        outdir = records.path
+        config = MimicAnalysisConfig.from_yaml(CONFIG)
+        names = get_step_names(config.mimic, range(1, n_sets + 1), write_config=True)
+        records.check({"targets", "off", *names, *records.names})
+        click.echo(f"Simulating {n_targets} target and {n_off} OFF observations")
+        options = {"random_state": random_state, "overwrite": True}
+        with records.step("targets"):
+            simulate_datastore(
+                outdir / "targets",
+                n_targets,
+                targets={"target": TARGET},
+                zenith=("46 deg", "55 deg"),
+                **options,
+            )
+        with records.step("off"):
+            simulate_datastore(
+                outdir / "off",
+                n_off,
+                first_obs_id=FIRST_OFF_OBS_ID,
+                zenith=("40 deg", "60 deg"),
+                **options,
+            )
+        config.general.outdir = str(outdir)
+        config.general.n_jobs = n_jobs
+        config.observations.datastore = outdir / "targets"
+        config.mimic.off.datastore = outdir / "off"
+        config.mimic.n_sets = n_sets
+        config.mimic.random_state = random_state
+        run_analysis(config, write_config=True)

@@ -78,8 +78,15 @@ def main(args=None):
         Arguments. Default are those of the process.
     """
     args = sys.argv[1:] if args is None else args
+    error = None
     with note_interrupts() as interrupts:
-        error = _get_error(args)
+        try:
+            cli.main(args=args, prog_name="gammapy-mimic", standalone_mode=False)
+        except click.Abort as abort:
+            # click makes it of an interrupt, and of a compressed file that is cut
+            error = abort.__cause__ or KeyboardInterrupt()
+        except (KeyboardInterrupt, Exception) as raised:
+            error = raised
     # whatever it was turned into on its way
     if interrupts or isinstance(error, KeyboardInterrupt):
         click.echo("Aborted.", err=True)
@@ -95,15 +102,3 @@ def main(args=None):
         text = str(error).strip() or type(error).__name__
         click.echo(f"Error: {' '.join(text.split())}", err=True)
         sys.exit(1)
-
-
-def _get_error(args):
-    """Run the command. What it raises, None if all went well."""
-    try:
-        cli.main(args=args, prog_name="gammapy-mimic", standalone_mode=False)
-    except click.Abort as error:
-        # click makes it of an interrupt, and of a compressed file that is cut
-        return error.__cause__ or KeyboardInterrupt()
-    except (KeyboardInterrupt, Exception) as error:
-        return error
-    return None

@@ -37,7 +37,19 @@ def rank(config, outdir, n_rows):
         for name in names:
             records.claim(name)
         tables = _rank(analysis, n_rows, records.path)
-        _plot_rankings(tables, analysis.selector, records.path)
+        figure, ax = plt.subplots(figsize=(12, 5), layout="constrained")
+        plot_kl_matrix(tables, ax=ax, kl_max=analysis.selector.kl_max)
+        save_figure(figure, records.path / "kl_matrix.png")
+
+        conditions = analysis.selector.index.conditions
+        for table in tables:
+            rows = np.searchsorted(conditions.obs_id, table["OFF_OBS_ID"])
+            figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+            if conditions.airmass is not None:
+                plot_ranking(table, conditions.airmass[rows], "Airmass", ax=axes[0])
+            if conditions.mjd is not None:
+                plot_ranking(table, conditions.mjd[rows], "Date (MJD)", ax=axes[1])
+            save_figure(figure, records.path / f"kl_{table.meta['OBS_ID']}.png")
 
 
 def _rank(analysis, n_rows, outdir=None):
@@ -54,19 +66,3 @@ def _rank(analysis, n_rows, outdir=None):
         )
         click.echo("\n".join(table[:n_rows].pformat(max_width=-1)))
     return tables
-
-
-def _plot_rankings(tables, selector, outdir):
-    figure, ax = plt.subplots(figsize=(12, 5), layout="constrained")
-    plot_kl_matrix(tables, ax=ax, kl_max=selector.kl_max)
-    save_figure(figure, outdir / "kl_matrix.png")
-
-    conditions = selector.index.conditions
-    for table in tables:
-        rows = np.searchsorted(conditions.obs_id, table["OFF_OBS_ID"])
-        figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-        if conditions.airmass is not None:
-            plot_ranking(table, conditions.airmass[rows], "Airmass", ax=axes[0])
-        if conditions.mjd is not None:
-            plot_ranking(table, conditions.mjd[rows], "Date (MJD)", ax=axes[1])
-        save_figure(figure, outdir / f"kl_{table.meta['OBS_ID']}.png")

@@ -119,9 +119,14 @@ class Conditions:
         # TSTART of two tables compares only from their reference times on
         if start is not None and "MJDREFI" in table.meta:
             mjd = (get_time_ref(table.meta, "observation table") + start * u.s).mjd
+        name = np.full(len(table), "")
+        if "OBJECT" in table.colnames:
+            names, is_missing = split_missing(table["OBJECT"])
+            names = np.char.lower(np.char.strip(names.astype(str)))
+            name = np.where(is_missing | is_no_value(names), "", names)
         return cls(
             obs_id=to_obs_ids(table["OBS_ID"]),
-            name=_read_names(table),
+            name=name,
             pointing=pointing,
             target=_get_target(table, pointing),
             livetime=_read_optional(table, "LIVETIME", "s"),
@@ -152,15 +157,6 @@ def _read_optional(table, name, unit=None, minimum=-np.inf):
     # integers have no NaN: where nothing is known, tables have -1
     values[values < minimum] = np.nan
     return values if np.isfinite(values).any() else None
-
-
-def _read_names(table):
-    """Names of the observed objects in lower case, "" where not known."""
-    if "OBJECT" not in table.colnames:
-        return np.full(len(table), "")
-    names, is_missing = split_missing(table["OBJECT"])
-    names = np.char.lower(np.char.strip(names.astype(str)))
-    return np.where(is_missing | is_no_value(names), "", names)
 
 
 def _get_target(table, pointing):

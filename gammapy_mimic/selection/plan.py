@@ -236,14 +236,29 @@ class MimicPlan:
             If a row is not valid, or names an observation that is not there. Gives row
             and column.
         """
-        table = _read_table(make_path(path))
+        path, table = make_path(path), None
+        try:
+            table = Table.read(path)
+        except ValueError:
+            # a number of a wrong kind, which astropy does not say where it is
+            with contextlib.suppress(Exception):
+                table = Table.read(path, format="ascii", fast_reader=False)
+            if table is None:
+                raise
         known = {
             "OBS_ID": (obs_ids, "the targets"),
             "OFF_OBS_ID": (off_obs_ids, "the OFF observations"),
         }
         for name, (values, what) in known.items():
-            if values is not None and name in table.colnames:
-                _check_known(table, name, values, what)
+            if values is None or name not in table.colnames:
+                continue
+            found = _get_integers(table, name)
+            rows = np.nonzero(~np.isin(found, [*values, NO_PARTNER]))[0]
+            if len(rows):
+                raise ValueError(
+                    f"row {rows[0] + 1}, {name}: OBS_ID {found[rows[0]]} is not among "
+                    f"{what}, or was left out as broken. Change or remove the row."
+                )
         return cls(table)
 
     def write(self, path, overwrite=False):
@@ -517,26 +532,6 @@ def assign_partners(
 
 def _sort(conditions):
     return conditions[np.argsort(conditions.obs_id)]
-
-
-def _read_table(path):
-    try:
-        return Table.read(path)
-    except ValueError:
-        # a number of a wrong kind, which astropy does not say where it is
-        with contextlib.suppress(Exception):
-            return Table.read(path, format="ascii", fast_reader=False)
-        raise
-
-
-def _check_known(table, name, values, what):
-    found = _get_integers(table, name)
-    rows = np.nonzero(~np.isin(found, [*values, NO_PARTNER]))[0]
-    if len(rows):
-        raise ValueError(
-            f"row {rows[0] + 1}, {name}: OBS_ID {found[rows[0]]} is not among {what}, "
-            "or was left out as broken. Change or remove the row."
-        )
 
 
 def _get_integers(table, name):
