@@ -111,29 +111,26 @@ def fill_empty(rate, exposure, energy_edges, solid_angle):
         half a count if that is less. At energies without any counts the spectrum is
         interpolated, or continued by a power law.
     """
-    energy = np.sqrt(energy_edges[:-1] * energy_edges[1:])
+    log_energy = np.log(np.sqrt(energy_edges[:-1] * energy_edges[1:]))
     shape = np.diff(energy_edges) @ rate
     shape /= shape @ solid_angle
-    spectrum = _fill_spectrum(rate @ solid_angle, exposure @ shape, energy)
+    spectrum, mean_exposure = rate @ solid_angle, exposure @ shape
+    # at energies without counts, a spectrum that is interpolated in the log of both
+    seen = spectrum > 0
+    nodes, values = log_energy[seen], np.log(spectrum[seen])
+    slope = -SPECTRAL_INDEX
+    if len(nodes) > 1:
+        weights = np.sqrt((spectrum * mean_exposure)[seen])
+        slope = np.polynomial.Polynomial.fit(nodes, values, 1, w=weights).deriv()(0)
+    filled = np.interp(log_energy, nodes, values)
+    filled += slope * (log_energy - log_energy.clip(nodes[0], nodes[-1]))
+    limit = _divide(EMPTY_COUNTS, mean_exposure, np.inf)
+    spectrum = np.where(seen, spectrum, np.minimum(np.exp(filled), limit))
     # where there are no counts at any energy
     shape = np.maximum(shape, _divide(EMPTY_COUNTS, spectrum @ exposure, 0))
     limit = _divide(EMPTY_COUNTS, exposure, np.inf)
     expected = np.minimum(np.multiply.outer(spectrum, shape), limit)
     return _keep_integral(np.maximum(rate, expected), spectrum, solid_angle)
-
-
-def _fill_spectrum(spectrum, exposure, energy):
-    """Interpolate a spectrum, log in both, where it is 0. Arrays (n_energy,)."""
-    log_energy, seen = np.log(energy), spectrum > 0
-    nodes, values = log_energy[seen], np.log(spectrum[seen])
-    slope = -SPECTRAL_INDEX
-    if len(nodes) > 1:
-        weights = np.sqrt((spectrum * exposure)[seen])
-        slope = np.polynomial.Polynomial.fit(nodes, values, 1, w=weights).deriv()(0)
-    filled = np.interp(log_energy, nodes, values)
-    filled += slope * (log_energy - log_energy.clip(nodes[0], nodes[-1]))
-    limit = _divide(EMPTY_COUNTS, exposure, np.inf)
-    return np.where(seen, spectrum, np.minimum(np.exp(filled), limit))
 
 
 def smooth_rate(rate, exposure, solid_angle, position, method="gauss", **options):
