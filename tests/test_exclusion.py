@@ -423,6 +423,7 @@ class TestStars:
         with pytest.raises(ValueError, match=r"has no magnitude: its columns are \['H"):
             from_tables(stars=table)
 
+    @pytest.mark.slow
     def test_hipparcos(self, stars):
         """Zeta Tauri, of magnitude 3.0, is 1.1 deg from the Crab nebula."""
         regions = from_tables(radius="1.5 deg", stars=stars, magnitude_max=4)

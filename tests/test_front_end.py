@@ -153,7 +153,9 @@ class TestBrokenFiles:
         config.mimic.off.datastore = tmp_path / "off"
         return config
 
-    @pytest.mark.parametrize("ranking", ["kl", "airmass"])
+    @pytest.mark.parametrize(
+        "ranking", ["kl", pytest.param("airmass", marks=pytest.mark.slow)]
+    )
     def test_left_out(self, broken, caplog, ranking):
         """Before the plan is made, whatever it is made from."""
         broken.mimic.selection.ranking = ranking
@@ -187,6 +189,7 @@ class TestGeometry:
         config.mimic.exclusion.background = True
         return config
 
+    @pytest.mark.slow
     def test_all_fields(self, without_center):
         analysis = MimicAnalysis(without_center)
         analysis.get_datasets()

@@ -345,6 +345,7 @@ class TestAnnulus:
         error = np.hypot(np.std(bright, axis=0), np.std(dark, axis=0)) / np.sqrt(20)
         assert np.all(abs(difference) < 3.5 * error)
 
+    @pytest.mark.slow
     def test_azimuth_is_uniform(self):
         p_values = []
         for seed in range(100):
@@ -369,6 +370,7 @@ class TestAnnulus:
         # the energy of each event stays
         assert_allclose(difference.sum(axis=0), 0, atol=1e-9)
 
+    @pytest.mark.slow
     def test_excess_falls_to_the_share_of_the_area(self):
         excess, n_source = [], 300
         for seed in range(60):

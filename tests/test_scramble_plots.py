@@ -119,6 +119,7 @@ class TestCheck:
         excess = distribution.before - distribution.expected
         assert excess.sum() > 5 * np.sqrt(distribution.expected.sum())
 
+    @pytest.mark.slow
     def test_expectation_is_unbiased(self):
         """It is the background, known from MC_ID, in the ring of the source."""
         expected, variance, true = 0, 0, 0

@@ -372,6 +372,7 @@ def test_planted_archive():
         assert {class_of[_] for _ in best} == {class_of[target.obs_id]}
 
 
+@pytest.mark.slow
 def test_source_of_the_target_makes_partners_look_bad(hess_store):
     """With the flare of PKS 2155-304 masked, KL_CORR of the best partners drops."""
     flare = need_runs(hess_store, "pks2155_flare")

@@ -282,6 +282,7 @@ def fit_gradient(bias, band):
     return result[1:] / result[0]
 
 
+@pytest.mark.slow
 def test_gradient_and_tilt():
     """The bias map has both, and its correction takes both away."""
     field = Field(n_energies=3)

@@ -225,6 +225,7 @@ def test_partners_are_unknown_after_stacking_what_does_not_know_them():
     assert get_off_obs_ids({1: [stacked]}) is None
 
 
+@pytest.mark.slow
 def test_losses_are_in_the_result_and_in_the_report(tmp_path):
     sets = make_observed_sets(4)
     for number, datasets in enumerate(sets):

@@ -498,6 +498,7 @@ def test_parts_can_be_added_in_any_order():
         parts[0] + other
 
 
+@pytest.mark.slow
 def test_single_observation_with_its_own_source(caplog):
     """The source hides a part of the FoV, which is filled with the same offset."""
     observations, regions = get_fields("3d radec", "same offset")
