@@ -84,7 +84,7 @@ def main(args=None):
             cli.main(args=args, prog_name="gammapy-mimic", standalone_mode=False)
         except click.Abort as abort:
             # click makes it of an interrupt, and of a compressed file that is cut
-            error = abort.__cause__ or KeyboardInterrupt()
+            error = abort.__context__ or KeyboardInterrupt()
         except (KeyboardInterrupt, Exception) as raised:
             error = raised
     # whatever it was turned into on its way
