@@ -313,9 +313,7 @@ from gammapy_mimic.data import write_datastore
 
 def observations(store):
     for obs_id in itertools.count(1):
-        observation = store.obs(101)
-        observation.obs_id = obs_id
-        yield observation
+        yield store.obs(101).copy(in_memory=True, obs_id=obs_id)
 
 store = DataStore.from_dir(sys.argv[1])
 write_datastore(observations(store), sys.argv[2], "copy", overwrite=True)
