@@ -320,7 +320,7 @@ class _Pipeline:
         warn_of_losses(made)
 
     def _run_datasets(self, name, plan, mimic_set=None, mimics=None):
-        """Reduce, and return the meta tables. None if the datasets are there."""
+        """Reduce, and return the meta tables. Empty if the datasets are there."""
         checksum = self.checksums.get_datasets(plan, mimic_set)
         if self.records.is_done(name, checksum):
             self.report(f"{name}: up to date")
