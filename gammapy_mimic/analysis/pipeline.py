@@ -168,35 +168,35 @@ class _Pipeline:
 
     def run_plan(self, reduce, write_config):
         """Make the plan, the rankings and the exclusion regions, and read the plan."""
-        mimic, options = self.config.mimic, {"reduce": reduce}
+        options = {"reduce": reduce, "write_config": write_config}
         left_out = self.records.read("plan").get("left_out", [])
         checksum = self._get_plan_checksum(left_out)
         if not self.records.is_done("plan", checksum):
             # all that is in the way shows before anything is written
-            sets = range(1, mimic.n_sets + 1)
-            names = get_step_names(mimic, sets, write_config=write_config, **options)
-            self.records.check({*names, *self.records.names})
+            self._check_steps(range(1, self.config.mimic.n_sets + 1), **options)
             self._write_plan(keeps_edited=self.records.is_same("plan", checksum))
         else:
             self.report("Plan: up to date")
         path = self.path / "plan.ecsv"
         with prefix_errors(path):
             plan = self._read_plan(path)
-        names = get_step_names(mimic, plan.sets, write_config=write_config, **options)
-        self.records.check({*names, *self.records.names})
+        self._check_steps(plan.sets, **options)
         if write_config:
             with self.records.step("config"):
                 self._write_editable("config", "config.yaml", self.config.write)
         return plan
 
+    def _check_steps(self, sets, **options):
+        """Check the steps of these sets, and those of which results will be removed."""
+        names = get_step_names(self.config.mimic, sets, **options)
+        self.records.check({*names, *self.records.names})
+
     def _get_plan_checksum(self, left_out):
         """Hash of what the plan depends on, also that some files are broken."""
         broken = []
         if left_out:
-            off, n_jobs = (
-                self.analysis.factory.off_datastore,
-                self.config.general.n_jobs,
-            )
+            off = self.analysis.factory.off_datastore
+            n_jobs = self.config.general.n_jobs
             broken = sorted(find_broken_files(off, left_out, n_jobs))
         return make_checksum(self.checksums.plan, broken)
 

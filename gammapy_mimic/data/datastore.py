@@ -47,7 +47,6 @@ from .readers import find_sources, read_events
 
 __all__ = [
     "DatastoreWriter",
-    "check_index",
     "find_broken_files",
     "open_datastore",
     "select_datastore",
@@ -524,7 +523,13 @@ def open_datastore(path, links=()):
     path = make_path(path)
     if not path.is_dir():
         raise OSError(f"There is no datastore in {path}, not a folder.")
-    check_index(path)
+    if not (path / DataStore.DEFAULT_HDU_TABLE).is_file():
+        raise OSError(
+            f"The folder {path} has no {DataStore.DEFAULT_HDU_TABLE}. Make a datastore "
+            "of single files in Python: gammapy_mimic.data.write_datastore("
+            "DataStore.from_events_files(paths).get_observations(required_irf=[]), "
+            "folder)."
+        )
     for name in (DataStore.DEFAULT_HDU_TABLE, DataStore.DEFAULT_OBS_TABLE):
         check_regular(path / name)
     try:
@@ -553,29 +558,6 @@ def open_datastore(path, links=()):
             table["OBS_ID"] = obs_ids
     check_links(datastore, links)
     return datastore
-
-
-def check_index(path):
-    """Raise an error if a folder has no index of HDUs, but maybe single files.
-
-    Parameters
-    ----------
-    path : str or `~pathlib.Path`
-        Folder of the store.
-
-    Raises
-    ------
-    OSError
-        If there is a folder, and no index in it. Says how to make one.
-    """
-    path = make_path(path)
-    if path.is_dir() and not (path / DataStore.DEFAULT_HDU_TABLE).is_file():
-        raise OSError(
-            f"The folder {path} has no {DataStore.DEFAULT_HDU_TABLE}. Make a datastore "
-            "of single files in Python: gammapy_mimic.data.write_datastore("
-            "DataStore.from_events_files(paths).get_observations(required_irf=[]), "
-            "folder)."
-        )
 
 
 def select_datastore(datastore, obs_ids):
