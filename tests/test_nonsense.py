@@ -11,9 +11,12 @@ from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
 from gammapy_mimic.analysis.config import MimicWorkflowConfig
 from gammapy_mimic.estimators import MimicSystematicsEstimator
 from gammapy_mimic.exclusion import ExclusionRegions
+from gammapy_mimic.makers import reduce_fov_background
 from gammapy_mimic.scripts.main import main
+from gammapy_mimic.selection import MatchCriteria
 from gammapy_mimic.utils.angles import to_angle
 
+CENTER = SkyCoord(0, 0, unit="deg")
 GEOM = "datasets: {geom: "
 AXES = GEOM + "{axes: {energy: "
 
@@ -154,6 +157,9 @@ def test_length_as_an_angle():
         lambda: MimicSystematicsEstimator("1 m"),
         lambda: ExclusionRegions.from_catalogs(SkyCoord(0, 0, unit="deg"), "1 m"),
         lambda: ExclusionRegions.from_text("10,20,1 m"),
+        lambda: MatchCriteria(azimuth="1 m"),
+        lambda: MatchCriteria(elevation=["1 m", "50 deg"]),
+        lambda: reduce_fov_background(None, center=CENTER, width="1 m"),
     ):
         with pytest.raises(ValueError, match="1 m"):
             make()

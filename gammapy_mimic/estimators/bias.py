@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import Angle
 from gammapy.datasets import MapDataset
 from gammapy.maps import Map, WcsNDMap
 from scipy import stats
@@ -14,6 +13,7 @@ from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import gaussian_filter
 
 from ..data.prediction import get_safe_mask
+from ..utils.angles import to_angle
 from ..utils.coordinates import get_axes, get_offset, get_vectors
 from .measurement import get_pointings
 
@@ -300,7 +300,7 @@ def make_bias_map(
     bias : `BiasMap`
         Map.
     """
-    width, binsz, smooth = (Angle(_).deg for _ in (width, binsz, smooth))
+    width, binsz, smooth = (to_angle(_).deg for _ in (width, binsz, smooth))
     n_bins = int(np.ceil(width / binsz))
     edges = (np.arange(n_bins + 1) - n_bins / 2) * binsz
     fov = stack_fov(datasets, energy_edges.to_value("TeV"), edges)

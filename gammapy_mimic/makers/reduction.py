@@ -4,7 +4,7 @@ import copy
 import pickle
 
 import numpy as np
-from astropy.coordinates import Angle, SkyCoord, UnitSphericalRepresentation
+from astropy.coordinates import SkyCoord, UnitSphericalRepresentation
 from gammapy.data import Observations
 from gammapy.datasets import Datasets, MapDataset
 from gammapy.makers import (
@@ -20,6 +20,7 @@ from gammapy.utils import parallel
 from ..data.meta_tables import stack_dataset
 from ..data.obs_ids import get_obs_id, shorten
 from ..data.observation import get_fixed_pointing, get_hdu, load_events_file
+from ..utils.angles import to_angle
 from .coverage import add_coverage
 
 __all__ = [
@@ -78,11 +79,11 @@ def make_fields_geom(
     center = get_center(observations) if center is None else center
     if width is None:
         separation = _get_pointings(observations).separation(center).max()
-        width = 2 * (separation + Angle(offset_max) + Angle(binsz))
+        width = 2 * (separation + to_angle(offset_max) + to_angle(binsz))
     return WcsGeom.create(
         skydir=center,
-        width=Angle(width),
-        binsz=Angle(binsz).deg,
+        width=to_angle(width),
+        binsz=to_angle(binsz).deg,
         proj="TAN",
         axes=[energy_axis],
     )
@@ -138,7 +139,7 @@ def reduce_fov_background(
     methods = ["aeff-default", "offset-max"]
     makers = [
         MapDatasetMaker(selection=["counts", "background"]),
-        SafeMaskMaker(methods=methods, offset_max=Angle(offset_max)),
+        SafeMaskMaker(methods=methods, offset_max=to_angle(offset_max)),
         FoVBackgroundMaker(method="scale", exclusion_mask=exclusion_mask),
     ]
     reference = MapDataset.create(geom, name="stacked")

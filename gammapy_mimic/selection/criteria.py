@@ -13,6 +13,7 @@ from regions import CircleSkyRegion
 from ..data.columns import is_no_value, split_missing
 from ..data.events import get_time_ref, read_column
 from ..data.obs_ids import to_obs_ids
+from ..utils.angles import to_angle
 
 __all__ = ["Conditions", "MatchCriteria", "describe_rejections"]
 
@@ -270,11 +271,11 @@ class MatchCriteria:
         angles = ("azimuth", "galactic_latitude", "field_radius")
         converters = {
             **dict.fromkeys(numbers, float),
-            **dict.fromkeys(angles, lambda value: Angle(value).to("deg")),
+            **dict.fromkeys(angles, lambda value: to_angle(value).to("deg")),
             "time_difference": lambda value: u.Quantity(value).to("d"),
             # in order, as they are searched
             "epochs": lambda value: np.atleast_1d(Time(value)).sort(),
-            "elevation": lambda ends: Angle([Angle(_) for _ in ends]).to("deg"),
+            "elevation": lambda ends: Angle([to_angle(_) for _ in ends]).to("deg"),
             "exclude_objects": lambda names: tuple(_.strip().lower() for _ in names),
             "exclude_circles": lambda circles: tuple(map(_to_circle, circles)),
             "exclude_obs_ids": lambda obs_ids: tuple(to_obs_ids(obs_ids).tolist()),
@@ -434,7 +435,9 @@ def _to_circle(circle):
     if isinstance(circle, CircleSkyRegion):
         return circle
     lon, lat, radius = circle
-    return CircleSkyRegion(SkyCoord(Angle(lon), Angle(lat)), Angle(radius).to("deg"))
+    return CircleSkyRegion(
+        SkyCoord(to_angle(lon), to_angle(lat)), to_angle(radius).to("deg")
+    )
 
 
 def _is_accepted(name, value, target, off):
