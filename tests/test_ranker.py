@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic.selection import MatchCriteria, OffIndex
 from gammapy_mimic.selection.indexed_pool import IndexedPool
-from gammapy_mimic.selection.ranked_plan import make_ranked_plan
+from gammapy_mimic.selection.ranked_plan import PAIR_COLUMNS, make_ranked_plan
 from gammapy_mimic.selection.ranker import (
     Ranker,
     describe_failure,
@@ -119,7 +119,7 @@ def make_ranking(obs_id, kl_corr, status, reasons=""):
     table = Table({"OFF_OBS_ID": [11, 12], "KL_CORR": kl_corr})
     table["STATUS"] = np.full(2, status, dtype="U10")
     table["REASONS"] = reasons
-    for name in ("KL_DIV", "P_VALUE", "DELTA_RMS", "LIVETIME_RATIO", "DELTA_ZENITH"):
+    for name in set(PAIR_COLUMNS) - set(table.colnames):
         table[name] = np.array(kl_corr) * 2
     table.meta["OBS_ID"] = obs_id
     return table

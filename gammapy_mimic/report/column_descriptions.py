@@ -71,8 +71,14 @@ _PLAN = {
     "KL_CORR": "the same without what noise adds on average: 0 if they are alike",
     "P_VALUE": "probability of a divergence as large, if they are alike",
     "DELTA_RMS": "rms of the relative difference of the backgrounds",
+    "LIVETIME": "livetime of the whole OFF observation",
     "LIVETIME_RATIO": "livetime, OFF over target",
+    "RATE_RATIO": "rate of events outside all sources, OFF over target",
     "DELTA_ZENITH": "zenith angle, OFF minus target",
+    "DISTANCE": "difference of the conditions, in units of their limits or scatter",
+    "ENERGY_MIN": "higher threshold of the two, from which the target is tested",
+    "CUT_START": "begin of the part used, in good time of the OFF observation",
+    "CUT_STOP": "its end",
     "STATUS": "ok; large_kl: not alike, but the best there is; no_mimic: no partner",
 }
 

@@ -30,8 +30,14 @@ COLUMNS = {
     "KL_CORR": (float, None),
     "P_VALUE": (float, None),
     "DELTA_RMS": (float, None),
+    "LIVETIME": (float, "s"),
     "LIVETIME_RATIO": (float, None),
+    "RATE_RATIO": (float, None),
     "DELTA_ZENITH": (float, "deg"),
+    "DISTANCE": (float, None),
+    "ENERGY_MIN": (float, "TeV"),
+    "CUT_START": (float, "s"),
+    "CUT_STOP": (float, "s"),
     "STATUS": (str, None),
 }
 
@@ -44,8 +50,10 @@ class MimicPlan:
     table : `~astropy.table.Table`
         Plan. Needs the columns ``OBS_ID`` and ``OFF_OBS_ID`` (-1: no partner), others
         are filled: ``MIMIC_SET`` with 1, ``STATUS`` with "ok" or "no_mimic", numbers
-        with NaN. ``DELTA_ZENITH`` is OFF minus target, ``LIVETIME_RATIO`` is OFF over
-        target.
+        with NaN. ``LIVETIME`` is that of the whole OFF observation, ``LIVETIME_RATIO``
+        and ``RATE_RATIO`` are OFF over target, ``DELTA_ZENITH`` is OFF minus target.
+        ``ENERGY_MIN`` is the higher of both thresholds. ``CUT_START`` and ``CUT_STOP``
+        tell which part of the good time of the OFF observation is used, NaN: all of it.
 
     Raises
     ------

@@ -4,14 +4,17 @@ import logging
 
 import numpy as np
 
-from .plan import COLUMNS, MimicPlan
+from .plan import MimicPlan
 from .ranker import describe_failure
 
 __all__ = ["make_ranked_plan"]
 
 log = logging.getLogger(__name__)
 
-PAIR_COLUMNS = [_ for _ in COLUMNS if _ not in ("OBS_ID", "MIMIC_SET", "OFF_OBS_ID")]
+PAIR_COLUMNS = [
+    *("KL_DIV", "KL_CORR", "P_VALUE", "DELTA_RMS", "LIVETIME", "LIVETIME_RATIO"),
+    *("DELTA_ZENITH", "STATUS"),
+]
 """Columns of a plan that tell of a pair, as rankings do."""
 
 
