@@ -37,6 +37,12 @@ HESS_RUNS = {
 """Runs of H.E.S.S. DL3 DR1 that tests use, by their TARGET_TAG."""
 
 
+ANY_CONDITIONS = dict.fromkeys(
+    ("livetime", "airmass", "zenith", "muon_efficiency", "rate")
+)
+"""Criteria of partners that were observed under whatever conditions."""
+
+
 def find_data(*names):
     """Find a file or folder of $GAMMAPY_DATA by the parts of its path, or skip."""
     path = Path(os.environ.get("GAMMAPY_DATA", ""), *names)

@@ -69,7 +69,7 @@ def restore_level():
 def config(stores):
     mimic = {
         "off": {"datastore": stores["off"].hdu_table.base_dir},
-        "selection": {"criteria": {"airmass": None}},
+        "selection": {"criteria": ANY_CONDITIONS},
         "n_sets": 2,
     }
     config = MimicAnalysisConfig(mimic=mimic)
@@ -434,7 +434,7 @@ def test_targets_without_a_template_are_left_out(config, caplog):
     )
     nearest = np.min(np.abs(airmass[:, np.newaxis] - off_airmass), axis=1)
     limit = np.sort(nearest)[:2].mean()
-    config.mimic.selection.criteria = {"airmass": limit}
+    config.mimic.selection.criteria = {**ANY_CONDITIONS, "airmass": limit}
     analysis = MimicAnalysis(config)
     analysis.get_datasets()
     (dataset,) = analysis.datasets
@@ -443,7 +443,8 @@ def test_targets_without_a_template_are_left_out(config, caplog):
     assert len(kept) == 1
     assert caplog.text.count("There is no good OFF observation for OBS_ID") == 2
 
-    analysis.config.mimic.selection.criteria = {"airmass": nearest.min() / 2}
+    limits = {**ANY_CONDITIONS, "airmass": nearest.min() / 2}
+    analysis.config.mimic.selection.criteria = limits
     with pytest.raises(ValueError, match="no good OFF observation for the template"):
         analysis.get_datasets()
 

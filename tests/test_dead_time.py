@@ -17,9 +17,11 @@ from gammapy_mimic.data.observation import get_hdu, get_livetime_fraction
 from gammapy_mimic.simulate import make_irfs, simulate_observation
 from gammapy_mimic.template import TemplateBins, TemplateCounts, make_template
 
+from .helpers import ANY_CONDITIONS
+
 DEAD_TIMES = 0.05, 0.4
 TIME = Time("2015-03-01T00:00")
-CRITERIA = {"livetime": None, "airmass": None, "galactic_latitude": None}
+CRITERIA = {**ANY_CONDITIONS, "galactic_latitude": None}
 
 
 def simulate(obs_id, deadtime_fraction, **kwargs):

@@ -40,12 +40,12 @@ from gammapy_mimic.scripts.options import scramble_options
 from gammapy_mimic.selection import MimicPlan, OffIndex
 from gammapy_mimic.utils.coordinates import make_ring
 
-from .helpers import make_reference, need_runs
+from .helpers import ANY_CONDITIONS, make_reference, need_runs
 
 PARTNERS = {1: 101, 2: 106, 3: 103}
 MAKERS = ("mimic", "scramble", "select")
 MAPS = ("counts", "exposure", "background", "psf", "edisp")
-WIDE = {"airmass": None, "livetime": None}
+WIDE = ANY_CONDITIONS
 TARGET = SkyCoord(329.7, -30.2, unit="deg")
 REGION = CircleSkyRegion(TARGET, 0.3 * u.deg)
 FAR = CircleSkyRegion(SkyCoord(10, 80, unit="deg"), 0.3 * u.deg)

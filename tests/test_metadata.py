@@ -17,9 +17,9 @@ from gammapy_mimic.data.headers import derive_header
 from gammapy_mimic.selection import OffIndex
 from gammapy_mimic.simulate import make_irfs, simulate_datastore, simulate_observations
 
-from .helpers import cut_gti, replace_events
+from .helpers import ANY_CONDITIONS, cut_gti, replace_events
 
-CRITERIA = {"livetime": None, "airmass": None, "galactic_latitude": None}
+CRITERIA = {**ANY_CONDITIONS, "galactic_latitude": None}
 DATES = {"DATE-OBS": "", "TIME-OBS": "", "DATE-END": "", "TIME-END": "", "DATE-AVG": ""}
 N_OBS = 8
 

@@ -21,7 +21,9 @@ from gammapy_mimic.selection import MatchCriteria, MimicPlan, OffIndex
 from gammapy_mimic.simulate import make_irfs, simulate_observations
 from gammapy_mimic.template import make_template
 
-CRITERIA = {"livetime": None, "airmass": None, "galactic_latitude": None}
+from .helpers import ANY_CONDITIONS
+
+CRITERIA = {**ANY_CONDITIONS, "galactic_latitude": None}
 TEXT = ["1", "0001", b"0001", " 1 ", np.str_("01"), np.bytes_(b"1")]
 NUMBERS = [1, 1.0, np.int32(1), np.uint8(1), np.float32(1), np.array(1), np.array([1])]
 WRONG = ["one", "", "1.5", "1e0", "0x1", 1.5, -1, "-1", True, np.True_, None, np.nan]

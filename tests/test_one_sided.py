@@ -17,9 +17,9 @@ from gammapy_mimic.simulate import (
     simulate_observations,
 )
 
-from .helpers import replace, replace_events
+from .helpers import ANY_CONDITIONS, replace, replace_events
 
-CRITERIA = {"livetime": None, "airmass": None, "galactic_latitude": None}
+CRITERIA = {**ANY_CONDITIONS, "galactic_latitude": None}
 OPTIONS = {"criteria": CRITERIA, "distribution": "irf", "kl_max": 1}
 
 

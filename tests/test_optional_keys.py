@@ -17,9 +17,9 @@ from gammapy_mimic.scripts.main import cli
 from gammapy_mimic.simulate import make_irfs, simulate_datastore
 from gammapy_mimic.template import make_template
 
-from .helpers import replace
+from .helpers import ANY_CONDITIONS, replace
 
-CRITERIA = {"livetime": None, "airmass": None, "galactic_latitude": None}
+CRITERIA = {**ANY_CONDITIONS, "galactic_latitude": None}
 OPTIONAL = {
     "EVENTS": [
         *("TIMESYS", "TIMEREF", "TIMEUNIT", "OBJECT", "RA_OBJ", "DEC_OBJ", "OBS_MODE"),

@@ -16,7 +16,9 @@ from gammapy_mimic.selection.ranker import (
 )
 from gammapy_mimic.selection.ranking import rank_observations
 
-WIDE = MatchCriteria(airmass=None, livetime=None)
+from .helpers import ANY_CONDITIONS
+
+WIDE = MatchCriteria(**ANY_CONDITIONS)
 
 
 @pytest.fixture(scope="module")

@@ -534,7 +534,7 @@ class TestAnswer:
         assert "only 3 positions" in limits
         assert "3 mimic sets, which is few" in limits
         assert "1 of 4 OFF observations are in more than one set" in limits
-        assert "1 of 2 targets have no partner, or a poor one" in limits
+        assert "1 of 2 targets are left out of at least one set" in limits
         assert "Missing: normalisation." in limits
 
 

@@ -45,8 +45,8 @@ class StepChecksums:
             regions.origins,
             config.n_sets,
             config.random_state,
-            config.selection.ranking,
             config.selection.randomise,
+            config.selection.n_best,
         )
 
     def get_mimic(self, plan, mimic_set):
@@ -158,7 +158,7 @@ class StepChecksums:
         """Hash of the OFF observations, and of how they are compared."""
         datastore = self._analysis.factory.off_datastore
         table = datastore.obs_table
-        exclude = {"randomise", "ranking"}
+        exclude = {"randomise", "n_best"}
         return make_checksum(
             self._config.mimic.selection.model_dump_json(exclude=exclude),
             self._regions,

@@ -100,7 +100,7 @@ SmoothEnum = _make_enum(
 )
 MethodEnum = _make_enum("MethodEnum", ScrambleMaker.available_methods)
 AlignmentEnum = _make_enum("AlignmentEnum", MimicMaker.available_alignments)
-RankingEnum = _make_enum("RankingEnum", ["kl", "airmass"])
+RankingEnum = _make_enum("RankingEnum", KLBackgroundSelector.available_rankings)
 IrfsEnum = _make_enum("IrfsEnum", ["link", "copy"])
 TimeEnum = _make_enum("TimeEnum", MimicMaker.available_times)
 BackgroundEnum = _make_enum(
@@ -162,24 +162,33 @@ class OffSelectionConfig(GammapyBaseConfig):
 
     Attributes
     ----------
-    ranking : {"kl", "airmass"}
-        Whether candidates are ranked by the divergence of their background, or, with no
-        events read, by the difference in airmass.
+    ranking : {"conditions", "kl"}
+        Whether the best candidate is that of the smallest distance of the conditions,
+        or that of the smallest divergence of the background.
     distribution : {"counts", "irf"}
         What is compared, see `~gammapy_mimic.KLBackgroundSelector`.
-    kl_max : float
-        Largest KL_CORR of a good pair.
+    kl_max : float, optional
+        Largest KL_CORR of a good pair. None if it may have any: with the ranking
+        "conditions", no events are read then, and the rates are not compared.
     criteria : dict
         Parameters of `~gammapy_mimic.selection.MatchCriteria`.
     randomise : bool
-        Whether to draw among the best ten, or to take the best.
+        Whether to draw among the candidates, or to take the best.
+    n_best : int, optional
+        Number of candidates to draw from, the best. Default is all.
     """
 
-    ranking: RankingEnum = "kl"
+    ranking: RankingEnum = "conditions"
     distribution: DistributionEnum = "counts"
-    kl_max: PositiveFinite = KL_MAX
+    kl_max: PositiveFinite | None = KL_MAX
     criteria: dict = Field(default_factory=dict)
     randomise: bool = True
+    n_best: PositiveInt | None = None
+
+    @property
+    def reads_events(self):
+        """Whether candidates are compared by their events or IRFs."""
+        return self.ranking != "conditions" or self.kl_max is not None
 
     @field_validator("criteria")
     @classmethod

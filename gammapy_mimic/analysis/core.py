@@ -20,7 +20,7 @@ from ..makers.reduction import ImageMaker, reduce_observations
 from .config import MimicAnalysisConfig
 from .config_checks import find_bad_values
 from .config_text import prefix_errors
-from .datasets import add_partners
+from .datasets import add_partners, select_trusted
 from .factory import (
     MakerFactory,
     check_files,
@@ -421,6 +421,8 @@ class MimicAnalysis(Analysis):
             If nothing is left of the observations. Names what masks them.
         """
         check_observations(observations)
+        if mimic_set is not None:
+            observations = select_trusted(observations, plan, mimic_set)
         config = self.config.datasets
         if config.type == "1d":
             _check_rad_max(config.on_region.radius, observations[0])

@@ -2,16 +2,52 @@
 
 import numpy as np
 from astropy.table import Table
+from gammapy.data import Observations
 from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
-from ..data.obs_ids import NO_PARTNER, to_obs_id
+from ..data.obs_ids import NO_PARTNER, get_obs_id, to_obs_id
 from ..selection.plan import MimicPlan
 from ..utils.files import replace_folder
 
-__all__ = ["add_partners", "read_datasets", "write_datasets"]
+__all__ = ["add_partners", "read_datasets", "select_trusted", "write_datasets"]
 
 DATASETS_FILE, MODELS_FILE, META_DIR = "datasets.yaml", "models.yaml", "meta"
+
+
+def select_trusted(observations, plan, mimic_set):
+    """Leave out the mimics whose OFF observation is not like the target.
+
+    They are made, to be looked at, but no number comes from them.
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.Observations`
+        Mimic observations of a set.
+    plan : `~gammapy_mimic.selection.MimicPlan`
+        Plan.
+    mimic_set : int
+        Mimic set.
+
+    Returns
+    -------
+    observations : `~gammapy.data.Observations`
+        Those without the status "large_kl".
+
+    Raises
+    ------
+    ValueError
+        If none is left.
+    """
+    trusted = plan.partners(mimic_set, questionable=False)
+    observations = Observations([_ for _ in observations if get_obs_id(_) in trusted])
+    if not observations:
+        raise ValueError(
+            f"Mimic set {mimic_set}: all OFF observations differ from their targets by "
+            "too much, STATUS large_kl. Exclude the sources of the targets "
+            "(mimic.exclusion), or set mimic.selection.kl_max higher, or to null."
+        )
+    return observations
 
 
 def add_partners(datasets, plan, mimic_set):

@@ -18,7 +18,8 @@ from ..exclusion.core import ExclusionRegions
 from ..exclusion.sky_regions import regions_to_text
 from ..makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
 from ..makers.reduction import make_fields_geom
-from ..selection.criteria import Conditions, MatchCriteria
+from ..selection.conditions import Conditions
+from ..selection.criteria import MatchCriteria
 from ..selection.plan import MimicPlan
 from .config_text import prefix_errors
 
@@ -245,6 +246,7 @@ class MakerFactory:
         return KLBackgroundSelector(
             self.off_datastore,
             criteria=criteria or config.selection.criteria,
+            ranking=config.selection.ranking,
             distribution=config.selection.distribution,
             exclusion_regions=list(self.exclusion_regions),
             kl_max=config.selection.kl_max,
@@ -294,7 +296,7 @@ class MakerFactory:
             broken = self.check_partners(partners)
             excluded += broken
             left_out |= {*broken}
-        if self.config.mimic.selection.ranking == "kl":
+        if self.config.mimic.selection.reads_events:
             left_out |= {*self.selector.index.broken["OBS_ID"].tolist()}
         self.left_out = sorted(left_out)
         return plan
@@ -321,9 +323,10 @@ class MakerFactory:
         options = {
             "n_sets": config.n_sets,
             "randomise": config.selection.randomise,
+            "n_best": config.selection.n_best,
             "random_state": config.random_state,
         }
-        if config.selection.ranking == "airmass":
+        if not config.selection.reads_events:
             links = get_links(self.config)
             store = open_datastore(self.config.observations.datastore, links)
             table = store.obs_table

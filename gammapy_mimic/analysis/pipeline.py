@@ -40,7 +40,7 @@ def run_pipeline(analysis, force=(), reduce=True, write_config=False, report=log
     The folder ``general.outdir`` gets
 
     - ``plan.ecsv``, ``questionable.ecsv`` (targets without a good partner), the ranking
-      of each target in ``kl`` (none if they are ranked by airmass), ``exclusion.reg``
+      of each target in ``kl`` (none if no events are read), ``exclusion.reg``
     - ``mimic_1``, ``mimic_2`` and so on: the datastores, each with ``config.yaml``
     - ``datasets`` and ``datasets_mimic_1`` and so on: the datasets of the targets and
       of the mimics
@@ -235,13 +235,13 @@ class _Pipeline:
 
     def _write_plan(self, keeps_edited):
         outputs = ["plan.ecsv", "questionable.ecsv", "exclusion.reg"]
-        by_kl = self.config.mimic.selection.ranking == "kl"
+        ranks = self.config.mimic.selection.reads_events
         factory = self.analysis.factory
         keeps_edited = keeps_edited and self.records.is_edited("plan", "plan.ecsv")
-        with self.records.step("plan", outputs=outputs + ["kl"] * by_kl) as record:
+        with self.records.step("plan", outputs=outputs + ["kl"] * ranks) as record:
             with contextlib.ExitStack() as stack:
                 folder = self.path / "kl"
-                kl_path = stack.enter_context(replace_folder(folder)) if by_kl else None
+                kl_path = stack.enter_context(replace_folder(folder)) if ranks else None
                 plan = factory.make_plan(kl_path)
             regions = factory.exclusion_regions
             regions.write(self.path / "exclusion.reg", overwrite=True)

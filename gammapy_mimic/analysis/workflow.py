@@ -19,7 +19,7 @@ from gammapy.workflow import WORKFLOW_STEP_REGISTRY
 from gammapy.workflow.steps import DatasetsWorkflowStep, WorkflowStepBase
 
 from ..data.obs_ids import get_obs_id
-from .datasets import add_partners
+from .datasets import add_partners, select_trusted
 from .factory import MakerFactory
 
 __all__ = [
@@ -123,6 +123,7 @@ class MimicDatasetsWorkflowStep(_MimicWorkflowStep):
         }
 
     def _reduce(self, observations, mimic_set):
+        observations = select_trusted(observations, self.inputs.plan, mimic_set)
         workflow = copy.copy(self.inputs)
         workflow.observations = observations
         DatasetsWorkflowStep(self.config, log=self.log).run(workflow)

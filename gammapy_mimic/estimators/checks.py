@@ -10,7 +10,7 @@ from gammapy.datasets import Datasets
 from gammapy.maps import Map
 
 from ..data.meta_tables import find_losses
-from ..data.obs_ids import NO_PARTNER
+from ..data.obs_ids import NO_PARTNER, shorten
 from ..data.prediction import get_predicted_mask, get_safe_mask
 from ..selection.plan import MimicPlan
 from .measurement import ALL
@@ -20,6 +20,7 @@ __all__ = [
     "check_datasets",
     "get_off_obs_ids",
     "get_repetition",
+    "leave_out_questionable",
     "mask_unpredicted",
     "tabulate_losses",
     "to_sets",
@@ -179,6 +180,55 @@ def get_off_obs_ids(sets, plan=None):
                 values = [partners.get(_, NO_PARTNER) for _ in values]
             off_obs_ids += values
     return off_obs_ids
+
+
+def leave_out_questionable(sets, plan=None):
+    """Leave out the datasets of mimics whose OFF observation is not like the target.
+
+    Parameters
+    ----------
+    sets : dict of `~gammapy.datasets.Datasets`
+        Datasets by mimic set.
+    plan : `~gammapy_mimic.selection.MimicPlan`, optional
+        Plan, or what makes one. Default is none: nothing is left out.
+
+    Returns
+    -------
+    sets : dict of `~gammapy.datasets.Datasets`
+        Those that are made of other observations than those with the status "large_kl".
+        If they are stacked with others they stay, with a warning.
+
+    Raises
+    ------
+    ValueError
+        If nothing is left of a set.
+    """
+    if plan is None:
+        return sets
+    plan, kept, stacked = MimicPlan.create(plan), {}, set()
+    for name, datasets in sets.items():
+        trusted = plan.partners(name, questionable=False)
+        poor = set(plan.partners(name)) - set(trusted)
+        kept[name] = Datasets()
+        for dataset in datasets:
+            table = dataset.meta_table
+            is_known = table is not None and "OBS_ID" in table.colnames
+            obs_ids = {*map(int, np.ravel(table["OBS_ID"]))} if is_known else set()
+            if obs_ids - poor or not obs_ids:
+                kept[name].append(dataset)
+                stacked |= obs_ids & poor
+        if not kept[name]:
+            raise ValueError(
+                f"Mimic set {name}: all OFF observations differ too much from their "
+                "targets, STATUS large_kl. Exclude the sources of the targets, or make "
+                "the plan with a larger kl_max, or None."
+            )
+    if stacked:
+        log.warning(
+            f"OBS_ID {shorten(sorted(stacked))}: the OFF observation differs by too "
+            "much, STATUS large_kl, and is stacked with others. Stack without it."
+        )
+    return kept
 
 
 def get_repetition(off_obs_ids):

@@ -20,6 +20,7 @@ from .checks import (
     check_datasets,
     get_off_obs_ids,
     get_repetition,
+    leave_out_questionable,
     mask_unpredicted,
     tabulate_losses,
     to_sets,
@@ -195,6 +196,7 @@ class MimicSystematicsEstimator(Estimator):
             then the meta tables tell, as those of `~gammapy_mimic.MimicMaker` in a
             chain and of `~gammapy_mimic.analysis.MimicAnalysis` do, and there is a
             warning if they do not and there is a bias map, whose error needs them.
+            Datasets of pairs with the status "large_kl" are left out.
 
         Returns
         -------
@@ -207,7 +209,7 @@ class MimicSystematicsEstimator(Estimator):
             If there is no set, a set has no datasets or no background, geometries
             differ, or the plan is that of other sets.
         """
-        sets = to_sets(mimic_datasets)
+        sets = leave_out_questionable(to_sets(mimic_datasets), plan)
         groups = {get_name(key): values for key, values in sets.items()}
         if datasets is not None:
             groups[TARGET] = Datasets(datasets)

@@ -36,7 +36,7 @@ from ..scramble.draw import draw_annulus, draw_azimuth, draw_fill
 from ..scramble.estimate import estimate_background
 from ..scramble.events import FoVEvents, fill_table, move_events
 from ..selection.binning import FoVBinning
-from ..selection.criteria import FOV_RADIUS_MAX
+from ..selection.conditions import FOV_RADIUS_MAX
 from ..utils.coordinates import get_axes, get_offset
 from ..utils.random import random_generator
 from .core import ObservationMaker, check_dataset_maker, check_option

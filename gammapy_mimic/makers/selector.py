@@ -14,7 +14,7 @@ from ..selection.index import OffIndex
 from ..selection.indexed_pool import IndexedPool
 from ..selection.ranked_plan import make_ranked_plan
 from ..selection.ranker import Ranker, describe_failure
-from ..selection.ranking import KL_MAX
+from ..selection.ranking import KL_MAX, RANKINGS
 from ..template.target import make_target_template, select_ranked
 from .core import (
     NotTreatedError,
@@ -51,7 +51,7 @@ def _check_exclusion_regions(regions):
 
 
 def _check_kl_max(value):
-    if not value > 0:
+    if value is not None and not value > 0:
         raise ValueError(f"kl_max must be positive, got {value}")
     return value
 
@@ -71,10 +71,13 @@ def _check_time_request(value):
 
 
 class KLBackgroundSelector(ObservationMaker):
-    """Find the OFF observations whose background is most alike, and use them.
+    """Find the OFF observations that may stand in for a target, and use them.
 
-    OFF observations are compared by the Kullback-Leibler divergence of their events in
-    energy and offset from those of the target, less the noise of counting
+    Conditions choose, divergence vetoes. The nearest OFF observation is that whose
+    conditions differ least, by their standardised distance
+    (`~gammapy_mimic.selection.MatchCriteria`). Refused is one whose events in energy
+    and offset differ from those of the target by too much, and significantly: by their
+    Kullback-Leibler divergence, less the noise of counting
     (`~gammapy_mimic.selection.divergence.compare_counts`).
 
     As a maker it gives an observation, or in a chain a dataset, the background template
@@ -86,6 +89,12 @@ class KLBackgroundSelector(ObservationMaker):
         OFF observations.
     criteria : `~gammapy_mimic.selection.MatchCriteria` or dict, optional
         What an OFF observation must have in common with the target.
+    ranking : {"conditions", "kl"}, optional
+        What puts OFF observations in order, the distance of conditions or the
+        divergence. That by divergence chooses, of many, those whose *fluctuations* are
+        most like the target's: mimics then scatter less than noise, a template takes
+        part of what is looked for, and the p-value of a chosen pair is none.
+        Default is "conditions".
     energy_axis, offset_axis : `~gammapy.maps.MapAxis`, optional
         Bins in which observations are compared. Default are those of
         `~gammapy_mimic.selection.OffIndex`, or of ``index``.
@@ -95,8 +104,8 @@ class KLBackgroundSelector(ObservationMaker):
     exclusion_regions : list of `~regions.SkyRegion`, optional
         Sources in any of the fields, targets and OFF. Default are those of ``index``.
     kl_max : float, optional
-        Largest KL_CORR of a good pair. Default is 0.02, shapes that differ by 20% rms,
-        see `gammapy_mimic.selection.ranking.KL_MAX`.
+        Largest KL_CORR of a good pair, None if it may have any. Default is 0.02, shapes
+        that differ by 20% rms, see `gammapy_mimic.selection.ranking.KL_MAX`.
     time_request : `~astropy.units.Quantity` or str, optional
         Livetime to stack into a template. OFF observations whose livetime is not known
         are then not used, with a warning. Default is None, all good observations.
@@ -124,6 +133,7 @@ class KLBackgroundSelector(ObservationMaker):
     trace = "BKG_OBS_IDS"
     changed_maps = ("background",)
     added_maps = ("background",)
+    available_rankings = RANKINGS
     available_distributions = ("counts", "irf")
     available_backgrounds = ("2d", "3d")
     available_smooth = (None, "gauss", "poly", "spline")
@@ -131,6 +141,7 @@ class KLBackgroundSelector(ObservationMaker):
         {
             "off_observations": to_pool,
             "criteria": MatchCriteria.create,
+            "ranking": check_option("ranking", available_rankings),
             "energy_axis": functools.partial(_check_axis, "energy_axis"),
             "offset_axis": functools.partial(_check_axis, "offset_axis"),
             "distribution": check_option("distribution", available_distributions),
@@ -148,6 +159,7 @@ class KLBackgroundSelector(ObservationMaker):
         self,
         off_observations,
         criteria=None,
+        ranking="conditions",
         energy_axis=None,
         offset_axis=None,
         distribution="counts",
@@ -162,6 +174,7 @@ class KLBackgroundSelector(ObservationMaker):
         self._set(
             off_observations=off_observations,
             criteria=criteria,
+            ranking=ranking,
             energy_axis=energy_axis,
             offset_axis=offset_axis,
             distribution=distribution,
@@ -186,7 +199,8 @@ class KLBackgroundSelector(ObservationMaker):
 
     @property
     def _ranker(self):
-        return Ranker(self._pool, self.criteria, self.kl_max, self.distribution)
+        options = self.kl_max, self.distribution, self.ranking
+        return Ranker(self._pool, self.criteria, *options)
 
     def make_index(self, path=None, n_jobs=None, parallel_backend=None):
         """Make the index now, in parallel if asked to.
@@ -268,13 +282,16 @@ class KLBackgroundSelector(ObservationMaker):
         n_sets=5,
         randomise=True,
         random_state=0,
-        n_best=10,
+        n_best=None,
         path=None,
         n_jobs=None,
     ):
         """Make the plan that pairs targets with OFF observations.
 
-        A pair with the status "large_kl" is made only where there is no better one.
+        Partners are drawn, the nearer the more often (odds of ``exp(-DISTANCE**2 / 2)``
+        with the ranking "conditions", equal ones with "kl"), or are the nearest. A pair
+        with the status "large_kl" is refused. If all candidates of a target are, the
+        nearest of them is its partner, and the target is ``questionable``.
 
         Parameters
         ----------
@@ -283,12 +300,12 @@ class KLBackgroundSelector(ObservationMaker):
         n_sets : int, optional
             Number of mimic sets. Default is 5.
         randomise : bool, optional
-            Whether to draw among the best candidates, or to take the best.
+            Whether to draw among the candidates, or to take the nearest.
             Default is True.
         random_state : int, optional
             Seed. Default is 0.
         n_best : int, optional
-            Number of candidates to draw from. Default is 10.
+            Number of candidates to draw from, the nearest. Default is all.
         path : str or `~pathlib.Path`, optional
             Folder to keep the table of each target in, see `rank`. Default is None.
         n_jobs : int, optional
@@ -307,6 +324,7 @@ class KLBackgroundSelector(ObservationMaker):
         """
         return make_ranked_plan(
             self._ranker.rank_all(observations, path, n_jobs),
+            self.ranking,
             n_sets=n_sets,
             randomise=randomise,
             random_state=random_state,

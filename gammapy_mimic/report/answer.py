@@ -7,6 +7,7 @@ import numpy as np
 from ..data.meta_tables import Loss, describe_losses
 from ..estimators.tables import format_value
 from ..estimators.verdict import EXCESS, Verdict
+from ..selection.ranked_plan import describe_unlike
 from ..visualization.common import format_band, format_name
 
 __all__ = ["Answer", "make_answer"]
@@ -284,7 +285,9 @@ def _describe_limits(result, judgement, plan):
     if plan is not None and plan.questionable:
         n_questionable = len({obs_id for obs_id, _ in plan.questionable})
         limits.append(
-            f"{n_questionable} of {len(set(plan.table['OBS_ID']))} targets have no "
-            "partner, or a poor one, in at least one set."
+            f"{n_questionable} of {len(set(plan.table['OBS_ID']))} targets are left "
+            "out of at least one set: they have no partner, or none that is like them."
         )
+    if plan is not None and plan.unlike:
+        limits.append(describe_unlike(plan))
     return limits + [f"Missing: {name}. {why}" for name, why in result.missing.items()]

@@ -10,7 +10,7 @@ from ..analysis.config import MimicAnalysisConfig
 from ..makers import KLBackgroundSelector
 from ..selection.criteria import MatchCriteria
 from ..selection.ranking import KL_MAX
-from .options import IntList, KeyValue, RegionText, n_jobs_option
+from .options import IntList, KeyValue, PositiveOrNone, RegionText, n_jobs_option
 
 __all__ = ["config_options"]
 
@@ -47,9 +47,15 @@ OPTIONS = (
     ),
     click.option(
         "--kl-max",
-        type=click.FloatRange(min=0, min_open=True),
+        type=PositiveOrNone(),
         default=KL_MAX,
-        help="Largest KL_CORR of a good pair.",
+        help="Largest KL_CORR of a good pair; none: any, and no events are read.",
+    ),
+    click.option(
+        "--ranking",
+        type=click.Choice(KLBackgroundSelector.available_rankings),
+        default="conditions",
+        help="Order by the distance of conditions, or by the divergence of the events.",
     ),
     click.option("--index", help="File with the index of the OFF observations."),
 )
@@ -83,6 +89,7 @@ def _make_config(
     exclude,
     distribution,
     kl_max,
+    ranking,
     index,
 ):
     selections = {"target": (target_obs, target_query), "off": (off_obs, off_query)}
@@ -98,7 +105,7 @@ def _make_config(
         for path in (datastore, off_datastore, index)
     )
     off = {"datastore": off_datastore, "query": off_query, "index": index}
-    selection = {"distribution": distribution, "kl_max": kl_max}
+    selection = {"distribution": distribution, "kl_max": kl_max, "ranking": ranking}
     observations = {"datastore": datastore, "obs_ids": target_obs or []}
     mimic = {
         "target_query": target_query,

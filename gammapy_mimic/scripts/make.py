@@ -21,17 +21,16 @@ __all__ = ["make"]
 
 @click.command()
 @config_options
-@click.option(
-    "--ranking",
-    type=click.Choice(["kl", "airmass"]),
-    default="kl",
-    help="Rank by the divergence of the events, or read none and rank by airmass.",
-)
 @n_sets_option
 @click.option(
     "--randomise/--best-first",
     default=True,
-    help="Draw among the ten best partners, or take the best.",
+    help="Draw among the partners, or take the best.",
+)
+@click.option(
+    "--n-best",
+    type=click.IntRange(min=1),
+    help="Draw among so many best ones. Default is all.",
 )
 @random_state_option
 @alignment_option
@@ -69,8 +68,8 @@ __all__ = ["make"]
 )
 def make(
     config,
-    ranking,
     randomise,
+    n_best,
     outdir,
     overwrite,
     reduce,
@@ -112,7 +111,7 @@ def make(
     systematics = {"correlation_radius": correlation_radius}
     data = {"general": {"outdir": str(path)}, "datasets": datasets}
     data["mimic"] = options | {
-        "selection": {"ranking": ranking, "randomise": randomise},
+        "selection": {"randomise": randomise, "n_best": n_best},
         "systematics": systematics,
     }
     config = config.update(type(config).from_dict(data, "options"))

@@ -17,6 +17,7 @@ __all__ = [
     "EnergyText",
     "IntList",
     "KeyValue",
+    "PositiveOrNone",
     "Region",
     "RegionText",
     "alignment_option",
@@ -60,6 +61,21 @@ class KeyValue(click.ParamType):
             return name.strip().replace("-", "_"), yaml.safe_load(text)
         except yaml.YAMLError as error:
             self.fail(f"{text!r} is not a value: {error}", param)
+
+
+class PositiveOrNone(click.FloatRange):
+    """A positive number, or "none"."""
+
+    name = "NUMBER|none"
+
+    def __init__(self):
+        super().__init__(min=0, min_open=True)
+
+    def convert(self, value, param, ctx):
+        """Convert the text of an argument."""
+        if isinstance(value, str) and value.strip().lower() in ("none", "null"):
+            return None
+        return super().convert(value, param, ctx)
 
 
 class Region(click.ParamType):

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import logging
+from types import MappingProxyType
 
 import astropy.units as u
 import numpy as np
@@ -10,24 +11,43 @@ from astropy.coordinates import Angle, SkyCoord
 from astropy.time import Time
 from regions import CircleSkyRegion
 
-from ..data.columns import is_no_value, split_missing
-from ..data.events import get_time_ref, read_column
 from ..data.obs_ids import to_obs_ids
 from ..utils.angles import to_angle
+from .conditions import get_scatter
 
-__all__ = ["Conditions", "MatchCriteria", "describe_rejections"]
+__all__ = ["ColumnCriterion", "MatchCriteria", "describe_rejections"]
 
 log = logging.getLogger(__name__)
 
-FOV_RADIUS_MAX = 10 * u.deg
-"""Radius of the field of view of any IACT: an object that is farther off is none."""
-
 APPLIED = (
-    *("livetime", "airmass", "azimuth", "nsb", "n_tels", "muon_efficiency"),
-    *("time_difference", "epochs", "galactic_latitude", "elevation"),
-    *("exclude_objects", "exclude_circles", "exclude_obs_ids"),
+    *("livetime", "airmass", "zenith", "azimuth", "nsb", "n_tels"),
+    *("muon_efficiency", "time_difference", "epochs", "galactic_latitude"),
+    *("elevation", "exclude_objects", "exclude_circles", "exclude_obs_ids"),
 )
 """Criteria in the order in which reasons are given."""
+
+DIFFERENCES = {
+    "airmass": "airmass",
+    "zenith": "zenith",
+    "azimuth": "azimuth",
+    "nsb": "nsb",
+    "n_tels": "n_tels",
+    "muon_efficiency": "muon_efficiency",
+    "time_difference": "mjd",
+}
+"""Criteria that limit the difference of a condition, which makes the distance."""
+
+RELATIVE = ("muon_efficiency",)
+"""Those of them whose limit is a fraction of the target's."""
+
+RATIOS = ("rate",)
+"""Criteria that limit a ratio of OFF and target, either way."""
+
+COLUMNS = {
+    "TRGRATE": {"relative": True, "weight": 1},
+    "ZTRGRATE": {"relative": True, "weight": 1},
+}
+"""Columns of GADF that count in the distance where a table has them."""
 
 WAYS_OUT = {
     "same_object": "Archives of surveys may have one OBJECT for all: same_object: "
@@ -40,161 +60,68 @@ WAYS_OUT = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Conditions:
-    """Observation conditions as arrays, one entry an observation.
+class ColumnCriterion:
+    """Limit and weight of a column of the observation table.
 
-    An attribute is None where the table has no such column, or no value in it.
-
-    Attributes
+    Parameters
     ----------
-    obs_id : `~numpy.ndarray`
-        Observation IDs.
-    name : `~numpy.ndarray` of str
-        Names of the observed objects, in lower case, "" if not known.
-    pointing, target : `~astropy.coordinates.SkyCoord`
-        Pointing, and position of the observed object. The pointing where that is not
-        known, is a placeholder (0, 0), or is not in the field of view.
-    livetime, elevation, azimuth, nsb, n_tels, muon_efficiency : `~numpy.ndarray`
-        Livetime in s, elevation and azimuth in deg, NSBLEVEL in the unit of its
-        column, number of telescopes, MUONEFF.
-    mjd : `~numpy.ndarray`
-        Start time (MJD).
+    max_difference : float, optional
+        Largest difference, in the unit of the column. Default is no limit.
+    relative : bool, optional
+        Whether it is a fraction of the target's. Default is False.
+    weight : float, optional
+        Weight in the distance. Default is 1.
     """
 
-    obs_id: np.ndarray
-    name: np.ndarray
-    pointing: SkyCoord
-    target: SkyCoord
-    livetime: np.ndarray | None = None
-    elevation: np.ndarray | None = None
-    azimuth: np.ndarray | None = None
-    nsb: np.ndarray | None = None
-    n_tels: np.ndarray | None = None
-    muon_efficiency: np.ndarray | None = None
-    mjd: np.ndarray | None = None
+    max_difference: float | None = None
+    relative: bool = False
+    weight: float = 1
 
-    @property
-    def airmass(self):
-        """Airmass, 1 / sin(elevation)."""
-        if self.elevation is None:
-            return None
-        return 1 / np.sin(np.radians(self.elevation))
-
-    @classmethod
-    def from_obs_table(cls, table):
-        """Read the conditions from an observation index table.
-
-        Parameters
-        ----------
-        table : `~gammapy.data.ObservationTable`
-            Observation table with ``OBS_ID``, ``RA_PNT``, ``DEC_PNT`` and what the
-            criteria need.
-
-        Returns
-        -------
-        conditions : `Conditions`
-            Conditions, in the order of the table.
-
-        Raises
-        ------
-        ValueError
-            If a required column is missing.
-        """
-        missing = {"OBS_ID", "RA_PNT", "DEC_PNT"} - set(table.colnames)
-        if missing:
-            raise ValueError(
-                f"The observation table has no column {sorted(missing)}. "
-                "See the GADF format of the observation index."
-            )
-        pointing = SkyCoord(
-            read_column(table, "RA_PNT", "deg"),
-            read_column(table, "DEC_PNT", "deg"),
-            unit="deg",
-        )
-        elevation = _read_optional(table, "ALT_PNT", "deg")
-        zenith = _read_optional(table, "ZEN_PNT", "deg")
-        if zenith is not None:
-            known = np.nan if elevation is None else elevation
-            elevation = np.where(np.isfinite(known), known, 90 - zenith)
-        mjd, start = None, _read_optional(table, "TSTART", "s")
-        # TSTART of two tables compares only from their reference times on
-        if start is not None and "MJDREFI" in table.meta:
-            mjd = (get_time_ref(table.meta, "observation table") + start * u.s).mjd
-        name = np.full(len(table), "")
-        if "OBJECT" in table.colnames:
-            names, is_missing = split_missing(table["OBJECT"])
-            names = np.char.lower(np.char.strip(names.astype(str)))
-            name = np.where(is_missing | is_no_value(names), "", names)
-        return cls(
-            obs_id=to_obs_ids(table["OBS_ID"]),
-            name=name,
-            pointing=pointing,
-            target=_get_target(table, pointing),
-            livetime=_read_optional(table, "LIVETIME", "s"),
-            elevation=elevation,
-            azimuth=_read_optional(table, "AZ_PNT", "deg"),
-            # its unit differs from one experiment to the other
-            nsb=_read_optional(table, "NSBLEVEL"),
-            n_tels=_read_optional(table, "N_TELS", "", minimum=1),
-            muon_efficiency=_read_optional(table, "MUONEFF", ""),
-            mjd=mjd,
-        )
-
-    def __len__(self):
-        return len(self.obs_id)
-
-    def __getitem__(self, item):
-        values = {_.name: getattr(self, _.name) for _ in dataclasses.fields(self)}
-        return Conditions(
-            **{name: None if _ is None else _[item] for name, _ in values.items()}
-        )
+    def __post_init__(self):
+        if not isinstance(self.relative, bool):
+            raise ValueError(f"relative must be true or false, got {self.relative!r}")
+        for name in ("max_difference", "weight"):
+            value = getattr(self, name)
+            if value is None and name == "max_difference":
+                continue
+            object.__setattr__(self, name, _to_number(value, name))
 
 
-def _read_optional(table, name, unit=None, minimum=-np.inf):
-    """Read a column, None if there is none, or it has no value."""
-    if name not in table.colnames:
-        return None
-    values = read_column(table, name, unit)
-    # integers have no NaN: where nothing is known, tables have -1
-    values[values < minimum] = np.nan
-    return values if np.isfinite(values).any() else None
-
-
-def _get_target(table, pointing):
-    """Position of the observed object, the pointing where that says nothing."""
-    lon = _read_optional(table, "RA_OBJ", "deg")
-    lat = _read_optional(table, "DEC_OBJ", "deg")
-    if lon is None or lat is None:
-        return pointing
-    # headers that nobody filled have 0, 0 or a number such as 99
-    valid = np.isfinite(lon) & (np.abs(lat) <= 90) & ((lon != 0) | (lat != 0))
-    lon, lat = (
-        np.where(valid, values, known)
-        for values, known in ((lon, pointing.ra.deg), (lat, pointing.dec.deg))
-    )
-    target = SkyCoord(lon, lat, unit="deg")
-    # surveys and OFF fields may name an object that is far away
-    is_near = target.separation(pointing) < FOV_RADIUS_MAX
-    return SkyCoord(
-        np.where(is_near, target.ra.deg, pointing.ra.deg),
-        np.where(is_near, target.dec.deg, pointing.dec.deg),
-        unit="deg",
-    )
+def _to_number(value, name, minimum=0):
+    """Check a number that must not be below a minimum, nor be infinite."""
+    is_number = isinstance(value, int | float | np.number) and value is not True
+    if not (is_number and value is not False and minimum <= value < np.inf):
+        raise ValueError(f"{name} must be a number of {minimum} or more, got {value!r}")
+    return float(value)
 
 
 @dataclasses.dataclass(frozen=True)
 class MatchCriteria:
-    """Conditions that an OFF observation must share with its target observation.
+    r"""Conditions that an OFF observation must share with its target observation.
 
     Criteria that are None are not applied. The observation itself is always rejected.
+
+    Of what they accept, the distance is
+
+    .. math:: \sqrt{\sum_i w_i (\Delta_i / s_i)^2}
+
+    with the differences of airmass, zenith angle, azimuth, NSB, number of telescopes,
+    muon efficiency and time, of the columns, and of the logarithm of rates. Their
+    scale s is the limit of the criterion, or without one the robust scatter of the OFF
+    observations (`~gammapy_mimic.selection.conditions.get_scatter`). What is known
+    of the target but not of a candidate counts as a difference of one scale. What the
+    table does not have, or where all are equal, does not count.
 
     Parameters
     ----------
     livetime : float, optional
-        Largest difference of the livetimes, as a fraction of the target's.
-        Default is 0.1.
+        By how much an OFF observation may be shorter, as a fraction of the livetime of
+        the target. Default is 0.1.
     airmass : float, optional
         Largest difference of the airmass, 1 / sin(elevation). Default is 0.15.
+    zenith : `~astropy.coordinates.Angle` or str, optional
+        Largest difference of the zenith angle: near zenith, where the airmass hardly
+        changes, it is what limits. Default is 15 deg.
     azimuth : `~astropy.coordinates.Angle` or str, optional
         Largest difference of the azimuths, on the circle. Default is None.
     nsb : float, optional
@@ -202,7 +129,11 @@ class MatchCriteria:
     n_tels : int, optional
         Largest difference of the number of telescopes. Default is None.
     muon_efficiency : float, optional
-        Largest difference of MUONEFF, as a fraction of the target's. Default is None.
+        Largest difference of MUONEFF, as a fraction of the target's. Default is 0.3
+        where the table has it.
+    rate : float, optional
+        Largest factor between the rates of events of OFF and target, either way,
+        outside all sources and where both are compared. Default is 2.
     time_difference : `~astropy.units.Quantity` or str, optional
         Longest time between the starts of the observations. Default is None.
     epochs : `~astropy.time.Time` or list of str, optional
@@ -228,6 +159,13 @@ class MatchCriteria:
         source is in their field, too, whatever their OBJECT says. Default is True.
     field_radius : `~astropy.coordinates.Angle` or str, optional
         Radius of the same field, for ``same_field`` alone. Default is 2.5 deg.
+    columns : dict of dict, optional
+        Limits and weights of other columns of the observation table, see
+        `ColumnCriterion`: ``{"ZTRGRATE": {"max_difference": 0.1, "relative": True}}``.
+        TRGRATE and ZTRGRATE have the weight 1 where there are no others.
+    weights : dict of float, optional
+        Weights of the criteria in the distance, such as ``{"azimuth": 0}``.
+        Default is 1 each.
     strict : bool, optional
         Whether a criterion whose column is missing is an error. By default it is
         skipped with a warning.
@@ -240,10 +178,12 @@ class MatchCriteria:
 
     livetime: float | None = 0.1
     airmass: float | None = 0.15
+    zenith: Angle | None = "15 deg"
     azimuth: Angle | None = None
     nsb: float | None = None
     n_tels: int | None = None
-    muon_efficiency: float | None = None
+    muon_efficiency: float | None = 0.3
+    rate: float | None = 2
     time_difference: u.Quantity | None = None
     epochs: Time | None = None
     galactic_latitude: Angle | None = "10 deg"
@@ -254,6 +194,8 @@ class MatchCriteria:
     same_object: bool = True
     same_field: bool = True
     field_radius: Angle = "2.5 deg"
+    columns: dict = dataclasses.field(default_factory=dict)
+    weights: dict = dataclasses.field(default_factory=dict)
     strict: bool = False
 
     def __post_init__(self):
@@ -267,8 +209,8 @@ class MatchCriteria:
             value = getattr(self, name)
             if not isinstance(value, bool | None):
                 raise ValueError(f"{name} must be true or false, got {value!r}")
-        numbers = ("livetime", "airmass", "nsb", "n_tels", "muon_efficiency")
-        angles = ("azimuth", "galactic_latitude", "field_radius")
+        numbers = ("livetime", "airmass", "nsb", "n_tels", "muon_efficiency", "rate")
+        angles = ("zenith", "azimuth", "galactic_latitude", "field_radius")
         converters = {
             **dict.fromkeys(numbers, float),
             **dict.fromkeys(angles, lambda value: to_angle(value).to("deg")),
@@ -279,6 +221,8 @@ class MatchCriteria:
             "exclude_objects": lambda names: tuple(_.strip().lower() for _ in names),
             "exclude_circles": lambda circles: tuple(map(_to_circle, circles)),
             "exclude_obs_ids": lambda obs_ids: tuple(to_obs_ids(obs_ids).tolist()),
+            "columns": _to_column_criteria,
+            "weights": _to_weights,
         }
         for name, convert in converters.items():
             value = getattr(self, name)
@@ -296,6 +240,8 @@ class MatchCriteria:
             # the class is frozen, as what is kept depends on its values
             object.__setattr__(self, name, converted)
 
+        if self.rate is not None and self.rate <= 1:
+            raise ValueError(f"rate must be a factor above 1, got {self.rate}")
         if self.elevation is not None and self.elevation.shape != (2,):
             raise ValueError(
                 f"elevation must be a range of two angles, got {self.elevation}"
@@ -349,29 +295,28 @@ class MatchCriteria:
         ValueError
             If there is one, and the criteria are strict.
         """
-        columns = {
+        columns = DIFFERENCES | {
             "livetime": "livetime",
-            "airmass": "elevation",
-            "azimuth": "azimuth",
-            "nsb": "nsb",
-            "n_tels": "n_tels",
-            "muon_efficiency": "muon_efficiency",
-            "time_difference": "mjd",
             "epochs": "mjd",
             "elevation": "elevation",
         }
-        skipped = {
+        limits = {name: getattr(self, name) for name in columns}
+        limits |= {name: _.max_difference for name, _ in self.columns.items()}
+        unknown = {
             name
-            for name, column in columns.items()
-            if getattr(self, name) is not None
-            and any(getattr(_, column) is None for _ in conditions)
+            for name, limit in limits.items()
+            if limit is not None
+            and any(_.get_values(columns.get(name, name)) is None for _ in conditions)
         }
+        # a default that is for those who have the column
+        is_default = self.muon_efficiency == type(self).muon_efficiency
+        skipped = unknown - ({"muon_efficiency"} if is_default else set())
         if skipped:
             message = f"No column in the observation table for {sorted(skipped)}"
             if self.strict:
                 raise ValueError(f"{message}. Set these criteria to None.")
             log.warning(f"{message}: these criteria are skipped.")
-        return skipped
+        return unknown
 
     def reject(self, target, off, skip=()):
         """Find the OFF observations that do not match a target observation.
@@ -403,8 +348,66 @@ class MatchCriteria:
             value = getattr(self, name)
             if name not in skip and value is not None and np.size(value) > 0:
                 accepted[name] = _is_accepted(name, value, target, off)
+        for name, column in self.columns.items():
+            if name not in skip and column.max_difference is not None:
+                differences = off.get_differences(target, name, column.relative)
+                accepted[name] = _is_within(differences, column.max_difference, off)
         # this way round, a comparison with NaN rejects
         return {name: ~np.asarray(mask) for name, mask in accepted.items()}
+
+    def reject_ratios(self, log_ratios):
+        """Find the OFF observations that differ too much by a factor.
+
+        Parameters
+        ----------
+        log_ratios : dict of `~numpy.ndarray`
+            Logarithm of the ratio of OFF and target, by criterion ("rate"). Shape
+            (n_off,).
+
+        Returns
+        -------
+        rejected : dict of `~numpy.ndarray`
+            Which OFF observations a criterion rejects, not those that are NaN.
+        """
+        limits = {name: getattr(self, name) for name in log_ratios}
+        return {
+            name: np.abs(log_ratios[name]) > np.log(limit)
+            for name, limit in limits.items()
+            if limit is not None
+        }
+
+    def get_distances(self, target, off, log_ratios=MappingProxyType({})):
+        """Get how much the conditions of OFF observations differ from a target's.
+
+        Parameters
+        ----------
+        target : `Conditions`
+            Conditions of one target observation.
+        off : `Conditions`
+            Conditions of the OFF observations.
+        log_ratios : dict of `~numpy.ndarray`, optional
+            As for `reject_ratios`.
+
+        Returns
+        -------
+        distances : `~numpy.ndarray`
+            Distances, see the class. Shape (n_off,).
+        """
+        total = np.zeros(len(off))
+        for name, attribute in DIFFERENCES.items():
+            limit, is_relative = getattr(self, name), name in RELATIVE
+            limit = getattr(limit, "value", limit)
+            column = ColumnCriterion(limit, is_relative, self.weights.get(name, 1))
+            total += _get_term(target, off, attribute, column)
+        defaults = {name: ColumnCriterion(**_) for name, _ in COLUMNS.items()}
+        for name, column in (defaults | self.columns).items():
+            total += _get_term(target, off, name, column)
+        for name, values in log_ratios.items():
+            limit = getattr(self, name)
+            scale = get_scatter(values) if limit is None else np.log(limit)
+            weight = self.weights.get(name, 1)
+            total += weight * _to_scales(np.abs(values), scale) ** 2
+        return np.sqrt(total)
 
 
 def describe_rejections(counts, n_candidates):
@@ -440,21 +443,64 @@ def _to_circle(circle):
     )
 
 
+def _to_column_criteria(columns):
+    names = [_.name for _ in dataclasses.fields(ColumnCriterion)]
+    criteria = {}
+    for name, values in sorted(dict(columns).items()):
+        if isinstance(values, ColumnCriterion):
+            criteria[name] = values
+            continue
+        unknown = set(dict(values)) - set(names)
+        if unknown:
+            raise ValueError(f"unknown key {sorted(unknown)} of {name}. Valid: {names}")
+        criteria[name] = ColumnCriterion(**values)
+    return criteria
+
+
+def _to_weights(weights):
+    names = (*DIFFERENCES, *RATIOS)
+    unknown = set(dict(weights)) - set(names)
+    if unknown:
+        raise ValueError(f"unknown criterion {sorted(unknown)}. Valid: {list(names)}")
+    return {name: _to_number(_, name) for name, _ in sorted(weights.items())}
+
+
+def _is_within(differences, limit, off):
+    """Whether differences are within a limit, none of them if they are not known."""
+    if differences is None:
+        return np.zeros(len(off), dtype=bool)
+    return differences <= limit
+
+
+def _to_scales(differences, scale):
+    """Differences in units of a scale, 1 where one is not known, 0 without a scale."""
+    if not scale > 0:
+        return np.zeros(len(differences))
+    return np.where(np.isnan(differences), 1, differences / scale)
+
+
+def _get_term(target, off, name, column):
+    """Term of a condition in the square of the distances. Shape (n_off,)."""
+    differences = off.get_differences(target, name, column.relative)
+    if column.weight == 0 or differences is None:
+        return np.zeros(len(off))
+    scale = column.max_difference
+    if scale is None:
+        scale = get_scatter(off.get_values(name), name)
+        scale /= np.abs(target.get_values(name)) if column.relative else 1
+    return column.weight * _to_scales(differences, scale) ** 2
+
+
 def _is_accepted(name, value, target, off):
     """Whether a criterion accepts OFF observations. Shape (n_off,)."""
+    if name in DIFFERENCES:
+        limit = getattr(value, "value", value)
+        differences = off.get_differences(target, DIFFERENCES[name], name in RELATIVE)
+        return _is_within(differences, limit, off)
     match name:
-        case "airmass" | "nsb" | "n_tels":
-            return np.abs(getattr(off, name) - getattr(target, name)) <= value
         # of the target's, not of the candidate's: one limit for all of them
-        case "livetime" | "muon_efficiency":
-            own = getattr(target, name)
-            return np.abs(getattr(off, name) - own) <= value * own
-        case "azimuth":
-            # north is 0 and 360 deg
-            difference = (off.azimuth - target.azimuth + 180) % 360 - 180
-            return np.abs(difference) <= value.deg
-        case "time_difference":
-            return np.abs(off.mjd - target.mjd) <= value.to_value("d")
+        case "livetime":
+            return off.livetime >= (1 - value) * target.livetime
         case "epochs":
             epochs = value.mjd
             return np.searchsorted(epochs, off.mjd) == np.searchsorted(

@@ -44,6 +44,10 @@ class CountsComparison(NamedTuple):
     """Probability of a larger difference if the shapes are equal."""
     delta_rms: np.ndarray
     """Rms relative difference of the two shapes, ``sqrt(2 max(kl_corr, 0))``."""
+    kl_std: np.ndarray
+    """Standard deviation of ``kl_corr`` by noise, if the shapes are equal. In nat."""
+    ratio: np.ndarray
+    """Counts of the candidate over those of the target, in what both see: rho."""
     n: np.ndarray
     """Counts of the target in the compared bins, N."""
     m: np.ndarray
@@ -184,23 +188,25 @@ def compare_counts(counts, counts_off, fraction=1.0, fraction_off=1.0):
 
     n_total, m_total = n.sum(axis=1), m.sum(axis=1)
     usable = (n_total > 0) & (m_total > 0) & (compared.sum(axis=1) > 1)
-    results = np.full((4, len(n)), np.nan)
+    results = np.full((6, len(n)), np.nan)
     results[:, usable] = _compare_shapes(*(_[usable] for _ in (n, m, a, b, compared)))
     return CountsComparison(*results, n=n_total, m=m_total)
 
 
 def _compare_shapes(n, m, a, b, compared):
-    """First four fields of `CountsComparison`, for arrays (n_candidates, k)."""
+    """First six fields of `CountsComparison`, for arrays (n_candidates, k)."""
     # a bin left out has no counts, hence adds nothing whatever its fractions
     a, b = np.where(compared, a, 1), np.where(compared, b, 1)
     n_total, m_total = n.sum(axis=1), m.sum(axis=1)
 
-    t, pi = n + m, _target_share(n, m, a, b)
+    t, rho = n + m, _fit_ratio(n, m, a, b)
+    pi = a / (a + rho * b)
     g = 2 * (rel_entr(n, t * pi) + rel_entr(m, t * (1 - pi))).sum(axis=1)
     mean, variance = (_.sum(axis=1) for _ in deviance_moments(t, pi))
     mean, variance = mean - 1, variance - 2
 
-    kl_corr = (g - mean) * (n_total + m_total) / (2 * n_total * m_total)
+    scale = (n_total + m_total) / (2 * n_total * m_total)
+    kl_corr, kl_std = (g - mean) * scale, np.sqrt(np.maximum(variance, 0)) * scale
 
     # with few counts, the fitted norm leaves no mean or no variance
     p_value = np.full(len(g), np.nan)
@@ -212,11 +218,12 @@ def _compare_shapes(n, m, a, b, compared):
     rates = (compared * (n / a + 0.5), compared * (m / b + 0.5))
     p, q = (_ / _.sum(axis=1, keepdims=True) for _ in rates)
     delta_rms = np.sqrt(2 * np.maximum(kl_corr, 0))
-    return kl_divergence(p, q, axis=1), kl_corr, p_value, delta_rms
+    kl_div = kl_divergence(p, q, axis=1)
+    return kl_div, kl_corr, p_value, delta_rms, kl_std, rho[:, 0]
 
 
-def _target_share(n, m, a, b):
-    """Fit the share pi of the target in the counts. Shapes (n_candidates, k).
+def _fit_ratio(n, m, a, b):
+    """Fit the ratio rho, shape (n_candidates, 1), to arrays (n_candidates, k).
 
     The steps change rho by the mismatch of ``sum(m_hat) / sum(n_hat)`` and M / N. They
     converge from any start, the faster the more alike ``a`` and ``b`` are, and treat
@@ -231,7 +238,7 @@ def _target_share(n, m, a, b):
         rho = observed * ((a * x).sum(axis=1) / (b * x).sum(axis=1))[:, np.newaxis]
         if np.all(np.abs(rho - previous) <= RATIO_TOLERANCE * rho):
             break
-    return a / (a + rho * b)
+    return rho
 
 
 def deviance_moments(t, pi):

@@ -39,7 +39,7 @@ from ..utils.files import check_own, replace_file
 from ..utils.parallel import run_parallel
 from ..version import __version__
 from .binning import FoVBinning
-from .criteria import Conditions
+from .conditions import Conditions
 
 __all__ = ["OffIndex"]
 

@@ -13,12 +13,19 @@ from scipy.optimize import linear_sum_assignment
 from ..data.obs_ids import NO_PARTNER, to_obs_id, to_obs_ids
 from ..utils.files import replace_file
 from ..utils.random import random_generator
-from .criteria import Conditions, MatchCriteria, describe_rejections
+from .conditions import Conditions
+from .criteria import MatchCriteria, describe_rejections
 
 __all__ = ["MimicPlan", "assign_partners"]
 
 log = logging.getLogger(__name__)
 
+
+DISTANCE_MAX = 10
+"""Distance from which odds fall no more."""
+
+P_VALUE_UNLIKE = 0.001
+"""P-value below which a pair differs for certain."""
 
 MINIMUM = {"OBS_ID": 0, "OFF_OBS_ID": NO_PARTNER, "MIMIC_SET": 1}
 
@@ -117,10 +124,13 @@ class MimicPlan:
         criteria=None,
         n_sets=5,
         randomise=True,
-        n_best=10,
+        n_best=None,
         random_state=0,
     ):
-        """Make a plan from observation tables, ranking by the difference in airmass.
+        """Make a plan from observation tables, by conditions alone: no file is read.
+
+        Partners are the nearest by `MatchCriteria.get_distances`, or drawn, the nearer
+        the more often, with odds of ``exp(-DISTANCE**2 / 2)``.
 
         Parameters
         ----------
@@ -131,10 +141,10 @@ class MimicPlan:
         n_sets : int, optional
             Number of mimic sets. Default is 5.
         randomise : bool, optional
-            Whether to draw among the best candidates, or to take the best.
+            Whether to draw among the candidates, or to take the nearest.
             Default is True.
         n_best : int, optional
-            Number of candidates to draw from. Default is 10.
+            Number of candidates to draw from, the nearest. Default is all.
         random_state : int, optional
             Seed. Default is 0.
 
@@ -157,14 +167,19 @@ class MimicPlan:
             columns["LIVETIME_RATIO"] = off.livetime / targets.livetime[:, np.newaxis]
         if targets.elevation is not None and off.elevation is not None:
             columns["DELTA_ZENITH"] = targets.elevation[:, np.newaxis] - off.elevation
+        cost = rank_by_conditions(targets, off, criteria)
+        columns["DISTANCE"] = np.where(np.isfinite(cost), cost, np.nan)
+        if off.livetime is not None:
+            columns["LIVETIME"] = np.tile(off.livetime, (len(targets), 1))
         return cls.from_cost(
             targets.obs_id,
             off.obs_id,
-            rank_by_airmass(targets, off, criteria),
+            cost,
             columns,
             n_sets=n_sets,
             randomise=randomise,
             n_best=n_best,
+            odds=get_odds(cost),
             random_state=random_state,
         )
 
@@ -316,6 +331,17 @@ class MimicPlan:
         return sorted(rows)
 
     @property
+    def unlike(self):
+        """Targets that differ from all their partners, as a list of OBS_ID.
+
+        By more than chance does in one of 1000.
+        """
+        is_known = self.table["OFF_OBS_ID"] != NO_PARTNER
+        obs_ids = np.asarray(self.table["OBS_ID"])
+        is_alike = ~(self.table["P_VALUE"] < P_VALUE_UNLIKE)
+        return np.setdiff1d(obs_ids[is_known], obs_ids[is_known & is_alike]).tolist()
+
+    @property
     def reuse(self):
         """Number of sets that an OFF observation is in, by its ID (Counter)."""
         partners = [self.off_obs_ids(mimic_set) for mimic_set in self.sets]
@@ -336,13 +362,15 @@ class MimicPlan:
         """
         return sorted(self.partners(mimic_set).values())
 
-    def partners(self, mimic_set):
+    def partners(self, mimic_set, questionable=True):
         """Partners of a mimic set.
 
         Parameters
         ----------
         mimic_set : int
             Mimic set.
+        questionable : bool, optional
+            Whether those with the status "large_kl" are among them. Default is True.
 
         Returns
         -------
@@ -360,6 +388,8 @@ class MimicPlan:
                 f"The plan has no mimic set {mimic_set}, choose from {self.sets}."
             )
         rows = self.table[self.table["MIMIC_SET"] == mimic_set]
+        if not questionable:
+            rows = rows[rows["STATUS"] != "large_kl"]
         pairs = zip(rows["OBS_ID"], rows["OFF_OBS_ID"], strict=True)
         return {int(obs_id): int(off) for obs_id, off in pairs if off != NO_PARTNER}
 
@@ -407,41 +437,35 @@ class MimicPlan:
         return plot_plan(self, ax=ax)
 
 
-def rank_by_airmass(targets, off, criteria):
-    """Rank the OFF observations by the difference in airmass.
+def rank_by_conditions(targets, off, criteria):
+    """Rank the OFF observations by their conditions.
 
     Parameters
     ----------
-    targets, off : `~gammapy_mimic.selection.criteria.Conditions`
+    targets, off : `~gammapy_mimic.selection.conditions.Conditions`
         Conditions of targets and of OFF observations.
     criteria : `~gammapy_mimic.selection.MatchCriteria`
         Criteria.
 
     Returns
     -------
-    cost : `~numpy.ndarray`
-        Difference in airmass, inf where rejected. Shape (n_targets, n_off).
+    distance : `~numpy.ndarray`
+        Distances, inf where rejected. Shape (n_targets, n_off).
 
     Raises
     ------
     ValueError
-        If the airmass is not known, or no candidate is left for any target.
+        If no candidate is left for any target.
     """
-    if targets.airmass is None or off.airmass is None:
-        raise ValueError(
-            "OFF observations are ranked by airmass, but an observation table has "
-            "neither ALT_PNT nor ZEN_PNT. Rank by divergence, which takes them from "
-            "the files, or add a column."
-        )
     # once, as it warns
     skip = criteria.check_columns(targets, off)
-    cost = np.full((len(targets), len(off)), np.inf)
+    distance = np.full((len(targets), len(off)), np.inf)
     removed = Counter()
     for idx in range(len(targets)):
         target = targets[idx]
         rejected = criteria.reject(target, off, skip)
         keep = ~np.any(list(rejected.values()), axis=0)
-        cost[idx, keep] = np.abs(off.airmass - target.airmass)[keep]
+        distance[idx, keep] = criteria.get_distances(target, off)[keep]
         if not keep.any():
             counts = {name: int(np.sum(mask)) for name, mask in rejected.items()}
             removed.update(counts)
@@ -449,12 +473,28 @@ def rank_by_airmass(targets, off, criteria):
                 f"No OFF observation matches OBS_ID {target.obs_id}. "
                 f"{describe_rejections(counts, len(off))}"
             )
-    if not np.isfinite(cost).any():
+    if not np.isfinite(distance).any():
         raise ValueError(
             f"No OFF observation matches any of the {len(targets)} targets. "
             f"{describe_rejections(removed, len(targets) * len(off))}"
         )
-    return cost
+    return distance
+
+
+def get_odds(distance):
+    """Get the odds of being drawn, ``exp(-distance**2 / 2)``.
+
+    Parameters
+    ----------
+    distance : `~numpy.ndarray`
+        Distance of conditions. Any shape.
+
+    Returns
+    -------
+    odds : `~numpy.ndarray`
+        Relative to the others of a target. Never 0: distances count up to 10 only.
+    """
+    return np.exp(-(np.clip(distance, 0, DISTANCE_MAX) ** 2) / 2)
 
 
 def assign_partners(
@@ -462,16 +502,16 @@ def assign_partners(
     obs_ids,
     n_sets=5,
     randomise=True,
-    n_best=10,
-    avoid=None,
+    n_best=None,
+    odds=None,
     random_state=0,
 ):
     """Assign OFF observations to targets, without reuse inside a mimic set.
 
     Every set is an assignment problem (`scipy.optimize.linear_sum_assignment`) that
-    minimises, in this order: targets without partner, partners to avoid or (with
-    `randomise`) not among the best, pairs of earlier sets, OFF observations of earlier
-    sets, and a random number (with `randomise`) or the cost.
+    minimises, in this order: targets without partner, partners that are not among the
+    best, pairs of earlier sets, OFF observations of earlier sets, and a random number
+    (with `randomise`) or the cost. For one target, it draws by the odds.
 
     Parameters
     ----------
@@ -483,10 +523,11 @@ def assign_partners(
         Number of sets. Default is 5.
     randomise : bool, optional
         Whether to draw among the best candidates of each target. Default is True.
-    n_best : int, optional
-        Number of candidates to draw from. Default is 10.
-    avoid : `~numpy.ndarray` of bool, optional
-        Pairs to make only if there is no other. Shape (n_targets, n_off).
+    n_best : int or `~numpy.ndarray`, optional
+        Number of best candidates, of all targets or of each. Default is all.
+    odds : `~numpy.ndarray`, optional
+        How often a candidate is drawn, over others. Shape (n_targets, n_off). Default
+        is equal odds.
     random_state : int, optional
         Seed. Default is 0.
 
@@ -500,17 +541,16 @@ def assign_partners(
     ValueError
         If the number of sets or of candidates is not positive.
     """
-    for name, value in {"n_sets": n_sets, "n_best": n_best}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
     shape = cost.shape
+    n_best = shape[1] if n_best is None else n_best
+    for name, value in {"n_sets": n_sets, "n_best": n_best}.items():
+        if np.any(np.less(value, 1)):
+            raise ValueError(f"{name} must be at least 1, got {value}")
     allowed = np.isfinite(cost)
     finite = np.where(allowed, cost, 0)
     normalised = (finite - finite.min()) / max(np.ptp(finite), 1e-300)
     rank = np.argsort(np.argsort(cost, axis=1, kind="stable"), axis=1, kind="stable")
-    not_best = np.maximum(rank - n_best + 1, 0) if randomise else np.zeros(shape)
-    if avoid is not None:
-        not_best = not_best + shape[1] * avoid
+    not_best = np.maximum(rank - np.reshape(n_best, (-1, 1)) + 1, 0)
     used = np.zeros(shape)
 
     # each level outweighs the sum of all lower ones, for every target at once
@@ -527,7 +567,10 @@ def assign_partners(
                 random_generator(random_state, "MimicPlan", obs_id, idx_set + 1)
                 for obs_id in obs_ids
             ]
-            tie_breaker = np.array([_.random(shape[1]) for _ in generators])
+            # of clocks that run at these rates, each is the first by its odds
+            times = np.array([_.exponential(size=shape[1]) for _ in generators])
+            times = times if odds is None else times / odds
+            tie_breaker = times / (1 + times)
         total = tie_breaker + reuse_off * used.sum(axis=0) + reuse_pair * used
         total += worse * not_best
         total[~allowed] = (shape[0] + 1) * (total[allowed].max(initial=0) + 1)

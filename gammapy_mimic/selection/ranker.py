@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 from astropy.table import Table
@@ -34,12 +33,15 @@ class Ranker:
         `~gammapy_mimic.selection.ranking.KL_MAX`.
     distribution : {"counts", "irf"}, optional
         Compare events, or what the background IRFs predict. Default is "counts".
+    ranking : {"conditions", "kl"}, optional
+        What puts candidates in order. Default is "conditions".
     """
 
     pool: IndexedPool
     criteria: MatchCriteria
-    kl_max: float = KL_MAX
+    kl_max: float | None = KL_MAX
     distribution: str = "counts"
+    ranking: str = "conditions"
 
     def rank(self, observation, path=None):
         """Rank the OFF observations for one target.
@@ -94,20 +96,18 @@ class Ranker:
             yield self._rank_target(target, observation, skip, path)
 
     def _rank_target(self, target, observation, skip, path):
-        index, criteria = self.pool.index, self.criteria
-        compared, versions = {}, {}
+        index, compared, versions = self.pool.index, {}, {}
         obs_id = int(target.obs_ids[0])
+        rejected = self.criteria.reject(target.conditions[0], index.conditions, skip)
         if self.distribution == "irf":
-            # the checksum needs the candidates before they are ranked, and what the
-            # criteria say of them is not asked again
-            rejected = criteria.reject(target.conditions[0], index.conditions, skip)
-            criteria = SimpleNamespace(reject=lambda *_: rejected)
+            # the checksum needs the candidates before they are ranked
             is_candidate = ~np.any(list(rejected.values()), axis=0)
             candidates = index.obs_ids[is_candidate].tolist()
             compared = {obs_id: observation} | {_: self.pool.get(_) for _ in candidates}
             versions = {name: get_background_version(_) for name, _ in compared.items()}
-        options = self.criteria, self.distribution, self.kl_max, versions, __version__
-        checksum = make_checksum(target.checksum, index.checksum, *options)
+        options = self.criteria, self.distribution, self.kl_max, self.ranking
+        made_with = *options, versions, __version__
+        checksum = make_checksum(target.checksum, index.checksum, *made_with)
         table = None if path is None else read_ranking(path, checksum)
         if table is not None:
             return table
@@ -117,7 +117,15 @@ class Ranker:
             predicted = own, np.full((len(index), *own.shape), np.nan)
             if others:
                 predicted[1][is_candidate] = others
-        table = rank_observations(target, index, criteria, self.kl_max, predicted, skip)
+        table = rank_observations(
+            target,
+            index,
+            self.criteria,
+            self.kl_max,
+            predicted,
+            rejected,
+            self.ranking,
+        )
         table.meta.update(OBS_ID=obs_id, CHECKSUM=checksum)
         if path is not None:
             write_ranking(table, path)

@@ -7,10 +7,12 @@ from astropy.table import Table
 from ..data.irfs import is_in_safe_range
 from ..utils.coordinates import from_polar, get_ring_area, to_fov_lon_lat
 from .divergence import CountsComparison, compare_counts, kl_divergence
+from .veto import find_refused
 
 __all__ = [
     "KL_MAX",
     "P_VALUE_MIN",
+    "RANKINGS",
     "compare_observations",
     "compare_predictions",
     "find_status",
@@ -20,18 +22,29 @@ __all__ = [
     "rank_observations",
 ]
 
-KL_MAX = 0.02
-"""Default for the largest KL_CORR of a good pair: shapes that differ by 20% rms.
+KL_MAX = 0.00125
+"""Default for the largest divergence of a good pair: shapes that differ by 5% rms.
 
-Of the 812 pairs of OFF runs of H.E.S.S. DL3 DR1 that the default criteria match and
-that can be compared, 99% are below 0.017 and all below 0.024; of all 1599 that can be
-compared, 7% are above 0.02."""
+That of pairs of OFF runs of H.E.S.S. DL3 DR1 which the default criteria match is 0.0006
+on average, shapes that differ by 3.5% rms."""
 
 P_VALUE_MIN = 0.05
 """P-value below which the difference of a pair is not put down to chance."""
 
+RANKINGS = ("conditions", "kl")
+"""What puts candidates in order: DISTANCE or KL_CORR."""
+
 MIN_COVERING = (4, 5)
 """Part of the candidates that must cover the common bins, as a fraction."""
+
+FORMATS = {
+    **dict.fromkeys(("DISTANCE", "RATE_RATIO", "LIVETIME_RATIO"), (None, ".2f")),
+    **dict.fromkeys(("KL_DIV", "KL_CORR", "P_VALUE", "DELTA_RMS"), (None, ".4f")),
+    "DELTA_ZENITH": ("deg", ".2f"),
+    "ENERGY_MIN": ("TeV", ".3g"),
+    "LIVETIME": ("s", ".2f"),
+}
+"""Unit and format of columns of a ranking."""
 
 FIELD_COUNTS = 10
 """Expected counts in a ring from which none is taken as the end of a field of view.
@@ -151,7 +164,7 @@ def compare_observations(target, off, bins, covers):
     if not target.counts.any():
         blank = np.full(len(off), np.nan)
         none = np.zeros(len(off))
-        return CountsComparison(blank, blank, blank, blank, none, none)
+        return CountsComparison(*(blank,) * 6, none, none)
     compared = bins & covers[:, np.newaxis, np.newaxis]
     return compare_counts(
         target.counts[0],
@@ -223,7 +236,15 @@ def predict_counts(bkg, energy_axis, offset_axis, n_offsets=5, n_angles=36):
     return counts.sum(axis=2)
 
 
-def rank_observations(target, off, criteria, kl_max=KL_MAX, predicted=None, skip=()):
+def rank_observations(
+    target,
+    off,
+    criteria,
+    kl_max=KL_MAX,
+    predicted=None,
+    rejected=None,
+    ranking="conditions",
+):
     """Rank OFF observations, best first, with the reasons of every rejection.
 
     Parameters
@@ -235,70 +256,94 @@ def rank_observations(target, off, criteria, kl_max=KL_MAX, predicted=None, skip
     criteria : `~gammapy_mimic.selection.MatchCriteria`
         Conditions to share.
     kl_max : float, optional
-        Largest KL_CORR of a good pair. Default is `KL_MAX`.
+        Largest KL_CORR of a good pair, None if it may have any. Default is `KL_MAX`.
     predicted : tuple of `~numpy.ndarray`, optional
         Counts that the background IRFs predict, which are compared instead: of the
         target, shape (n_energy, n_offset), and of the candidates, shape
         (n_off, n_energy, n_offset), NaN for those that the criteria reject.
-    skip : set of str, optional
-        Criteria that are not applied. Default is none.
+    rejected : dict of `~numpy.ndarray`, optional
+        What the criteria reject, if it is known. Default is to ask them.
+    ranking : {"conditions", "kl"}, optional
+        Whether candidates come in the order of ``DISTANCE`` or of ``KL_CORR``.
+        Default is "conditions".
 
     Returns
     -------
     table : `~astropy.table.Table`
-        ``OFF_OBS_ID``, ``KL_DIV``, ``KL_CORR``, ``P_VALUE``, ``DELTA_RMS``,
-        ``LIVETIME_RATIO``, ``DELTA_ZENITH``, ``LIVETIME`` (OFF), ``STATUS`` ("ok",
-        "undecided", "large_kl" or "rejected") and ``REASONS``, the criteria that
+        ``OFF_OBS_ID``, ``DISTANCE`` (that of the conditions), ``KL_DIV``, ``KL_CORR``,
+        ``P_VALUE``, ``DELTA_RMS``, ``RATE_RATIO`` (events per livetime in the common
+        bins, outside all exclusion regions), ``LIVETIME_RATIO``, ``DELTA_ZENITH``,
+        ``ENERGY_MIN`` (the higher of both thresholds), ``LIVETIME`` (OFF), ``STATUS``
+        (see `find_status`, or "rejected") and ``REASONS``, the criteria that
         reject. For what they accept, it is "threshold" if a candidate does not cover
         the bins in which all are compared (`get_common_masks`): its safe energies or
         its field of view are too narrow, or an exclusion region masks a ring. It is
-        "no_common_counts" if there are no counts to compare. What is accepted comes
-        first, by KL_CORR.
+        "no_common_counts" if there are no counts to compare, and "rate" if there are
+        too many or too few. What is accepted comes first, with "large_kl" at its end.
     """
     conditions, off_conditions = target.conditions[0], off.conditions
-    rejected = criteria.reject(conditions, off_conditions, skip)
+    if rejected is None:
+        skip = criteria.check_columns(target.conditions, off_conditions)
+        rejected = criteria.reject(conditions, off_conditions, skip)
+    rejected = dict(rejected)
     accepted = ~np.any(list(rejected.values()), axis=0)
     bins, covers = _make_common_masks(target, off, accepted, predicted)
+    livetime_ratio = _compare(np.divide, off_conditions, conditions, "livetime")
     if predicted is None:
         comparison = compare_observations(target, off, bins, covers)
         kl_div, kl_corr = comparison.kl_div, comparison.kl_corr
-        p_value = comparison.p_value
+        p_value, rate_ratio = comparison.p_value, comparison.ratio / livetime_ratio
     else:
-        covered = np.where(covers[:, np.newaxis], predicted[1][:, bins], np.nan)
-        kl_div = kl_corr = compare_predictions(predicted[0][bins], covered)
+        own, covered = predicted[0][bins], predicted[1][:, bins]
+        covered = np.where(covers[:, np.newaxis], covered, np.nan)
+        kl_div = kl_corr = compare_predictions(own, covered)
         p_value = np.full(len(off), np.nan)
+        blank = np.full(len(off), np.nan)
+        known = np.isfinite(kl_div)
+        rate_ratio = np.divide(covered.sum(axis=1), own.sum(), out=blank, where=known)
     rejected["threshold"] = accepted & ~covers & bins.any()
     rejected["no_common_counts"] = accepted & np.isnan(kl_corr) & ~rejected["threshold"]
+    log_ratios = {"rate": np.log(rate_ratio)}
+    for name, mask in criteria.reject_ratios(log_ratios).items():
+        rejected[name] = accepted & mask
+    distance = criteria.get_distances(conditions, off_conditions, log_ratios)
     names, masks = np.array(list(rejected)), np.array(list(rejected.values()))
     is_rejected = masks.any(axis=0)
+    if predicted is None:
+        is_refused = find_refused(comparison, ~is_rejected, kl_max)
+    else:
+        # without noise
+        is_refused = kl_corr > (np.inf if kl_max is None else kl_max)
     patterns, idx = np.unique(masks, axis=1, return_inverse=True)
     reasons = np.array([", ".join(names[column]) for column in patterns.T])
 
     table = Table(
         {
             "OFF_OBS_ID": off.obs_ids,
+            "DISTANCE": distance,
             "KL_DIV": kl_div,
             "KL_CORR": kl_corr,
             "P_VALUE": p_value,
             "DELTA_RMS": np.sqrt(2 * np.maximum(kl_corr, 0)),
-            "LIVETIME_RATIO": _compare(
-                np.divide, off_conditions, conditions, "livetime"
-            ),
+            "RATE_RATIO": rate_ratio,
+            "LIVETIME_RATIO": livetime_ratio,
             "DELTA_ZENITH": -_compare(
                 np.subtract, off_conditions, conditions, "elevation"
             ),
+            "ENERGY_MIN": np.maximum(
+                off.table["ENERGY_MIN"], target.table["ENERGY_MIN"][0]
+            ),
             "LIVETIME": _get(off_conditions, "livetime"),
-            "STATUS": find_status(kl_corr, p_value, kl_max, is_noisy=predicted is None),
+            "STATUS": find_status(p_value, is_refused, predicted is None),
             "REASONS": reasons[idx.ravel()],
         }
     )
+    is_large = table["STATUS"] == "large_kl"
     table["STATUS"][is_rejected] = "rejected"
-    table["DELTA_ZENITH"].unit, table["LIVETIME"].unit = "deg", "s"
-    for name in ("KL_DIV", "KL_CORR", "P_VALUE", "DELTA_RMS"):
-        table[name].info.format = ".4f"
-    for name in ("LIVETIME_RATIO", "DELTA_ZENITH", "LIVETIME"):
-        table[name].info.format = ".2f"
-    order = np.lexsort((table["OFF_OBS_ID"], kl_corr, is_rejected))
+    for name, (unit, text) in FORMATS.items():
+        table[name].unit, table[name].info.format = unit, text
+    key = distance if ranking == "conditions" else kl_corr
+    order = np.lexsort((table["OFF_OBS_ID"], key, is_large, is_rejected))
     return table[order]
 
 
@@ -324,30 +369,32 @@ def _make_common_masks(target, off, accepted, predicted):
     )
 
 
-def find_status(kl_corr, p_value, kl_max, is_noisy=True):
+def find_status(p_value, is_refused, is_noisy=True):
     """Judge pairs by their divergence and by its significance.
-
-    A pair whose shapes seem to differ by more than allowed, but by no more than chance
-    can do, is "undecided": there are too few events to tell.
 
     Parameters
     ----------
-    kl_corr, p_value : `~numpy.ndarray`
-        Divergence, and the probability of a larger one by chance. Shape (n,).
-    kl_max : float
-        Largest divergence of a good pair.
+    p_value : `~numpy.ndarray`
+        Probability of a larger divergence by chance. Shape (n,).
+    is_refused : `~numpy.ndarray` of bool
+        Whether the divergence is too large, by more than chance, see
+        `~gammapy_mimic.selection.veto.find_refused`. Shape (n,).
     is_noisy : bool, optional
-        Whether the divergence is that of counts. Default is True.
+        Whether the divergence is that of counts. Default is True. What has no noise,
+        and no p-value, is "ok" or "large_kl".
 
     Returns
     -------
     status : `~numpy.ndarray` of str
-        "ok", "large_kl" or "undecided". Shape (n,).
+        "large_kl" for what is refused. Else "differs" if the p-value is below
+        `P_VALUE_MIN`, "ok" if not, and "undecided" if there are too few counts for one.
+        Shape (n,).
     """
-    status = np.full(len(kl_corr), "undecided")
-    status[kl_corr <= kl_max] = "ok"
-    is_large = kl_corr > kl_max
-    status[is_large & (p_value < P_VALUE_MIN) if is_noisy else is_large] = "large_kl"
+    unknown = "undecided" if is_noisy else "ok"
+    status = np.full(len(p_value), unknown, dtype="U10")
+    status[p_value >= P_VALUE_MIN] = "ok"
+    status[p_value < P_VALUE_MIN] = "differs"
+    status[is_refused] = "large_kl"
     return status
 
 

@@ -39,7 +39,7 @@ def select_ranked(table, exclude=(), time_request=None):
     ValueError
         If a livetime is asked for, and none is known.
     """
-    is_good = np.isin(table["STATUS"], ("ok", "undecided"))
+    is_good = np.isin(table["STATUS"], ("ok", "differs", "undecided"))
     table = table[is_good & ~np.isin(table["OFF_OBS_ID"], to_obs_ids(exclude))]
     # without a request nothing is summed, and an unknown livetime does not matter
     if time_request is None or len(table) == 0:

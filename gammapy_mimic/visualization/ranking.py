@@ -12,6 +12,7 @@ __all__ = [
 
 STATUS_COLORS = {
     "ok": "tab:green",
+    "differs": "tab:olive",
     "undecided": "tab:orange",
     "large_kl": "tab:red",
     "rejected": "lightgray",
