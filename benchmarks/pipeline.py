@@ -23,7 +23,8 @@ from gammapy_mimic import KLBackgroundSelector
 from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
 from gammapy_mimic.data import query_obs_table, select_datastore
 from gammapy_mimic.data.datastore import DatastoreWriter
-from gammapy_mimic.data.observation import load_events_file
+from gammapy_mimic.data.obs_ids import get_obs_id
+from gammapy_mimic.data.observation import get_off_observation, load_events_file
 from gammapy_mimic.makers import MimicMaker, write_mimic_sets
 from gammapy_mimic.simulate import simulate_datastore
 
@@ -84,14 +85,15 @@ def measure_pieces(archive):
     """Milliseconds of reading an event list, moving it, and writing a file."""
     observations = get_observations(archive.targets)
     plan = archive.make_plan(observations)
-    maker = MimicMaker(archive.off, plan)
-    observation = next(_ for _ in observations if maker.can_make(_))
+    partners = plan.partners(1)
+    observation = next(_ for _ in observations if get_obs_id(_) in partners)
+    off_obs_id = partners[get_obs_id(observation)]
     load_events_file(observation, with_events=False)
     times = []
     with DatastoreWriter.open(archive.path / "pieces", overwrite=True) as writer:
         for idx in range(4 * N_REPEAT):
             steps = [time.perf_counter()]
-            off = maker.get_off_observation(observation)
+            off = get_off_observation(archive.off, off_obs_id)
             load_events_file(off)
             steps.append(time.perf_counter())
             one = MimicMaker(type(observations)([off]), plan)

@@ -71,7 +71,7 @@ else:
 # %%
 # Plan
 # ----
-# A target without a partner of like livetime is left out of the mimics, with a warning.
+# A target without a partner is left out of the mimics, with a warning.
 
 region = CircleSkyRegion(target, 0.5 * u.deg)
 selector = KLBackgroundSelector(off_observations, exclusion_regions=[region])

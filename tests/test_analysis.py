@@ -18,7 +18,7 @@ from gammapy_mimic.data.meta_tables import find_losses
 from gammapy_mimic.estimators import MimicSystematicsEstimator
 from gammapy_mimic.selection import MimicPlan
 
-from .helpers import need_runs
+from .helpers import ANY_CONDITIONS, need_runs
 
 DATASETS = {
     "3d": """
@@ -427,6 +427,7 @@ def test_targets_without_a_template_are_left_out(config, caplog):
     """As mimics are, and with an error only if none is left."""
     config = config.update(DATASETS["3d"])
     config.mimic.background = "template"
+    config.mimic.selection.kl_max = 1
     table = DataStore.from_dir(config.observations.datastore).obs_table
     off_table = DataStore.from_dir(config.mimic.off.datastore).obs_table
     airmass, off_airmass = (
@@ -469,8 +470,11 @@ def test_own_plan(config):
     assert_allclose(analysis.mimic_datasets[1][0].gti.time_sum.to_value("min"), 56)
 
 
-def test_selected_time(config):
-    """The plan pairs by the livetime that is left, and says so."""
+@pytest.mark.parametrize("kl_max", [1.0, None])
+def test_selected_time(config, kl_max):
+    """OFF observations are cut to the livetime that is left, or refused."""
+    config.mimic.selection.kl_max = kl_max
+    config.mimic.selection.criteria = {**ANY_CONDITIONS, "livetime": 0.1}
     analysis = MimicAnalysis(config)
     analysis.get_observations()
     tstart = analysis.observations[0].tstart
@@ -480,12 +484,18 @@ def test_selected_time(config):
     }
     analysis.get_observations()
     assert analysis.observations.ids == ["1"]
-    with pytest.raises(ValueError, match="removed most is 'livetime'"):
-        analysis.get_plan()
-    config.mimic.selection.criteria = {"airmass": None, "livetime": None}
-    analysis.update_config("")
-    analysis.get_plan()
+    analysis.get_mimic_observations()
     assert_allclose(analysis.plan.table["LIVETIME_RATIO"], 2)
+    for (mimic,) in analysis.mimic_observations.values():
+        assert_allclose(mimic.gti.time_sum.to_value("min"), 14, rtol=1e-5)
+    # what was made by other settings is made again
+    config.mimic.livetime = "whole"
+    with pytest.raises(ValueError, match="removed most is 'livetime'"):
+        analysis.get_mimic_observations()
+    config.mimic.selection.criteria = ANY_CONDITIONS
+    analysis.get_mimic_observations()
+    for (mimic,) in analysis.mimic_observations.values():
+        assert_allclose(mimic.gti.time_sum.to_value("min"), 28)
 
 
 def test_systematics(config):

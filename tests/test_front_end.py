@@ -62,9 +62,9 @@ class TestTargetQuery:
 
 
 @pytest.mark.slow
-def test_ranking_by_airmass(config):
+def test_conditions_alone(config):
     """No events are compared, and there are no tables of divergence."""
-    config.mimic.selection.ranking = "airmass"
+    config.mimic.selection.kl_max = None
     config.mimic.off.index = get_out(config).parent / "index.fits"
     run(config)
     tables = [
@@ -72,7 +72,10 @@ def test_ranking_by_airmass(config):
         for path in (config.observations.datastore, config.mimic.off.datastore)
     ]
     expected = MimicPlan.from_obs_tables(
-        tables[0].select_obs_id([1, 2]), tables[1], {"airmass": None}, n_sets=2
+        tables[0].select_obs_id([1, 2]),
+        tables[1],
+        {"airmass": None, "zenith": None},
+        n_sets=2,
     )
     assert read_plan(config).partners(1) == expected.partners(1)
     assert not (get_out(config) / "kl").exists()
@@ -113,6 +116,7 @@ class TestBrokenFiles:
         broken.observations.obs_ids = [2]
         broken.mimic.n_sets = 1
         broken.mimic.selection.randomise = False
+        broken.mimic.selection.kl_max = 1
         for obs_id in (101, 102):
             path = broken.mimic.off.datastore / f"data/obs_id_{obs_id:06d}.fits"
             truncate(path, 0.95)
@@ -154,11 +158,11 @@ class TestBrokenFiles:
         return config
 
     @pytest.mark.parametrize(
-        "ranking", ["kl", pytest.param("airmass", marks=pytest.mark.slow)]
+        "kl_max", [1.0, pytest.param(None, marks=pytest.mark.slow)]
     )
-    def test_left_out(self, broken, caplog, ranking):
+    def test_left_out(self, broken, caplog, kl_max):
         """Before the plan is made, whatever it is made from."""
-        broken.mimic.selection.ranking = ranking
+        broken.mimic.selection.kl_max = kl_max
         run(broken)
         table = read_plan(broken).table
         assert set(table["OBS_ID"]) == {2, 3}

@@ -49,7 +49,7 @@ datasets:
   background: {method: fov_background, exclusion: EXCLUSION}
   safe_mask: {methods: [offset-max], parameters: {offset_max: 2 deg}}
 mimic:
-  selection: {criteria: {airmass: null}}
+  selection: {criteria: {airmass: null, zenith: null, rate: null}}
   exclusion: {regions: REGIONS}
   n_sets: 2
 """
@@ -418,7 +418,7 @@ def test_changed_conditions_of_off_observations(again, tmp_path):
     run(again)
     path = tmp_path / "off/obs-index.fits.gz"
     with fits.open(path) as hdu_list:
-        hdu_list[1].data["LIVETIME"][0] *= 3
+        hdu_list[1].data["LIVETIME"][0] /= 3
         hdu_list.writeto(tmp_path / "new.fits.gz")
     (tmp_path / "new.fits.gz").replace(path)
     assert run(again)[0] == "plan"
@@ -450,6 +450,39 @@ def test_edited_plan(again):
     assert edit_plan(again, off_obs_id=-1) == -1
     assert run(again) == ["mimic_2", "datasets_mimic_2", "systematics", "report"]
     assert DataStore.from_dir(get_out(again) / "mimic_2").obs_ids.tolist() == [2]
+
+
+def test_edited_part(again):
+    """A set is made again if it uses another part of an OFF observation."""
+    path = get_out(again) / "plan.ecsv"
+    table = Table.read(path)
+    row = (table["MIMIC_SET"] == 2) & (table["OBS_ID"] == 1)
+    table["CUT_START"][row], table["CUT_STOP"][row] = 100, 700
+    table.write(path, overwrite=True)
+    assert run(again) == ["mimic_2", "datasets_mimic_2", "systematics", "report"]
+    header = DataStore.from_dir(get_out(again) / "mimic_2").obs(1).events.table.meta
+    assert (header["MIM_TSTA"], header["ONTIME"]) == (100, 600)
+
+    table["CUT_STOP"][row] = 50
+    table.write(path, overwrite=True)
+    match = r"plan.ecsv: row 3, CUT_STOP: 50 s is not after CUT_START, 100 s"
+    with pytest.raises(ValueError, match=match):
+        run(again)
+
+
+def test_sets_that_share_are_told_in_each_run(again, caplog):
+    """Also of a plan that was edited."""
+    path = get_out(again) / "plan.ecsv"
+    table = Table.read(path)
+    first, second = (table["MIMIC_SET"] == _ for _ in (1, 2))
+    for name in ("OFF_OBS_ID", "CUT_START", "CUT_STOP"):
+        table[name][second] = table[name][first]
+    table.write(path, overwrite=True)
+    for _ in range(2):
+        caplog.clear()
+        run(again)
+        (text,) = [_.message for _ in caplog.records if "share" in _.message]
+        assert "Mimic sets 1 and 2 share 100% of their OFF livetime" in text
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_columns():
 
 def test_target_without_candidate(caplog):
     targets, off = make_tables()
-    targets["LIVETIME"][1] = 1e4
+    targets["LIVETIME"][1] = 10_000
 
     plan = MimicPlan.from_obs_tables(targets, off, NO_LATITUDE, n_sets=2)
 
@@ -136,7 +136,7 @@ def test_target_without_candidate(caplog):
 
 def test_no_candidate_at_all():
     targets, off = make_tables()
-    targets["LIVETIME"] = 1e4
+    targets["LIVETIME"] = 10_000
     with pytest.raises(ValueError, match="'livetime': 120 of 120"):
         MimicPlan.from_obs_tables(targets, off)
 
@@ -163,7 +163,7 @@ def test_repeated_pairs_are_told(caplog):
 @pytest.mark.parametrize("suffix", ["ecsv", "fits"])
 def test_write_and_read(tmp_path, suffix, caplog):
     targets, off = make_tables()
-    targets["LIVETIME"][1] = 1e4
+    targets["LIVETIME"][1] = 10_000
     plan = MimicPlan.from_obs_tables(targets, off, NO_LATITUDE, random_state=7)
     path = tmp_path / f"plan.{suffix}"
 

@@ -233,6 +233,21 @@ class TestPage:
             parts = [_.strip() for _ in line.split(": ")]
             assert all(_ in text for _ in parts)
 
+    def test_what_the_plan_is_worth(self, page, tmp_path, result):
+        assert "Their livetime is not known, nor what sets share." in page.read_text()
+        names = ["OBS_ID", "MIMIC_SET", "OFF_OBS_ID"]
+        table = Table(rows=[(1, 1, 101), (1, 2, 101), (1, 3, 103)], names=names)
+        table["LIVETIME"], table["ONTIME"], table["LIVETIME_RATIO"] = 3600, 3600, 2
+        table["CUT_START"], table["CUT_STOP"] = [0, 360, 0], [1800, 2160, 1800]
+        plan = MimicPlan(table)
+        make_report(result, tmp_path / "report.html", plan=plan)
+        text = (tmp_path / "report.html").read_text()
+        assert "1.1 h of livetime, 2.20 times that of the targets" in text
+        assert "3 sets are worth 2.0 independent ones" in text
+        assert 'id="table-plan-summary"' in text
+        limits = make_answer(result, plan).limits
+        assert sum("Mimic sets 1 and 2 share 80%" in _ for _ in limits) == 1
+
     def test_names_are_escaped(self, page):
         content = page.read_text(encoding="utf-8")
         assert "<script>document" not in content

@@ -12,6 +12,7 @@ from gammapy.data import DataStore
 from pydantic import ValidationError
 
 from gammapy_mimic.analysis import MimicAnalysisConfig
+from gammapy_mimic.analysis.datasets import read_datasets
 from gammapy_mimic.scripts.main import main
 
 from .test_pipeline import NAMES, make_config
@@ -73,7 +74,8 @@ def test_run_and_run_again(tmp_path, config, capsys):
     assert run("run", path, "--n-jobs", 2) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [_.split(": ")[1] for _ in lines[:8]] == ["up to date"] * 8
-    assert lines[8].split()[:3] == ["name", "mean", "mean_err"]
+    assert lines[8].startswith("Plan: An OFF observation is in 1 set at most.")
+    assert lines[9].split()[:3] == ["name", "mean", "mean_err"]
     assert run("run", path, "--force", "all") == 0
     assert "up to date" not in capsys.readouterr().out
 
@@ -95,10 +97,32 @@ def test_large_kl(tmp_path, config, capsys):
     config.mimic.off.obs_ids = [105]
     config.mimic.n_sets = 1
     config.write(tmp_path / "config.yaml")
-    assert run("run", tmp_path / "config.yaml") == 0
+    assert run("run", tmp_path / "config.yaml") == 1
+    assert "or set mimic.selection.kl_max higher, or to null" in capsys.readouterr().err
     table = Table.read(tmp_path / "out/questionable.ecsv")
     assert table["REASON"].tolist() == ["large_kl"]
-    assert "OBS_ID 2, large_kl" in capsys.readouterr().out
+    # made, to be looked at
+    assert DataStore.from_dir(tmp_path / "out/mimic_1").obs_ids.tolist() == [2]
+    config.mimic.selection.kl_max = None
+    config.write(tmp_path / "config.yaml", overwrite=True)
+    assert run("run", tmp_path / "config.yaml") == 0
+
+
+def test_questionable_pair_is_left_out(tmp_path, config, capsys):
+    """Its mimic is made, but is in none of the datasets."""
+    config.mimic.n_sets = 1
+    config.write(tmp_path / "config.yaml")
+    assert run("run", tmp_path / "config.yaml") == 0
+    plan = Table.read(tmp_path / "out/plan.ecsv")
+    obs_ids = plan["OBS_ID"].tolist()
+    plan["STATUS"] = ["large_kl", *["ok"] * (len(obs_ids) - 1)]
+    plan.write(tmp_path / "out/plan.ecsv", overwrite=True)
+    assert run("run", tmp_path / "config.yaml") == 0
+    assert f"Questionable: OBS_ID {obs_ids[0]}, large_kl" in capsys.readouterr().out
+    store = DataStore.from_dir(tmp_path / "out/mimic_1")
+    assert store.obs_ids.tolist() == obs_ids
+    (dataset,) = read_datasets(tmp_path / "out/datasets_mimic_1")
+    assert dataset.meta_table["OBS_ID"].ravel().tolist() == obs_ids[1:]
 
 
 def test_without_the_section(tmp_path, config, capsys):

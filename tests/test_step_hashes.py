@@ -30,7 +30,7 @@ datasets:
   on_region: {frame: icrs, lon: 329.7 deg, lat: -30.2 deg, radius: 0.1 deg}
 mimic:
   off: {datastore: OFF}
-  selection: {criteria: {airmass: null}}
+  selection: {criteria: {airmass: null, zenith: null, rate: null}}
   exclusion: {catalogs: [FOLDER/catalog.fits], stars: FOLDER/stars.fits}
   scramble: {method: annulus}
   background: template
@@ -95,6 +95,7 @@ CHANGED = {
     "mimic.scramble.method": "fill",
     "mimic.scramble.width": "0.5 deg",
     "mimic.n_sets": 3,
+    "mimic.livetime": "whole",
     "mimic.alignment": "radec",
     "mimic.time": "off",
     "mimic.background": "off",

@@ -19,8 +19,8 @@ class StepChecksums:
     """Hashes for the records of one run, in which neither files nor the plan change.
 
     They are of effects, not of words: of the regions that catalogues give, of files as
-    they are, of the partners in the plan. So another text with the same effect makes no
-    step run again.
+    they are, of the partners and their parts in the plan. So another text with the same
+    effect makes no step run again.
 
     Parameters
     ----------
@@ -47,6 +47,7 @@ class StepChecksums:
             config.random_state,
             config.selection.randomise,
             config.selection.n_best,
+            config.livetime,
         )
 
     def get_mimic(self, plan, mimic_set):
@@ -77,6 +78,7 @@ class StepChecksums:
         self._mimics[mimic_set] = make_checksum(
             self._observations,
             partners,
+            plan.cuts(mimic_set),
             plan.seed,
             _stamp_datastore(datastore, list(partners.values())),
             config.alignment,
@@ -105,7 +107,8 @@ class StepChecksums:
         """
         mimic, fields = self._config.mimic, None
         if mimic_set is not None:
-            observations = self.get_mimic(plan, mimic_set)
+            trusted = plan.partners(mimic_set, questionable=False)
+            observations = make_checksum(self.get_mimic(plan, mimic_set), [*trusted])
         elif mimic is not None and mimic.background == "template":
             observations = make_checksum(self._observations, self._template)
         else:

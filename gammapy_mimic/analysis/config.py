@@ -35,6 +35,7 @@ from pydantic import (
 from ..data.obs_ids import to_obs_id
 from ..makers import KLBackgroundSelector, MimicMaker, ScrambleMaker
 from ..selection.criteria import MatchCriteria
+from ..selection.cuts import LIVETIMES
 from ..selection.ranking import KL_MAX
 from ..utils.angles import to_angle
 from .config_checks import find_bad_texts, find_bad_values
@@ -102,6 +103,7 @@ MethodEnum = _make_enum("MethodEnum", ScrambleMaker.available_methods)
 AlignmentEnum = _make_enum("AlignmentEnum", MimicMaker.available_alignments)
 RankingEnum = _make_enum("RankingEnum", KLBackgroundSelector.available_rankings)
 IrfsEnum = _make_enum("IrfsEnum", ["link", "copy"])
+LivetimeEnum = _make_enum("LivetimeEnum", LIVETIMES)
 TimeEnum = _make_enum("TimeEnum", MimicMaker.available_times)
 BackgroundEnum = _make_enum(
     "BackgroundEnum", (*MimicMaker.available_backgrounds, "template")
@@ -344,6 +346,9 @@ class MimicConfig(GammapyBaseConfig):
         How sources of OFF fields are hidden. Default is not to.
     n_sets : int
         Number of mimic sets.
+    livetime : {"cut", "whole"}
+        Whether OFF observations that are longer than their target are cut, or all are
+        used whole, and those that are too long are refused.
     alignment, time : str
         See `~gammapy_mimic.MimicMaker`.
     background : {"off", "target", "template"}
@@ -369,6 +374,7 @@ class MimicConfig(GammapyBaseConfig):
     exclusion: ExclusionConfig = ExclusionConfig()
     scramble: ScrambleConfig | None = None
     n_sets: Annotated[PositiveInt, Field(le=N_SETS_MAX)] = 5
+    livetime: LivetimeEnum = "cut"
     alignment: AlignmentEnum = "auto"
     time: TimeEnum = "target"
     background: BackgroundEnum = "off"

@@ -33,7 +33,7 @@ __all__ = ["MimicAnalysis"]
 
 log = logging.getLogger(__name__)
 
-PLAN_SECTIONS = {"off", "selection", "exclusion", "n_sets", "random_state"}
+PLAN_SECTIONS = {"off", "selection", "exclusion", "n_sets", "random_state", "livetime"}
 TEMPLATE_SECTIONS = {"background", "template", "off", "selection", "exclusion"}
 OTHER_SECTIONS = {"systematics", "write_datastore", "irfs", "strict"}
 """Sections of ``mimic`` that make the plan, that make the templates of targets, and

@@ -51,10 +51,11 @@ def select_trusted(observations, plan, mimic_set):
 
 
 def add_partners(datasets, plan, mimic_set):
-    """Add ``OFF_OBS_ID`` and ``MIMIC_SET`` to meta tables, as `MimicMaker` does.
+    """Add ``OFF_OBS_ID``, ``MIMIC_SET`` and so on to meta tables, as `MimicMaker` does.
 
     Gammapy's own makers know the target, and not which OFF observation a mimic
-    observation was made of. `MimicSystematicsEstimator` needs both.
+    observation was made of. `MimicSystematicsEstimator` needs these two. ``CUT_START``
+    and ``CUT_STOP`` tell which part of its good time was used, NaN for all.
 
     Parameters
     ----------
@@ -70,7 +71,8 @@ def add_partners(datasets, plan, mimic_set):
     ValueError
         If the plan has no such set, or a dataset does not tell its observations.
     """
-    partners = MimicPlan.create(plan).partners(mimic_set)
+    plan = MimicPlan.create(plan)
+    partners, cuts = plan.partners(mimic_set), plan.cuts(mimic_set)
     for dataset in datasets:
         table = dataset.meta_table
         if table is None or "OBS_ID" not in table.colnames:
@@ -80,10 +82,14 @@ def add_partners(datasets, plan, mimic_set):
             )
         # one row, with a list, for stacked observations
         obs_ids = np.asarray(table["OBS_ID"])
-        off_obs_ids = [partners.get(to_obs_id(_), NO_PARTNER) for _ in obs_ids.ravel()]
+        targets = [to_obs_id(_) for _ in obs_ids.ravel()]
+        off_obs_ids = [partners.get(_, NO_PARTNER) for _ in targets]
+        parts = np.array([cuts.get(_, (np.nan, np.nan)) for _ in targets])
         dataset.meta_table = table.copy()
         dataset.meta_table["OFF_OBS_ID"] = np.reshape(off_obs_ids, obs_ids.shape)
         dataset.meta_table["MIMIC_SET"] = np.full(obs_ids.shape, mimic_set)
+        for name, values in zip(("CUT_START", "CUT_STOP"), parts.T, strict=True):
+            dataset.meta_table[name] = values.reshape(obs_ids.shape)
 
 
 def write_datasets(datasets, path):

@@ -325,12 +325,14 @@ class MakerFactory:
             "randomise": config.selection.randomise,
             "n_best": config.selection.n_best,
             "random_state": config.random_state,
+            "livetime": config.livetime,
         }
         if not config.selection.reads_events:
             links = get_links(self.config)
             store = open_datastore(self.config.observations.datastore, links)
             table = store.obs_table
             targets = table.select_obs_id([get_obs_id(_) for _ in self.observations])
+            _set_livetimes(targets, self.observations)
             off = self.off_datastore.obs_table
             return MimicPlan.from_obs_tables(targets, off, criteria, **options)
         selector = self._make_selector(self.selector.index, criteria)
@@ -517,6 +519,18 @@ class MakerFactory:
             binsz=wcs.binsize.deg,
         )
         return self.exclusion_regions.to_mask(geom)
+
+
+def _set_livetimes(obs_table, observations):
+    """Set the livetimes of observations that a filter in time has cut."""
+    if "LIVETIME" not in obs_table.colnames:
+        return
+    column, obs_ids = obs_table["LIVETIME"], to_obs_ids(obs_table["OBS_ID"])
+    for observation in observations:
+        if observation.obs_filter.time_filter is not None:
+            livetime = observation.observation_live_time_duration
+            is_row = obs_ids == get_obs_id(observation)
+            column[is_row] = livetime.to_value(column.unit or "s")
 
 
 def _to_quantity(values):

@@ -171,7 +171,8 @@ class _Pipeline:
         options = {"reduce": reduce, "write_config": write_config}
         left_out = self.records.read("plan").get("left_out", [])
         checksum = self._get_plan_checksum(left_out)
-        if not self.records.is_done("plan", checksum):
+        is_done = self.records.is_done("plan", checksum)
+        if not is_done:
             # all that is in the way shows before anything is written
             self._check_steps(range(1, self.config.mimic.n_sets + 1), **options)
             self._write_plan(keeps_edited=self.records.is_same("plan", checksum))
@@ -180,6 +181,9 @@ class _Pipeline:
         path = self.path / "plan.ecsv"
         with prefix_errors(path):
             plan = self._read_plan(path)
+        if is_done:
+            # as when it was made; it may have been edited since
+            plan.warn_of_sharing()
         self._check_steps(plan.sets, **options)
         if write_config:
             with self.records.step("config"):

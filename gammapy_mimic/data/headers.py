@@ -50,6 +50,8 @@ OBS_TABLE_COLUMNS = {
     "EVENT_COUNT": None,
     "MIM_OBS": None,
     "MIM_SET": None,
+    "MIM_TSTA": "s",
+    "MIM_TSTO": "s",
 }
 """Columns of the observation index, with their units."""
 

@@ -356,8 +356,11 @@ def replace_parts(observation, optional, **parts):
     # `Observation.copy` would read all IRFs
     names = ("events", "gti", *IRF_NAMES)
     update = {"optional": {**(observation.meta.optional or {}), **optional}}
-    if get_hdu(observation, "gti") is not None and len(observation.gti.table):
-        update["time_info"] = make_time_info(observation.gti)
+    gti = parts.get("gti")
+    if gti is None and get_hdu(observation, "gti") is not None:
+        gti = observation.gti
+    if gti is not None and len(gti.table):
+        update["time_info"] = make_time_info(gti)
     return Observation(
         obs_id=observation.obs_id,
         meta=observation.meta.model_copy(update=update),

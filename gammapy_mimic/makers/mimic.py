@@ -20,6 +20,7 @@ from gammapy.utils.metadata import (
     PointingInfoMetaData,
 )
 
+from ..data.cut import cut_observation
 from ..data.events import SKY_COLUMNS
 from ..data.headers import derive_header, make_time_info
 from ..data.irfs import ENERGY_TOLERANCE, get_fov_alignment, get_safe_range, scale_rate
@@ -51,6 +52,7 @@ log = logging.getLogger(__name__)
 TARGET_KEYS = ("OBJECT", "RA_OBJ", "DEC_OBJ", "CONV_RA", "CONV_DEC", "CONV_DEP")
 LOCATION_KEYS = ("GEOLON", "GEOLAT", "GEOALT", "ALTITUDE")
 ALIGNMENT_KEYS = ("CREATOR", "HDUVERS")
+CUT_KEYS = ("MIM_TSTA", "MIM_TSTO")
 
 _WARNED = set()
 """Tokens of the makers that have warned: once, also if they are sent to a process of a
@@ -67,6 +69,7 @@ def _check_mimic_set(value):
 class MimicMaker(ObservationMaker):
     """Put the events of a matching OFF observation into the field of view of a target.
 
+    Of an OFF observation that the plan cuts, only that part of the good time is used.
     The result has events, GTI and IRFs of the OFF observation, and pointing and OBS_ID
     of the target. Every event keeps its offset and its position angle in the field of
     view (``alignment="radec"``), or its camera position (``"altaz"``), to rounding.
@@ -171,6 +174,11 @@ class MimicMaker(ObservationMaker):
         """OFF observation by target, of the plan as it is now."""
         return self.plan.partners(self.mimic_set)
 
+    @property
+    def _cuts(self):
+        """Parts of OFF observations by target, of the plan as it is now."""
+        return self.plan.cuts(self.mimic_set)
+
     def can_make(self, observation):
         """Whether the plan has a partner for this observation.
 
@@ -197,20 +205,32 @@ class MimicMaker(ObservationMaker):
         Returns
         -------
         off_observation : `~gammapy.data.Observation`
-            OFF observation.
+            OFF observation, or the part of it that the plan uses.
 
         Raises
         ------
         ValueError
-            If the plan has no partner, or names one that is not there.
+            If the plan has no partner, or names one that is not there, or a part that
+            is not in its good time.
         """
         if not self.can_make(observation):
             raise ValueError(
                 f"OBS_ID {observation.obs_id} has no partner in mimic set "
                 f"{self.mimic_set} of the plan. Leave it out or change the plan."
             )
-        obs_id = self._partners[get_obs_id(observation)]
-        return get_off_observation(self.off_observations, obs_id)
+        obs_id = get_obs_id(observation)
+        off_obs_id = self._partners[obs_id]
+        off = get_off_observation(self.off_observations, off_obs_id)
+        cut = self._cuts.get(obs_id)
+        if cut is None:
+            return off
+        try:
+            return cut_observation(off, *cut)
+        except ValueError as error:
+            raise ValueError(
+                f"OBS_ID {obs_id} in mimic set {self.mimic_set} of the plan, with "
+                f"OFF_OBS_ID {off_obs_id}: {error}"
+            ) from error
 
     def make_observation(self, observation):
         """Make the mimic of a target observation.
@@ -224,14 +244,17 @@ class MimicMaker(ObservationMaker):
         -------
         observation : `~gammapy.data.Observation`
             Events, GTI and IRFs of the OFF observation, with pointing and OBS_ID of
-            the target. IRFs that are on disk are not read.
+            the target. IRFs that are on disk are not read. The header of the events
+            tells which part of the good time of the OFF observation is used, in s,
+            unless it is all: MIM_TSTA and MIM_TSTO.
 
         Raises
         ------
         ValueError
-            If there is no partner, the OFF observation has no valid events or no GTI,
-            the target has no GTI, a location is missing (ALTAZ), one of them was taken
-            in DRIFT mode, or the selector finds no OFF observation for the template.
+            If there is no partner, the plan uses a part that is not there, the OFF
+            observation has no valid events or no GTI, the target has no GTI, a location
+            is missing (ALTAZ), one of them was taken in DRIFT mode, or the selector
+            finds no OFF observation for the template.
         """
         off = self.get_off_observation(observation)
         load_events_file(off)
@@ -279,10 +302,12 @@ class MimicMaker(ObservationMaker):
         return mimic
 
     def make_columns(self, observation):
-        """Make the columns ``OFF_OBS_ID`` and ``MIMIC_SET`` of a meta table.
+        """Make the columns ``OFF_OBS_ID``, ``MIMIC_SET`` and so on of a meta table.
 
-        ``OFF_OBS_ID`` is -1 for an observation without partner. With ``scramble``, or a
-        selector as ``background``, there are the columns of those makers as well.
+        ``OFF_OBS_ID`` is -1 for an observation without partner. ``CUT_START`` and
+        ``CUT_STOP`` are those of the plan, NaN for an observation used whole. With
+        ``scramble``, or a selector as ``background``, there are the columns of those
+        makers as well.
 
         Parameters
         ----------
@@ -294,13 +319,16 @@ class MimicMaker(ObservationMaker):
         columns : dict
             Values by column.
         """
-        off_obs_id = self._partners.get(get_obs_id(observation), NO_PARTNER)
+        obs_id = get_obs_id(observation)
+        off_obs_id = self._partners.get(obs_id, NO_PARTNER)
         made = None if off_obs_id == NO_PARTNER else observation
         columns = {}
         for maker in (self.scramble, self.background):
             if isinstance(maker, ObservationMaker):
                 columns |= maker.make_columns(made)
-        return columns | {"OFF_OBS_ID": off_obs_id, "MIMIC_SET": self.mimic_set}
+        start, stop = self._cuts.get(obs_id, (np.nan, np.nan))
+        columns |= {"OFF_OBS_ID": off_obs_id, "MIMIC_SET": self.mimic_set}
+        return columns | {"CUT_START": start, "CUT_STOP": stop}
 
     def _warn_of_unseen(self, observation, made):
         if self._token in _WARNED:
@@ -374,8 +402,10 @@ class MimicMaker(ObservationMaker):
             if key.endswith("_PNT"):
                 # RA_ORG and DEC_ORG are set: the pointing that events are moved from
                 provenance.setdefault(f"{key[:-4]}_ORG", header[key])
-            if key.endswith("_PNT") or key in TARGET_KEYS:
+            if key.endswith("_PNT") or key in TARGET_KEYS + CUT_KEYS:
                 del header[key]
+        cut = self._cuts.get(get_obs_id(observation), ())
+        header.update(zip(CUT_KEYS, cut, strict=False))
         for key in target:
             if key.endswith("_PNT") or key in TARGET_KEYS + LOCATION_KEYS:
                 header[key] = target[key]

@@ -10,6 +10,7 @@ from ..data.observation import replace_background, to_pool
 from ..exclusion.sky_regions import check_regions
 from ..selection.binning import FoVBinning
 from ..selection.criteria import MatchCriteria
+from ..selection.cuts import check_livetime, get_ontime, prepare_ranking
 from ..selection.index import OffIndex
 from ..selection.indexed_pool import IndexedPool
 from ..selection.ranked_plan import make_ranked_plan
@@ -285,6 +286,7 @@ class KLBackgroundSelector(ObservationMaker):
         n_best=None,
         path=None,
         n_jobs=None,
+        livetime="cut",
     ):
         """Make the plan that pairs targets with OFF observations.
 
@@ -311,6 +313,12 @@ class KLBackgroundSelector(ObservationMaker):
         n_jobs : int, optional
             Number of processes that read targets. Default is that of
             `gammapy.utils.parallel`, 1.
+        livetime : {"cut", "whole"}, optional
+            Whether an OFF observation that is longer than its target is cut to the
+            target's livetime: to a part of its good time that is drawn by the seed,
+            with or without ``randomise``. Or whether all are used whole, and those that
+            are longer by more than the criterion of the livetime are refused. Default
+            is "cut". An observation whose livetime is not known is used whole.
 
         Returns
         -------
@@ -320,15 +328,21 @@ class KLBackgroundSelector(ObservationMaker):
         Raises
         ------
         ValueError
-            If there is no candidate for any target.
+            If there is no candidate for any target, or an option is not valid.
         """
+        check_livetime(livetime)
+        rankings = self._ranker.rank_all(observations, path, n_jobs)
+        ontime = get_ontime(self.index.table).tolist()
+        ontime = dict(zip(self.index.obs_ids.tolist(), ontime, strict=True))
+        options = ontime, livetime, self.criteria.livetime
         return make_ranked_plan(
-            self._ranker.rank_all(observations, path, n_jobs),
+            (prepare_ranking(_, *options) for _ in rankings),
             self.ranking,
             n_sets=n_sets,
             randomise=randomise,
             random_state=random_state,
             n_best=n_best,
+            livetime=livetime,
         )
 
     def make_background(self, observation, exclude=(), obs_ids=None):

@@ -276,12 +276,15 @@ def _describe_limits(result, judgement, plan):
         kind = "positions" if result.maps else "sets"
         number = judgement.excess.number
         limits.append(f"There are only {number} {kind} of mimics to compare with.")
+    summary = None if plan is None else plan.make_summary()
     n_shared = 0 if plan is None else sum(_ > 1 for _ in plan.reuse.values())
-    if n_shared:
+    if n_shared and not summary.is_independent:
         limits.append(
             f"{n_shared} of {len(plan.reuse)} OFF observations are in more than one "
             "set. The sets are not independent, and errors are too small."
         )
+    if summary is not None and summary.warning:
+        limits.append(summary.warning)
     if plan is not None and plan.questionable:
         n_questionable = len({obs_id for obs_id, _ in plan.questionable})
         limits.append(

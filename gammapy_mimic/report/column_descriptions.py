@@ -71,15 +71,28 @@ _PLAN = {
     "KL_CORR": "the same without what noise adds on average: 0 if they are alike",
     "P_VALUE": "probability of a divergence as large, if they are alike",
     "DELTA_RMS": "rms of the relative difference of the backgrounds",
+    "ONTIME": "good time of the whole OFF observation",
     "LIVETIME": "livetime of the whole OFF observation",
     "LIVETIME_RATIO": "livetime, OFF over target",
     "RATE_RATIO": "rate of events outside all sources, OFF over target",
     "DELTA_ZENITH": "zenith angle, OFF minus target",
     "DISTANCE": "difference of the conditions, in units of their limits or scatter",
     "ENERGY_MIN": "higher threshold of the two, from which the target is tested",
-    "CUT_START": "begin of the part used, in good time of the OFF observation",
+    "CUT_START": "begin of the part used, in good time of the OFF observation; none: "
+    "it is used whole",
     "CUT_STOP": "its end",
     "STATUS": "ok; large_kl: not alike, but the best there is; no_mimic: no partner",
+}
+
+_PLAN_SUMMARY = {
+    "N_SETS": "number of mimic sets",
+    "TARGET_LIVETIME": "livetime of the targets that have a partner",
+    "OFF_LIVETIME": "livetime of the OFF observations; what sets share counts once",
+    "LIVETIME_RATIO": "OFF over target",
+    "MAX_REUSE": "largest number of sets that an OFF observation is in",
+    "MEAN_REUSE": "mean number",
+    "N_EFFECTIVE": "number of independent sets that they are worth",
+    "MAX_SHARED": "largest part of their livetime that two sets share",
 }
 
 _REGIONS = {
@@ -112,6 +125,7 @@ COLUMN_DESCRIPTIONS = {
     "losses": _LOSSES,
     "normalisation": _NORMALISATION,
     "plan": _PLAN,
+    "plan_summary": _PLAN_SUMMARY,
     "regions": _REGIONS,
     "significance": _SIGNIFICANCE,
     "spurious_flux": _SPURIOUS_FLUX,

@@ -162,6 +162,12 @@ def _make_tables(result, plan, objects, regions, on_map):
         if objects:
             names = [objects.get(int(_), "") for _ in table["OBS_ID"]]
             table.add_column(names, index=1, name="OBJECT")
+        tables["plan_summary"] = make_table(
+            plan.make_summary().to_table(),
+            "table-plan-summary",
+            "What the mimic sets are worth.",
+            COLUMN_DESCRIPTIONS["plan_summary"],
+        )
         tables["plan"] = make_table(
             table,
             "table-plan",

@@ -10,6 +10,7 @@ from .options import (
     EnergyText,
     alignment_option,
     background_option,
+    livetime_option,
     n_sets_option,
     random_state_option,
     time_option,
@@ -22,6 +23,7 @@ __all__ = ["make"]
 @click.command()
 @config_options
 @n_sets_option
+@livetime_option
 @click.option(
     "--randomise/--best-first",
     default=True,

@@ -10,6 +10,7 @@ from gammapy.utils.scripts import make_path
 
 from ..exclusion.core import ExclusionRegions
 from ..makers import MimicMaker, ScrambleMaker
+from ..selection.cuts import LIVETIMES
 from ..utils.angles import to_angle
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "RegionText",
     "alignment_option",
     "background_option",
+    "livetime_option",
     "n_jobs_option",
     "n_sets_option",
     "random_state_option",
@@ -156,6 +158,12 @@ background_option = _choice_option(
     MimicMaker.available_backgrounds,
     "off",
     "Whose background IRF the mimic has.",
+)
+livetime_option = _choice_option(
+    "--livetime",
+    LIVETIMES,
+    "cut",
+    "Cut OFF observations that are longer than their target, or use all whole.",
 )
 time_option = _choice_option(
     "--time",

@@ -57,6 +57,8 @@ def run_analysis(config, **options):
     """
     analysis = MimicAnalysis(config)
     run_pipeline(analysis, report=click.echo, **options)
+    if analysis.plan:
+        click.echo(f"Plan: {analysis.plan.make_summary()}")
     questionable = analysis.plan.questionable if analysis.plan else []
     for obs_id, reason in questionable:
         click.echo(f"Questionable: OBS_ID {obs_id}, {reason}")

@@ -115,8 +115,9 @@ class MatchCriteria:
     Parameters
     ----------
     livetime : float, optional
-        By how much an OFF observation may be shorter, as a fraction of the livetime of
-        the target. Default is 0.1.
+        By how much an OFF observation may be shorter than the target, as a fraction of
+        the target's livetime. What is longer is cut when it is used, or refused in a
+        plan that uses OFF observations whole. Default is 0.1.
     airmass : float, optional
         Largest difference of the airmass, 1 / sin(elevation). Default is 0.15.
     zenith : `~astropy.coordinates.Angle` or str, optional

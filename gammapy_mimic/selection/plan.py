@@ -10,11 +10,15 @@ from astropy.table import Table
 from gammapy.utils.scripts import make_path
 from scipy.optimize import linear_sum_assignment
 
+from ..data.cut import check_cut
+from ..data.events import get_unit_factor, read_column
 from ..data.obs_ids import NO_PARTNER, to_obs_id, to_obs_ids
 from ..utils.files import replace_file
 from ..utils.random import random_generator
 from .conditions import Conditions
 from .criteria import MatchCriteria, describe_rejections
+from .cuts import check_livetime, draw_cuts, get_ontime, is_too_long
+from .plan_summary import summarise_plan
 
 __all__ = ["MimicPlan", "assign_partners"]
 
@@ -37,6 +41,7 @@ COLUMNS = {
     "KL_CORR": (float, None),
     "P_VALUE": (float, None),
     "DELTA_RMS": (float, None),
+    "ONTIME": (float, "s"),
     "LIVETIME": (float, "s"),
     "LIVETIME_RATIO": (float, None),
     "RATE_RATIO": (float, None),
@@ -57,17 +62,18 @@ class MimicPlan:
     table : `~astropy.table.Table`
         Plan. Needs the columns ``OBS_ID`` and ``OFF_OBS_ID`` (-1: no partner), others
         are filled: ``MIMIC_SET`` with 1, ``STATUS`` with "ok" or "no_mimic", numbers
-        with NaN. ``LIVETIME`` is that of the whole OFF observation, ``LIVETIME_RATIO``
-        and ``RATE_RATIO`` are OFF over target, ``DELTA_ZENITH`` is OFF minus target.
-        ``ENERGY_MIN`` is the higher of both thresholds. ``CUT_START`` and ``CUT_STOP``
-        tell which part of the good time of the OFF observation is used, NaN: all of it.
+        with NaN. ``ONTIME`` (good time) and ``LIVETIME`` are those of the whole OFF
+        observation, ``LIVETIME_RATIO`` and ``RATE_RATIO`` are OFF over target,
+        ``DELTA_ZENITH`` is OFF minus target. ``ENERGY_MIN`` is the higher of both
+        thresholds. ``CUT_START`` and ``CUT_STOP`` tell which part of the good time of
+        the OFF observation is used, NaN: all of it.
 
     Raises
     ------
     ValueError
         If a column is missing, a number is not valid, a target has two partners in one
-        set, an observation is its own partner, or an OFF observation is used twice in
-        one set.
+        set, an observation is its own partner, an OFF observation is used twice in one
+        set, or a part is none of the good time of the OFF observation.
     """
 
     def __init__(self, table):
@@ -77,12 +83,13 @@ class MimicPlan:
         # a new one, as that of the user may have masks and is not changed
         self.table = Table(meta=dict(table.meta))
         for name, (dtype, unit) in COLUMNS.items():
-            self.table[name] = _fill_column(table, name, dtype)
+            self.table[name] = _fill_column(table, name, dtype, unit)
             self.table[name].unit = unit
             if dtype is float:
                 self.table[name].info.format = ".4g"
         has_partner = self.table["OFF_OBS_ID"] != NO_PARTNER
         self.table["STATUS"][~has_partner] = "no_mimic"
+        _check_cuts(self.table)
 
         own = self.table["OBS_ID"] == self.table["OFF_OBS_ID"]
         if own.any():
@@ -126,6 +133,7 @@ class MimicPlan:
         randomise=True,
         n_best=None,
         random_state=0,
+        livetime="cut",
     ):
         """Make a plan from observation tables, by conditions alone: no file is read.
 
@@ -147,6 +155,12 @@ class MimicPlan:
             Number of candidates to draw from, the nearest. Default is all.
         random_state : int, optional
             Seed. Default is 0.
+        livetime : {"cut", "whole"}, optional
+            Whether an OFF observation that is longer than its target is cut to the
+            target's livetime: to a part of its good time that is drawn by the seed,
+            with or without ``randomise``. Or whether all are used whole, and those that
+            are longer by more than the criterion of the livetime are refused. Default
+            is "cut". An observation whose livetime is not known is used whole.
 
         Returns
         -------
@@ -156,8 +170,9 @@ class MimicPlan:
         Raises
         ------
         ValueError
-            If there is no candidate for any target.
+            If there is no candidate for any target, or an option is not valid.
         """
+        check_livetime(livetime)
         criteria = MatchCriteria.create(criteria)
         # sorted, so that the plan does not depend on the order of the tables
         targets = _sort(Conditions.from_obs_table(obs_table))
@@ -165,12 +180,14 @@ class MimicPlan:
         columns = {}
         if targets.livetime is not None and off.livetime is not None:
             columns["LIVETIME_RATIO"] = off.livetime / targets.livetime[:, np.newaxis]
+            shape = columns["LIVETIME_RATIO"].shape
+            ontime = get_ontime(off_table)[np.argsort(to_obs_ids(off_table["OBS_ID"]))]
+            columns["LIVETIME"] = np.broadcast_to(off.livetime, shape)
+            columns["ONTIME"] = np.broadcast_to(ontime, shape)
         if targets.elevation is not None and off.elevation is not None:
             columns["DELTA_ZENITH"] = targets.elevation[:, np.newaxis] - off.elevation
-        cost = rank_by_conditions(targets, off, criteria)
+        cost = rank_by_conditions(targets, off, criteria, livetime)
         columns["DISTANCE"] = np.where(np.isfinite(cost), cost, np.nan)
-        if off.livetime is not None:
-            columns["LIVETIME"] = np.tile(off.livetime, (len(targets), 1))
         return cls.from_cost(
             targets.obs_id,
             off.obs_id,
@@ -181,13 +198,23 @@ class MimicPlan:
             n_best=n_best,
             odds=get_odds(cost),
             random_state=random_state,
+            livetime=livetime,
         )
 
     @classmethod
     def from_cost(
-        cls, obs_ids, off_obs_ids, cost, columns=None, random_state=0, **options
+        cls,
+        obs_ids,
+        off_obs_ids,
+        cost,
+        columns=None,
+        random_state=0,
+        livetime="cut",
+        **options,
     ):
         """Make a plan from the cost of every pair.
+
+        A warning tells if the sets share much of their OFF observations.
 
         Parameters
         ----------
@@ -201,6 +228,10 @@ class MimicPlan:
             Values of each pair for other columns of the plan, of the same shape.
         random_state : int, optional
             Seed. Default is 0.
+        livetime : {"cut", "whole"}, optional
+            Whether OFF observations are cut to the livetime of their target, where
+            ``columns`` has ``ONTIME``, ``LIVETIME`` and ``LIVETIME_RATIO``. Default is
+            "cut".
         **options : dict, optional
             Options of `assign_partners`.
 
@@ -224,17 +255,13 @@ class MimicPlan:
         for name, values in (columns or {}).items():
             blank = "no_mimic" if name == "STATUS" else np.nan
             table[name] = np.where(has_partner, values[idx, idx_off], blank)
+        needed = {"ONTIME", "LIVETIME", "LIVETIME_RATIO"}
+        if livetime == "cut" and needed <= {*table.colnames}:
+            cuts = draw_cuts(table, random_state)
+            table["CUT_START"], table["CUT_STOP"] = cuts
         table.meta["MIM_SEED"] = int(random_state)
         plan = cls(table)
-        columns = [table[_][has_partner].tolist() for _ in ("OBS_ID", "OFF_OBS_ID")]
-        pairs = Counter(zip(*columns, strict=True))
-        repeated = sum(count > 1 for count in pairs.values())
-        if repeated:
-            log.warning(
-                f"{repeated} pairs of target and OFF observation are in more than one "
-                "mimic set, so that the sets are not independent. Use fewer sets, "
-                "wider criteria or more OFF observations."
-            )
+        plan.warn_of_sharing()
         return plan
 
     @classmethod
@@ -393,6 +420,62 @@ class MimicPlan:
         pairs = zip(rows["OBS_ID"], rows["OFF_OBS_ID"], strict=True)
         return {int(obs_id): int(off) for obs_id, off in pairs if off != NO_PARTNER}
 
+    def cuts(self, mimic_set):
+        """Parts of OFF observations that a mimic set uses.
+
+        Parameters
+        ----------
+        mimic_set : int
+            Mimic set.
+
+        Returns
+        -------
+        cuts : dict of tuple of float
+            Begin and end of the part, in s of good time of the OFF observation, by
+            target observation ID. Without the OFF observations that are used whole.
+        """
+        rows = self.table[self.table["MIMIC_SET"] == mimic_set]
+        rows = rows[~np.isnan(rows["CUT_START"])]
+        columns = (rows[name].tolist() for name in ("OBS_ID", "CUT_START", "CUT_STOP"))
+        return {obs_id: tuple(cut) for obs_id, *cut in zip(*columns, strict=True)}
+
+    def to_pairs(self, mimic_set=None):
+        """Pairs of OBS_IDs, for another maker that works on pairs of observations.
+
+        Parameters
+        ----------
+        mimic_set : int, optional
+            Mimic set. Default is all of them.
+
+        Returns
+        -------
+        pairs : list of tuple of int
+            Target and OFF observation, without targets that have no partner.
+
+        Raises
+        ------
+        ValueError
+            If the plan has no such set.
+        """
+        sets = self.sets if mimic_set is None else [mimic_set]
+        return [pair for _ in sets for pair in self.partners(_).items()]
+
+    def make_summary(self):
+        """Find what the plan is worth: OFF time, reuse, and what sets share.
+
+        Returns
+        -------
+        summary : `~gammapy_mimic.selection.plan_summary.PlanSummary`
+            Summary. NaN for what is not known.
+        """
+        return summarise_plan(self.table)
+
+    def warn_of_sharing(self):
+        """Log a warning if sets share much, or have little OFF time."""
+        warning = self.make_summary().warning
+        if warning:
+            log.warning(warning)
+
     def write_questionable(self, path, overwrite=False):
         """Write the table of `questionable`, with ``OBS_ID`` and ``REASON``.
 
@@ -437,7 +520,7 @@ class MimicPlan:
         return plot_plan(self, ax=ax)
 
 
-def rank_by_conditions(targets, off, criteria):
+def rank_by_conditions(targets, off, criteria, livetime="cut"):
     """Rank the OFF observations by their conditions.
 
     Parameters
@@ -446,6 +529,8 @@ def rank_by_conditions(targets, off, criteria):
         Conditions of targets and of OFF observations.
     criteria : `~gammapy_mimic.selection.MatchCriteria`
         Criteria.
+    livetime : {"cut", "whole"}, optional
+        Whether OFF observations are cut, else those that are too long are rejected.
 
     Returns
     -------
@@ -464,6 +549,9 @@ def rank_by_conditions(targets, off, criteria):
     for idx in range(len(targets)):
         target = targets[idx]
         rejected = criteria.reject(target, off, skip)
+        if livetime == "whole" and "livetime" in rejected:
+            ratio = off.livetime / target.livetime
+            rejected["livetime"] |= is_too_long(ratio, criteria.livetime)
         keep = ~np.any(list(rejected.values()), axis=0)
         distance[idx, keep] = criteria.get_distances(target, off)[keep]
         if not keep.any():
@@ -603,10 +691,40 @@ def _get_integers(table, name):
         raise
 
 
-def _fill_column(table, name, dtype):
+def _get_floats(table, name, unit):
+    """Numbers of a column, in a unit. An error names the row."""
+    try:
+        values = read_column(table, name)
+    except ValueError:
+        for idx in range(len(table)):
+            try:
+                read_column(table[idx : idx + 1], name)
+            except ValueError:
+                raise ValueError(
+                    f"row {idx + 1}, {name}: {table[name][idx]} is not valid, a number "
+                    "or nan is needed."
+                ) from None
+        raise
+    own = table[name].unit
+    return values if None in (own, unit) else values * get_unit_factor(name, own, unit)
+
+
+def _check_cuts(table):
+    """Check the parts of the OFF observations, as far as their good time is known."""
+    columns = (table[name] for name in ("CUT_START", "CUT_STOP", "ONTIME"))
+    for idx, values in enumerate(zip(*columns, strict=True)):
+        try:
+            check_cut(*values)
+        except ValueError as error:
+            raise ValueError(f"row {idx + 1}, {error}") from None
+
+
+def _fill_column(table, name, dtype, unit):
     """Read a column of a plan, with defaults where it has none or is masked."""
     if name in MINIMUM and name in table.colnames:
         return _get_integers(table, name)
+    if dtype is float and name in table.colnames:
+        return _get_floats(table, name, unit)
     defaults = {int: 1, float: np.nan, str: "ok"}
     if name not in table.colnames:
         dtype_filled = None if dtype is str else dtype

@@ -13,8 +13,9 @@ __all__ = ["describe_unlike", "make_ranked_plan"]
 log = logging.getLogger(__name__)
 
 PAIR_COLUMNS = [
-    *("KL_DIV", "KL_CORR", "P_VALUE", "DELTA_RMS", "LIVETIME", "LIVETIME_RATIO"),
-    *("RATE_RATIO", "DELTA_ZENITH", "DISTANCE", "ENERGY_MIN", "STATUS"),
+    *("KL_DIV", "KL_CORR", "P_VALUE", "DELTA_RMS", "ONTIME", "LIVETIME"),
+    *("LIVETIME_RATIO", "RATE_RATIO", "DELTA_ZENITH", "DISTANCE", "ENERGY_MIN"),
+    "STATUS",
 ]
 """Columns of a plan that tell of a pair, as rankings do."""
 
@@ -41,7 +42,7 @@ def make_ranked_plan(rankings, ranking="conditions", n_best=None, **options):
     n_best : int, optional
         Number of candidates to draw from, the nearest. Default is all.
     **options : dict, optional
-        Options of `~gammapy_mimic.selection.plan.assign_partners`.
+        Options of `~gammapy_mimic.selection.MimicPlan.from_cost`.
 
     Returns
     -------
@@ -63,7 +64,11 @@ def make_ranked_plan(rankings, ranking="conditions", n_best=None, **options):
         # in one order, as columns of the matrices
         tables.append(table[np.argsort(table["OFF_OBS_ID"])])
 
-    matrices = {name: np.array([_[name] for _ in tables]) for name in PAIR_COLUMNS}
+    matrices = {
+        name: np.array([_[name] for _ in tables])
+        for name in PAIR_COLUMNS
+        if name in tables[0].colnames
+    }
     is_rejected = matrices["STATUS"] == "rejected"
     if is_rejected.all():
         raise ValueError(

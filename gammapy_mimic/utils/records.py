@@ -198,6 +198,11 @@ class StepRecords:
             As `check`.
         """
         self.check([name])
+        if outputs is not None:
+            # of other settings, and nobody's once they are not recorded any more
+            for output in set(self.read(name).get("outputs", [])) - set(outputs):
+                check_own(self.path / output)
+                remove_own(self.path / output)
         self.claim(name, outputs)
         notes = {"checksum": checksum}
         try:
