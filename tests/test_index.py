@@ -30,6 +30,7 @@ from regions import (
 )
 from scipy.integrate import quad
 
+from gammapy_mimic.data import find_broken_files
 from gammapy_mimic.exclusion.sky_regions import (
     check_regions,
     find_inside,
@@ -53,6 +54,8 @@ from gammapy_mimic.utils.coordinates import (
 )
 
 from .helpers import find_runs, need_runs, replace
+
+WAY_OUT = "Mend it, or leave it out with the criterion exclude_obs_ids."
 
 FRACTION_ERROR = 1e-3
 
@@ -735,9 +738,9 @@ class TestBroken:
         events = (hdu_table["OBS_ID"] == 102) & (hdu_table["HDU_TYPE"] == "events")
         index = OffIndex.create(DataStore(hdu_table[~events], store.obs_table[:-1]))
         assert dict(index.broken.iterrows()) == {
-            101: "not in the HDU index",
-            102: "no events in the HDU index",
-            108: "not in the observation index",
+            101: f"not in the HDU index. {WAY_OUT}",
+            102: f"no events in the HDU index. {WAY_OUT}",
+            108: f"not in the observation index. {WAY_OUT}",
         }
         assert list(index.obs_ids) == [103, 104, 105, 106, 107]
 
@@ -745,10 +748,13 @@ class TestBroken:
         change_events(own_store, 101, lambda _: setattr(_, "data", _.data[:0]))
         observation = replace(own_store.obs(103), events=None)
         index = OffIndex.create(own_store)
-        assert index.broken["REASON"][0].endswith("obs_id_000101.fits: no events")
+        reason = index.broken["REASON"][0]
+        assert reason.endswith(f"obs_id_000101.fits: no events. {WAY_OUT}")
+        # the same of files alone
+        assert find_broken_files(own_store, [101]) == {101: reason}
         others = Observations([own_store.obs(102), observation])
         index = OffIndex.create(others)
-        assert dict(index.broken.iterrows()) == {103: "no events"}
+        assert dict(index.broken.iterrows()) == {103: f"no events. {WAY_OUT}"}
 
     def test_events_without_unit(self, own_store):
         def change(hdu):
@@ -994,12 +1000,12 @@ class TestSelect:
         assert_same(index.select(index.obs_ids), index)
 
     def test_not_there(self, own_store, index):
-        with pytest.raises(ValueError, match="1 of 2 .* OBS_ID 7 .it was not among"):
+        with pytest.raises(ValueError, match="1 of 2 .* OBS_ID 7: it was not among"):
             index.select([101, 7])
         with pytest.raises(ValueError, match="no observations to select"):
             index.select([])
         events_path(own_store, 103).unlink()
-        with pytest.raises(ValueError, match="OBS_ID 103 .*there is no such file"):
+        with pytest.raises(ValueError, match="OBS_ID 103: .*there is no such file"):
             OffIndex.create(own_store).select([103])
 
 

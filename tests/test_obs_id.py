@@ -194,9 +194,9 @@ def test_configuration_and_criteria():
     for value in (5.5, True, "five", -1):
         with pytest.raises(ValueError, match="is not valid"):
             OffConfig(obs_ids=[value])
-        with pytest.raises(ValueError, match="is not valid"):
+        with pytest.raises(ValueError, match="must be a list of OBS_IDs"):
             MatchCriteria(exclude_obs_ids=[value])
-    with pytest.raises(ValueError, match="a list of OBS_ID is needed"):
+    with pytest.raises(ValueError, match="must be a list of OBS_IDs"):
         MatchCriteria(exclude_obs_ids="12")
 
 

@@ -145,7 +145,7 @@ class TestScramble:
             ((*REGION, "--method", "shuffle"), "shuffle", 2),
             ((*REGION, "--method", "fill", "--width", "1 deg"), "annulus", 2),
             ((*REGION, "--random-state", "-1"), "random-state", 2),
-            ((*REGION, "--width", "-1 deg"), "width must be a positive angle", 1),
+            ((*REGION, "--width", "-1 deg"), "width must be an angle above 0", 1),
             ((*REGION, "--width", "wide"), "width must be an angle", 1),
             ((*REGION, "--plot", "check.docx"), "docx", 1),
             (("--region", "10,20,0.3"), "No region is in the field of view", 1),

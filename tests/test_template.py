@@ -653,8 +653,8 @@ def test_groups_of_azimuth_are_wrapped():
         ({}, "groups is empty"),
         ({"ZENITH": [0, 90]}, "no column 'ZENITH'"),
         ({"OBJECT": [0, 90]}, "'OBJECT' has no numbers"),
-        ({"ZEN_PNT": [0]}, "2 or more that increase"),
-        ({"ZEN_PNT": [30, 0]}, "2 or more that increase"),
+        ({"ZEN_PNT": [0]}, "2 or more finite numbers that increase"),
+        ({"ZEN_PNT": [30, 0]}, "2 or more finite numbers that increase"),
     ],
 )
 def test_bad_groups(groups, match):

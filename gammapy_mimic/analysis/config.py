@@ -38,6 +38,7 @@ from ..selection.criteria import MatchCriteria
 from ..selection.cuts import LIVETIMES
 from ..selection.ranking import KL_MAX
 from ..utils.angles import to_angle
+from ..utils.files import check_file
 from .config_checks import find_bad_texts, find_bad_values
 from .config_text import describe_problems, find_problems, load_yaml
 
@@ -412,6 +413,7 @@ class _ConfigWithMimic(GammapyBaseConfig):
             If the file is not valid. Names the key and the line.
         """
         path = make_path(path)
+        check_file(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no configuration file {path}.")
         try:

@@ -150,8 +150,13 @@ def find_problems(model, data, error):
             hint = f" Did you mean {close[0]!r}?" if close else ""
             text = f"unknown key.{hint} Choose from {options}."
         else:
-            message = problem["msg"].removeprefix("Value error, ")
-            text = f"{message}, got {problem['input']!r}"
+            text, value = problem["msg"].removeprefix("Value error, "), problem["input"]
+            name, _, message = text.partition(" ")
+            # of a dict that is no section, an error begins with the key
+            if isinstance(value, dict) and name in value:
+                keys, text = [*keys, name], message
+            if ", got " not in text:
+                text = f"{text}, got {value!r}"
         problems.append((keys, text))
     return problems
 

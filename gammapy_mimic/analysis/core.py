@@ -13,6 +13,7 @@ from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
 from ..data.datastore import open_datastore
+from ..data.files import set_links
 from ..data.meta_tables import describe_loss, find_losses, get_reason, warn_of_losses
 from ..data.obs_ids import get_obs_id, shorten, to_obs_ids
 from ..data.query import query_obs_table
@@ -27,11 +28,17 @@ from .factory import (
     check_observations,
     get_links,
     make_axes,
+    make_point_reference,
+    make_wobble_finder,
 )
+from .irf_checks import check_region
 
 __all__ = ["MimicAnalysis"]
 
 log = logging.getLogger(__name__)
+
+N_OFF_REGIONS = 3
+"""Regions of the background for a radius that depends on energy."""
 
 PLAN_SECTIONS = {"off", "selection", "exclusion", "n_sets", "random_state", "livetime"}
 TEMPLATE_SECTIONS = {"background", "template", "off", "selection", "exclusion"}
@@ -149,11 +156,10 @@ class MimicAnalysis(Analysis):
         """
         self._check_observations_config()
         config, table = self.config.observations, None
-        given = config.obs_ids
+        given, links = config.obs_ids, get_links(self.config)
         with prefix_errors("observations.datastore"):
             # Gammapy opens it again, and checks nothing
             if make_path(config.datastore).is_dir():
-                links = get_links(self.config)
                 table = open_datastore(config.datastore, links).obs_table
         config.obs_ids = wanted = self._query_targets(table)
         with prefix_errors("observations"):
@@ -167,6 +173,7 @@ class MimicAnalysis(Analysis):
                 raise
             finally:
                 config.obs_ids = given
+        set_links(self.datastore, links)
         lost = sorted(set(wanted) - {get_obs_id(_) for _ in self.observations})
         if lost and config.obs_time.start is None and config.obs_cone.lon is None:
             log.error(
@@ -236,10 +243,13 @@ class MimicAnalysis(Analysis):
         for keys, message in find_bad_values(config):
             raise ValueError(f"{'.'.join(keys)}: {message}")
         region = config.datasets.on_region
-        values = region.frame, region.lon, region.lat, region.radius
+        values = [region.frame, region.lon, region.lat]
+        if config.mimic is None:
+            values.append(region.radius)
         if config.datasets.type == "1d" and any(_ is None for _ in values):
             raise ValueError(
-                "datasets.on_region: a 1d analysis needs frame, lon, lat and radius."
+                "datasets.on_region: a 1d analysis needs frame, lon, lat and radius. "
+                "For point-like IRFs with RAD_MAX, mimics need no radius."
             )
         method, maps = config.datasets.background.method, config.datasets.map_selection
         is_map = config.mimic is not None and config.datasets.type == "3d"
@@ -259,7 +269,9 @@ class MimicAnalysis(Analysis):
         with prefix_errors("datasets.safe_mask"):
             self._create("safe_mask_maker")
         with prefix_errors("datasets.geom"):
-            if not self.finds_geometry:
+            if self.has_point_region:
+                make_axes(config.datasets.geom.axes)
+            elif not self.finds_geometry:
                 self._create("geometry")
             elif config.datasets.geom.wcs.width != WidthConfig():
                 raise ValueError(
@@ -285,12 +297,17 @@ class MimicAnalysis(Analysis):
 
     def _make_background_maker(self):
         """Make the background maker that Gammapy would make."""
-        analysis = self
+        analysis = copy.copy(self)
+        analysis.config = self.config.model_copy(deep=True)
+        datasets = analysis.config.datasets
         if self.config.mimic is not None and self._makes_image:
             # Gammapy asks for one bin of energy, but is given an image later
-            analysis = copy.copy(self)
-            analysis.config = self.config.model_copy(deep=True)
-            analysis.config.datasets.geom.axes.energy.nbins = 1
+            datasets.geom.axes.energy.nbins = 1
+        if self.has_point_region and datasets.background.method == "reflected":
+            # Gammapy has no other regions of a radius that depends on energy
+            parameters = datasets.background.parameters
+            n_regions = parameters.pop("n_off_regions", N_OFF_REGIONS)
+            parameters["region_finder"] = make_wobble_finder(n_regions)
         return analysis._create("background_maker")
 
     @property
@@ -299,6 +316,13 @@ class MimicAnalysis(Analysis):
         config = self.config.datasets
         is_map = self.config.mimic is not None and config.type == "3d"
         return is_map and config.geom.wcs.skydir.lon is None
+
+    @property
+    def has_point_region(self):
+        """Whether RAD_MAX of the IRFs is the radius of the region of spectra (bool)."""
+        config = self.config.datasets
+        is_spectrum = self.config.mimic is not None and config.type == "1d"
+        return is_spectrum and config.on_region.radius is None
 
     @property
     def _makes_image(self):
@@ -425,9 +449,11 @@ class MimicAnalysis(Analysis):
             observations = select_trusted(observations, plan, mimic_set)
         config = self.config.datasets
         if config.type == "1d":
-            _check_rad_max(config.on_region.radius, observations[0])
+            check_region(config, observations[0])
         if self.finds_geometry:
             reference = self.factory.make_reference(plan)
+        elif self.has_point_region:
+            reference = make_point_reference(config)
         else:
             reference = self._create("reference_dataset", name="stacked")
         datasets = reduce_observations(
@@ -504,27 +530,6 @@ def _check_reduced(datasets, observations):
         raise ValueError(
             f"datasets: nothing is left of {len(masked)} observations. "
             f"{describe_loss(masked[0])}. {reasons}"
-        )
-
-
-def _check_rad_max(radius, observation):
-    """Raise an error if point-like IRFs are for another region."""
-    # what is read is not kept
-    rad_max = copy.copy(observation).rad_max
-    if rad_max is None:
-        return
-    obs_id = observation.obs_id
-    where = f"datasets.on_region.radius: the point-like IRFs of OBS_ID {obs_id}"
-    if not rad_max.is_fixed_rad_max:
-        raise ValueError(
-            f"{where} have a RAD_MAX that depends on energy or offset, for which the "
-            "configuration has no region. Reduce the mimic datastores in Python, with "
-            "a PointSkyRegion and the WobbleRegionsFinder of Gammapy."
-        )
-    expected = rad_max.quantity.to_value("deg").flat[0]
-    if not np.isclose(radius.deg, expected, rtol=1e-3):
-        raise ValueError(
-            f"{where} are for {expected:.6g} deg (RAD_MAX), got {radius.deg:.6g} deg."
         )
 
 

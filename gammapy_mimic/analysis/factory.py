@@ -7,8 +7,10 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import Angle, SkyCoord
 from gammapy.data import Observations
-from gammapy.datasets import MapDataset
-from gammapy.maps import Map, MapAxis, WcsGeom
+from gammapy.datasets import MapDataset, SpectrumDataset
+from gammapy.makers import WobbleRegionsFinder
+from gammapy.maps import Map, MapAxis, RegionGeom, WcsGeom
+from regions import PointSkyRegion
 
 from ..data.datastore import find_broken_files, open_datastore, select_datastore
 from ..data.obs_ids import get_obs_id, to_obs_ids
@@ -29,9 +31,13 @@ __all__ = [
     "check_observations",
     "get_links",
     "make_axes",
+    "make_point_reference",
+    "make_wobble_finder",
 ]
 
 log = logging.getLogger(__name__)
+
+OFF_REGIONS_MAX = 100
 
 MASK_WIDTH = "8 deg"  # of a spectrum, more than the field of view
 
@@ -125,6 +131,50 @@ def make_axes(config):
             axis.min, axis.max, nbin=axis.nbins, name=name
         )
     return axes
+
+
+def make_point_reference(config):
+    """Make the reference dataset of spectra in a region of the radius RAD_MAX.
+
+    Parameters
+    ----------
+    config : `~gammapy.analysis.config.DatasetsConfig`
+        Section ``datasets``.
+
+    Returns
+    -------
+    dataset : `~gammapy.datasets.SpectrumDataset`
+        Reference dataset, of a position.
+    """
+    region, axes = config.on_region, make_axes(config.geom.axes)
+    center = SkyCoord(region.lon, region.lat, frame=region.frame)
+    geom = RegionGeom.create(PointSkyRegion(center), axes=[axes["energy"]])
+    energy_axis_true = axes["energy_true"]
+    return SpectrumDataset.create(
+        geom, energy_axis_true=energy_axis_true, name="stacked"
+    )
+
+
+def make_wobble_finder(n_off_regions):
+    """Make the finder of background regions at the offset of a position.
+
+    Parameters
+    ----------
+    n_off_regions : int
+        Number of regions.
+
+    Returns
+    -------
+    finder : `~gammapy.makers.WobbleRegionsFinder`
+        Finder.
+    """
+    is_whole = isinstance(n_off_regions, int) and not isinstance(n_off_regions, bool)
+    if not (is_whole and 1 <= n_off_regions <= OFF_REGIONS_MAX):
+        raise ValueError(
+            f"parameters.n_off_regions must be a whole number from 1 to "
+            f"{OFF_REGIONS_MAX}, got {n_off_regions!r}"
+        )
+    return WobbleRegionsFinder(n_off_regions=n_off_regions)
 
 
 class MakerFactory:

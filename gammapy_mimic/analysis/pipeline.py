@@ -10,22 +10,22 @@ import contextlib
 import logging
 
 import numpy as np
-from gammapy.data import DataStore
 from gammapy.utils.scripts import make_path
 
-from ..data.datastore import find_broken_files
+from ..data.datastore import find_broken_files, open_datastore, select_datastore
 from ..data.meta_tables import warn_of_losses
 from ..data.obs_ids import shorten, to_obs_ids
 from ..estimators import MimicSystematics
 from ..makers.mimic_sets import write_mimic_sets
 from ..report import make_report
 from ..selection.plan import MimicPlan
-from ..utils.files import make_checksum, replace_folder
+from ..utils.files import check_folder, make_checksum, replace_folder
 from ..utils.records import StepRecords
 from .checksums import StepChecksums
 from .config_text import prefix_errors
 from .datasets import read_datasets, write_datasets
-from .factory import check_observations
+from .factory import check_observations, get_links
+from .irf_checks import check_irfs
 
 __all__ = ["get_step_names", "read_results", "run_pipeline"]
 
@@ -75,8 +75,8 @@ def run_pipeline(analysis, force=(), reduce=True, write_config=False, report=log
         If there is no step of a name in ``force``.
     """
     path = make_path(analysis.config.general.outdir)
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"general.outdir: {path} is not a folder.")
+    with prefix_errors("general.outdir"):
+        check_folder(path)
     records = StepRecords(path, force)
     with records.lock():
         pipeline = _Pipeline(analysis, records, report)
@@ -168,6 +168,9 @@ class _Pipeline:
 
     def run_plan(self, reduce, write_config):
         """Make the plan, the rankings and the exclusion regions, and read the plan."""
+        if reduce:
+            # hours before they are reduced
+            self._check_irfs()
         options = {"reduce": reduce, "write_config": write_config}
         left_out = self.records.read("plan").get("left_out", [])
         checksum = self._get_plan_checksum(left_out)
@@ -189,6 +192,12 @@ class _Pipeline:
             with self.records.step("config"):
                 self._write_editable("config", "config.yaml", self.config.write)
         return plan
+
+    def _check_irfs(self):
+        analysis = self.analysis
+        obs_ids = to_obs_ids([_.obs_id for _ in analysis.observations])
+        targets = select_datastore(analysis.datastore, obs_ids)
+        check_irfs(self.config, targets, analysis.factory.off_datastore)
 
     def _check_steps(self, sets, **options):
         """Check the steps of these sets, and those of which results will be removed."""
@@ -285,7 +294,8 @@ class _Pipeline:
         observations = {}
         for mimic_set in sets:
             path = self.path / f"mimic_{mimic_set}"
-            observations[mimic_set] = DataStore.from_dir(path).get_observations(
+            store = open_datastore(path, get_links(self.config))
+            observations[mimic_set] = store.get_observations(
                 required_irf="all-optional"
             )
             state = "written" if mimic_set in todo else "up to date"

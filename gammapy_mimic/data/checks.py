@@ -23,11 +23,14 @@ from .obs_ids import to_obs_id
 
 __all__ = [
     "GoodEvents",
+    "add_way_out",
     "check_header",
     "check_intervals",
     "check_observation",
     "get_intervals",
 ]
+
+WAY_OUT = "Mend it, or leave it out with the criterion exclude_obs_ids"
 
 TINY, HUGE = np.finfo(float).smallest_subnormal, np.finfo(float).max
 
@@ -76,6 +79,23 @@ class GoodEvents(NamedTuple):
         """Raise an error if there are none."""
         if len(self.ra) == 0:
             raise ValueError("no events")
+
+
+def add_way_out(reason):
+    """Say once what can be done about an observation that cannot be used.
+
+    Parameters
+    ----------
+    reason : str
+        What is wrong, with the way out or without.
+
+    Returns
+    -------
+    text : str
+        Sentences.
+    """
+    text = reason.rstrip(".")
+    return f"{text}." if WAY_OUT in text else f"{text}. {WAY_OUT}."
 
 
 def check_header(header, obs_id=None):

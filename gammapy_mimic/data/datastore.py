@@ -23,6 +23,8 @@ from gammapy.utils.scripts import make_path
 from ..utils.files import check_own, replace_file, replace_folder
 from ..utils.parallel import run_parallel
 from ..version import __version__
+from .checks import add_way_out
+from .columns import to_str
 from .events import (
     TIME_KEYS,
     get_time_ref,
@@ -30,7 +32,15 @@ from .events import (
     read_column,
     read_gti,
 )
-from .files import CREATOR, check_links, check_regular, make_link_keys, open_fits
+from .files import (
+    CREATOR,
+    check_links,
+    check_regular,
+    make_link_keys,
+    open_fits,
+    read_fits_header,
+    set_links,
+)
 from .headers import INDEX_HEADER, derive_header, make_obs_table
 from .irfs import convert_dead_time
 from .obs_ids import get_obs_id, to_obs_ids
@@ -48,6 +58,7 @@ from .readers import find_sources, read_events
 __all__ = [
     "DatastoreWriter",
     "find_broken_files",
+    "find_hdu_types",
     "open_datastore",
     "select_datastore",
     "write_background",
@@ -230,7 +241,7 @@ def _replace_datastore(path, overwrite):
             f"{path} is not empty. Choose another folder, or overwrite it."
         )
     index = path / DataStore.DEFAULT_HDU_TABLE
-    creator = fits.getheader(index, 1).get("CREATOR", "") if index.exists() else ""
+    creator = read_fits_header(index, 1).get("CREATOR", "") if index.exists() else ""
     # what is replaced is deleted, and may hold the only copy of an archive
     if not is_new and not creator.startswith(CREATOR):
         raise FileExistsError(
@@ -332,7 +343,7 @@ def _make_irf_hdu(observation, name, header):
     """HDU of an IRF: a copy of that on disk, with Gammapy's standard name, or new."""
     location = get_hdu(observation, name)
     if isinstance(location, HDULocation):
-        with fits.open(location.path(), memmap=False) as hdu_list:
+        with open_fits(location.path()) as hdu_list:
             hdu = hdu_list[location.hdu_name].copy()
             hdu.data  # noqa: B018, read it while the file is open
         hdu.name = IRF_DL3_HDU_SPECIFICATION[location.hdu_class]["extname"]
@@ -458,10 +469,12 @@ def write_background(datastore, path, templates, labels=None, overwrite=False):
     Raises
     ------
     ValueError
-        If there are no backgrounds, or a label has none.
+        If there are no backgrounds, a label has none, or a row of the index leads out
+        of the datastore.
     FileExistsError
         If the folder has content and may not be replaced.
     """
+    check_links(datastore)
     labels = {obs_id: obs_id for obs_id in templates} if labels is None else labels
     missing = sorted({str(_) for _ in labels.values() if _ not in templates})
     if missing or not labels:
@@ -476,7 +489,7 @@ def write_background(datastore, path, templates, labels=None, overwrite=False):
                 if name != "bkg" and location is not None:
                     rows.append(_index_link(obs_id, name, location, path))
             location = get_hdu(observation, "events")
-            header = fits.getheader(location.path(), location.hdu_name)
+            header = read_fits_header(location.path(), location.hdu_name)
             is_2d = templates[label].has_offset_axis
             fraction = get_livetime_fraction(observation)
             # what depends on the offset alone reads the same mirrored
@@ -556,7 +569,8 @@ def open_datastore(path, links=()):
             raise ValueError(f"The index tables in {path}: {error}") from None
         if table["OBS_ID"].dtype.kind != "i":
             table["OBS_ID"] = obs_ids
-    check_links(datastore, links)
+    set_links(datastore, links)
+    check_links(datastore)
     return datastore
 
 
@@ -579,6 +593,26 @@ def select_datastore(datastore, obs_ids):
     return DataStore(*(_[np.isin(to_obs_ids(_["OBS_ID"]), obs_ids)] for _ in tables))
 
 
+def find_hdu_types(datastore):
+    """Find which HDUs the index of a datastore has of each observation.
+
+    Parameters
+    ----------
+    datastore : `~gammapy.data.DataStore`
+        Datastore.
+
+    Returns
+    -------
+    types : dict of set of str
+        Types such as "events", "aeff" and "bkg", by OBS_ID.
+    """
+    table, types = datastore.hdu_table, {}
+    names = np.char.strip(to_str(np.asarray(table["HDU_TYPE"]))).tolist()
+    for obs_id, name in zip(to_obs_ids(table["OBS_ID"]).tolist(), names, strict=True):
+        types.setdefault(obs_id, set()).add(name)
+    return types
+
+
 def find_broken_files(datastore, obs_ids, n_jobs=None):
     """Find the observations that cannot be read to the end, or have no valid events.
 
@@ -594,7 +628,7 @@ def find_broken_files(datastore, obs_ids, n_jobs=None):
     Returns
     -------
     broken : dict of str
-        Reasons by OBS_ID, empty if all is well.
+        Reasons by OBS_ID, with the way out, empty if all is well.
     """
     table, obs_ids = datastore.hdu_table, to_obs_ids(obs_ids).tolist()
     sources, _, broken = find_sources(datastore)
@@ -616,7 +650,7 @@ def find_broken_files(datastore, obs_ids, n_jobs=None):
     ]
     for faults in run_parallel(_find_faults, tasks, n_jobs, task_name="Check files"):
         broken |= faults
-    return dict(sorted(broken.items()))
+    return {obs_id: add_way_out(broken[obs_id]) for obs_id in sorted(broken)}
 
 
 def _find_faults(path, hdu_names, sources):
@@ -637,10 +671,7 @@ def _find_faults(path, hdu_names, sources):
                 try:
                     read_events(source, hdu_list)[0].check_any()
                 except ValueError as error:
-                    faults[source.obs_id] = f"{source.events.path}: {error}"
+                    faults[source.obs_id] = describe_error(error, source.events.path)
     except (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
-        reason = f"{path}: {describe_error(error)}"
-        return {source.obs_id: reason for source in sources}
-    except AstropyUserWarning as warning:
-        return {source.obs_id: f"{path}: {warning}" for source in sources}
+        return {source.obs_id: describe_error(error, path) for source in sources}
     return faults

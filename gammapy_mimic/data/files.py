@@ -7,23 +7,48 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
 from gammapy.utils.scripts import make_path
 
-__all__ = ["check_links", "check_regular", "make_link_keys", "open_fits"]
+__all__ = [
+    "check_links",
+    "check_regular",
+    "make_link_keys",
+    "open_fits",
+    "read_fits_header",
+    "set_links",
+]
 
 CREATOR = "gammapy-mimic"
 LINK_KEY = "LINK{}"
 """Keys in the HDU index of our stores: folders it links to, relative to the store."""
 
 
+LINKS = "links"
+
+
+class Links(tuple):
+    """Folders that the user named, which no file can hold."""
+
+
 @contextlib.contextmanager
 def open_fits(path):
-    """Open a FITS file, an error if it is cut or not a file."""
+    """Open a FITS file, an error if it is cut or not a file: all are opened so."""
     check_regular(path)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="File may have been truncated")
-        with fits.open(path, memmap=False) as hdu_list:
-            yield hdu_list
+        try:
+            with fits.open(path, memmap=False) as hdu_list:
+                yield hdu_list
+        # astropy does no more than warn
+        except AstropyUserWarning as warning:
+            raise OSError(f"{path}: {warning}") from None
+
+
+def read_fits_header(path, hdu):
+    """Read the header of an HDU of a FITS file, opened by `open_fits`."""
+    with open_fits(path) as hdu_list:
+        return hdu_list[hdu].header
 
 
 def check_regular(path):
@@ -51,18 +76,30 @@ def make_link_keys(folders, path):
     return {LINK_KEY.format(i): quote(_) for i, _ in enumerate(paths, start=1)}
 
 
-def check_links(datastore, links=()):
+def set_links(datastore, links):
+    """Note to which other folders the index of a datastore may lead.
+
+    Parameters
+    ----------
+    datastore : `~gammapy.data.DataStore`
+        Datastore. Those of a part of its rows have the same links.
+    links : list of str or `~pathlib.Path`
+        Folders.
+    """
+    datastore.hdu_table.meta[LINKS] = Links(map(str, links))
+
+
+def check_links(datastore):
     """Raise an error if a row of the index leads to a folder that nobody named.
 
-    Allowed are the folder of the store, ``links``, and for a store that this package
-    wrote the folders that it was linked to. Links of the file system are followed.
+    Allowed are the folder of the store, those of `set_links`, and for a store that this
+    package wrote the folders that it was linked to. Links of the file system are
+    followed. Of a store that has no folder, the user named all files.
 
     Parameters
     ----------
     datastore : `~gammapy.data.DataStore`
         Datastore.
-    links : list of str or `~pathlib.Path`, optional
-        Other folders. Default is none.
 
     Raises
     ------
@@ -73,6 +110,10 @@ def check_links(datastore, links=()):
     """
     table = datastore.hdu_table
     base, keys = table.base_dir, table.meta
+    if "BASE_DIR" not in keys:
+        return
+    # the index itself cannot name any
+    links = keys[LINKS] if isinstance(keys.get(LINKS), Links) else ()
     if str(keys.get("CREATOR", "")).startswith(CREATOR):
         own = [LINK_KEY.format(i) for i in range(1, len(table) + 1)]
         links = [*links, *(base / unquote(keys[_]) for _ in own if _ in keys)]
@@ -91,6 +132,8 @@ def check_links(datastore, links=()):
         if not any(real.is_relative_to(_) for _ in allowed):
             raise ValueError(
                 f"Row {row} of the HDU index in {base} leads out of that folder, to "
-                f"{real}. If that is right, name its folder in links (mimic.links)."
+                f"{real}. If that is right, name its folder in links: mimic.links of a "
+                "configuration, or gammapy_mimic.data.open_datastore(folder, "
+                "links=[...])."
             )
         check_regular(real)

@@ -4,10 +4,10 @@ import functools
 import hashlib
 
 import numpy as np
-from astropy.io import fits
 from gammapy.irf import FoVAlignment
 from gammapy.utils.fits import HDULocation
 
+from .files import read_fits_header
 from .headers import to_float
 from .observation import get_hdu
 
@@ -58,7 +58,7 @@ def get_fov_alignment(observation):
 @functools.cache
 def _read_fov_alignment(path, hdu_name, mtime):
     """Alignment in a file that was changed at a given time."""
-    return fits.getheader(path, hdu_name).get("FOVALIGN", "RADEC")
+    return read_fits_header(path, hdu_name).get("FOVALIGN", "RADEC")
 
 
 def get_background_version(observation):
@@ -128,7 +128,7 @@ def get_safe_range(observation):
     """
     aeff = get_hdu(observation, "aeff")
     if isinstance(aeff, HDULocation):
-        return parse_safe_range(fits.getheader(aeff.path(), aeff.hdu_name))
+        return parse_safe_range(read_fits_header(aeff.path(), aeff.hdu_name))
     return parse_safe_range(getattr(aeff, "meta", None) or {})
 
 

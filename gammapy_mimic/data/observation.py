@@ -8,7 +8,6 @@ import copy
 import functools
 
 import astropy.units as u
-from astropy.io import fits
 from gammapy.data import (
     GTI,
     DataStore,
@@ -22,9 +21,15 @@ from gammapy.data import (
 from gammapy.data.io import EventListReader
 from gammapy.utils.fits import HDULocation
 
-from .checks import check_header, check_intervals, check_observation, get_intervals
+from .checks import (
+    add_way_out,
+    check_header,
+    check_intervals,
+    check_observation,
+    get_intervals,
+)
 from .events import EVENT_UNITS, get_seconds, get_time_ref, get_unit_factor
-from .files import check_regular
+from .files import check_links, check_regular, open_fits
 from .headers import make_time_info
 from .obs_ids import get_obs_id, to_obs_id, to_obs_ids
 
@@ -46,7 +51,6 @@ __all__ = [
 ]
 
 HEADER_ATTRIBUTE = "_events_header"
-WAY_OUT = "Mend it, or leave it out with the criterion exclude_obs_ids."
 IRF_NAMES = ("aeff", "edisp", "psf", "bkg", "rad_max")
 
 
@@ -110,7 +114,7 @@ def has_hdu(location):
 def _read_hdu_names(path, mtime):
     """Names of the HDUs of a file, none if it cannot be read: its reader tells why."""
     try:
-        with fits.open(path, memmap=False) as hdu_list:
+        with open_fits(path) as hdu_list:
             return {hdu.name for hdu in hdu_list}
     except OSError:
         return set()
@@ -159,16 +163,17 @@ def load_events_file(observation, with_events=True):
         _load_file(observation, events, gti, with_events)
     # Gammapy needs some keys, and does not say of which observation
     except (KeyError, TypeError, ValueError, u.UnitsError) as error:
-        raise ValueError(
-            f"OBS_ID {observation.obs_id} cannot be read from {events.path()}: "
-            f"{describe_error(error)}. {WAY_OUT}"
-        ) from error
+        text = f"OBS_ID {observation.obs_id} cannot be read from {events.path()}: "
+        raise ValueError(add_way_out(text + describe_error(error))) from error
     return getattr(observation, HEADER_ATTRIBUTE)
 
 
 def _load_file(observation, events, gti, with_events):
-    check_regular(events.path())
-    with fits.open(events.path(), memmap=False) as hdu_list:
+    # others are read by Gammapy, which would wait for the end of anything
+    for part in (get_hdu(observation, name) for name in ("gti", *IRF_NAMES)):
+        if isinstance(part, HDULocation):
+            check_regular(part.path())
+    with open_fits(events.path()) as hdu_list:
         hdu = hdu_list[events.hdu_name]
         # before Gammapy reads the same HDU, as it needs the dead time
         check_header(hdu.header, get_obs_id(observation))
@@ -199,25 +204,28 @@ def _load_file(observation, events, gti, with_events):
         _keep_part(observation, "meta", ObservationMetaData.from_header(header))
 
 
-def describe_error(error):
+def describe_error(error, path=""):
     """Describe an error of reading a file, with the key that is missing.
 
     Parameters
     ----------
     error : Exception
         Error.
+    path : str or `~pathlib.Path`, optional
+        File, named if the error does not name it. Default is not to.
 
     Returns
     -------
     text : str
         Text.
     """
+    text = str(error).rstrip(".") or type(error).__name__
     if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, KeyError) and error.args:
+        text = "there is no such file"
+    elif isinstance(error, KeyError) and error.args:
         key = str(error.args[0])
-        return f"{key} is missing" if key.isupper() else key.rstrip(".")
-    return str(error).rstrip(".") or type(error).__name__
+        text = f"{key} is missing" if key.isupper() else key.rstrip(".")
+    return text if str(path) in text else f"{path}: {text}"
 
 
 def get_gti(observation, is_filtered=True):
@@ -259,9 +267,8 @@ def _name_fault(observation):
         # also of events that were read already
         _, location = _get_kept(observation, "events")
         where = "" if location is None else f", see {location.path()}"
-        raise ValueError(
-            f"OBS_ID {observation.obs_id} has {error}{where}. {WAY_OUT}"
-        ) from None
+        text = f"OBS_ID {observation.obs_id} has {error}{where}"
+        raise ValueError(add_way_out(text)) from None
 
 
 def get_good_events(observation, is_filtered=True, is_required=False):
@@ -417,7 +424,8 @@ def get_fixed_pointing(observation):
         If the observation was taken in DRIFT mode.
     """
     if observation.pointing is None:
-        raise ValueError(f"OBS_ID {observation.obs_id} has no pointing. {WAY_OUT}")
+        text = f"OBS_ID {observation.obs_id} has no pointing"
+        raise ValueError(add_way_out(text))
     if observation.pointing.mode is PointingMode.DRIFT:
         raise ValueError(
             f"OBS_ID {observation.obs_id} was taken in DRIFT mode. Its field of view "
@@ -470,8 +478,9 @@ def to_pool(observations, name="off_observations"):
     ------
     TypeError
         If it is something else.
-    ValueError
-        If it is empty.
+    OSError, ValueError
+        If it is empty, or a row of a datastore leads out of its folder, see
+        `~gammapy_mimic.data.files.check_links`.
     """
     is_list = isinstance(observations, list | tuple)
     if is_list and all(isinstance(_, Observation) for _ in observations):
@@ -486,6 +495,8 @@ def to_pool(observations, name="off_observations"):
         )
     if isinstance(observations, Observations) and not len(observations):
         raise ValueError(f"{name} has no observations.")
+    if isinstance(observations, DataStore):
+        check_links(observations)
     return observations
 
 
@@ -517,10 +528,9 @@ def get_off_observation(off_observations, obs_id):
             observation = off_observations.obs(name, [], require_events=False)
             for part in ("events", "gti"):
                 if get_hdu(observation, part) is None:
-                    raise ValueError(
-                        f"OBS_ID {obs_id} has no {part.upper()} in the HDU index of "
-                        f"{off_observations.hdu_table.base_dir}. {WAY_OUT}"
-                    )
+                    base_dir = off_observations.hdu_table.base_dir
+                    text = f"OBS_ID {obs_id} has no {part.upper()} in the HDU index of "
+                    raise ValueError(add_way_out(f"{text}{base_dir}"))
             return observation
     else:
         for observation in off_observations:

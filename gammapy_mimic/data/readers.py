@@ -14,7 +14,7 @@ from gammapy.utils.scripts import make_path
 from .checks import check_header, check_observation
 from .columns import to_str
 from .events import read_column, read_gti
-from .files import open_fits
+from .files import open_fits, read_fits_header
 from .headers import (
     META_KEYS,
     OBS_TABLE_COLUMNS,
@@ -162,7 +162,7 @@ def read_file(source):
         if source.aeff is not None and source.aeff.path == source.events.path:
             aeff_header = hdu_list[source.aeff.hdu].header
     if source.aeff is not None and source.aeff.path != source.events.path:
-        aeff_header = fits.getheader(*source.aeff)
+        aeff_header = read_fits_header(*source.aeff)
     energy_range = parse_safe_range(aeff_header)
     return events, get_header_pointing(header), energy_range, (header, gti)
 

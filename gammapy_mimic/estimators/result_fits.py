@@ -10,6 +10,7 @@ from astropy.table import Table
 from gammapy.maps import Map
 from gammapy.utils.scripts import make_path
 
+from ..data.files import open_fits
 from ..utils.files import replace_file
 from .bias import BiasMap
 from .maps import BandMaps
@@ -107,7 +108,7 @@ def read_result(path):
     path = make_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
-    with fits.open(path, memmap=False) as hdu_list:
+    with open_fits(path) as hdu_list:
         version = hdu_list[0].header.get("MIM_RES")
         if version is None:
             raise ValueError(f"{path} is not a result of MimicSystematicsEstimator.")

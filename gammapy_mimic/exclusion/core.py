@@ -15,7 +15,7 @@ from gammapy.maps import Map, WcsGeom
 from gammapy.utils.scripts import make_path
 from regions import CircleSkyRegion, Regions, SkyRegion
 
-from ..utils.angles import to_angle
+from ..utils.angles import check_angle, to_angle
 from ..utils.coordinates import (
     get_separation,
     get_vectors,
@@ -191,17 +191,17 @@ class ExclusionRegions(Sequence):
         TypeError, ValueError
             If a parameter or a catalogue is not valid.
         """
-        fov = _to_vectors("position", position), _to_deg("radius", radius)
+        fov = _to_vectors("position", position), check_angle("radius", radius).deg
         sources = _read_catalogs(
             catalogs,
-            point_radius=_to_deg("point_radius", point_radius),
+            point_radius=check_angle("point_radius", point_radius).deg,
             extension_factor=_check_number("extension_factor", extension_factor),
         )
         # stars are points: one in a source stays, and does not widen its circle
         circles = [merge_circles(sources)]
         if stars is not None:
             magnitude_max = _check_number("magnitude_max", magnitude_max, low=-np.inf)
-            star_radius = _to_deg("star_radius", star_radius)
+            star_radius = check_angle("star_radius", star_radius).deg
             circles.append(read_stars(stars, magnitude_max, star_radius))
         circles = join_circles(circles)
         centers = to_vectors(circles.lon, circles.lat)
@@ -381,7 +381,8 @@ class ExclusionRegions(Sequence):
             If the pointings or the radius are not valid.
         """
         vectors = _to_vectors("pointings", pointings)
-        return is_touching(vectors, _to_deg("radius", radius), *self._get_caps())
+        radius = check_angle("radius", radius).deg
+        return is_touching(vectors, radius, *self._get_caps())
 
     def _get_caps(self):
         """Circles that hold the regions: centres of shape (3, n), and radii in deg."""
@@ -455,19 +456,6 @@ def _read_catalogs(catalogs, point_radius, extension_factor):
     for error in missing:
         log.warning("Skipped a catalogue. %s", error)
     return join_circles(circles)
-
-
-def _to_deg(name, value):
-    """Convert an angle to a float in deg."""
-    try:
-        deg = float(to_angle(value).deg)
-    except (TypeError, ValueError, UnitsError) as error:
-        raise ValueError(
-            f"{name} must be an angle such as '0.3 deg', got {value!r}"
-        ) from error
-    if not 0 < deg <= 180:
-        raise ValueError(f"{name} must be above 0 and not above 180 deg, got {value!r}")
-    return deg
 
 
 def _check_number(name, value, low=0):

@@ -27,6 +27,7 @@ __all__ = [
     "ImageMaker",
     "get_center",
     "make_fields_geom",
+    "raise_missing_background",
     "reduce_fov_background",
     "reduce_observations",
 ]
@@ -259,12 +260,23 @@ def check_backgrounds(observations):
     """
     missing = [get_obs_id(_) for _ in observations if get_hdu(_, "bkg") is None]
     if missing:
-        raise ValueError(
-            f"OBS_ID {shorten(missing)} have no background IRF, of which the maps of "
-            "the background are made. Give targets and mimics a template "
-            "(mimic.background: template, or a KLBackgroundSelector), or reduce them "
-            "to spectra with reflected regions (datasets.type: 1d)."
-        )
+        raise_missing_background(missing)
+
+
+def raise_missing_background(obs_ids):
+    """Raise an error that names observations without background IRF, and the way out.
+
+    Parameters
+    ----------
+    obs_ids : list of int
+        Their OBS_IDs.
+    """
+    raise ValueError(
+        f"OBS_ID {shorten(obs_ids)} have no background IRF, of which the maps of the "
+        "background are made. Give targets and mimics a template (mimic.background: "
+        "template, or a KLBackgroundSelector), or reduce them to spectra with "
+        "reflected regions (datasets.type: 1d)."
+    )
 
 
 def _get_pointings(observations):

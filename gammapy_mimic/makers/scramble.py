@@ -6,7 +6,6 @@ import logging
 from types import MappingProxyType
 from typing import NamedTuple
 
-import astropy.units as u
 import numpy as np
 from astropy.coordinates import Angle, SkyCoord
 from astropy.table import Table
@@ -36,7 +35,7 @@ from ..scramble.draw import draw_annulus, draw_azimuth, draw_fill
 from ..scramble.estimate import estimate_background
 from ..scramble.events import FoVEvents, fill_table, move_events
 from ..selection.binning import FoVBinning
-from ..selection.conditions import FOV_RADIUS_MAX
+from ..utils.angles import check_angle
 from ..utils.coordinates import get_axes, get_offset
 from ..utils.random import random_generator
 from .core import ObservationMaker, check_dataset_maker, check_option
@@ -77,19 +76,8 @@ def _list_regions(regions):
     return [regions] if isinstance(regions, SkyCoord) else list(regions)
 
 
-def _check_angle(name, value):
-    if value is None:
-        return None
-    try:
-        # Angle would read "3 m" as minutes
-        angle = Angle(u.Quantity(value).to("deg"))
-    except (u.UnitsError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"{name} must be an angle such as '0.3 deg', got {value!r}"
-        ) from error
-    if not (angle.isscalar and np.isfinite(angle) and angle > 0 * u.deg):
-        raise ValueError(f"{name} must be a positive angle, got {angle}")
-    return angle
+def _check_radius(name, value):
+    return None if value is None else check_angle(name, value)
 
 
 def _check_seed(random_state):
@@ -173,10 +161,10 @@ class ScrambleMaker(ObservationMaker):
         {
             "regions": _list_regions,
             "method": check_option("method", available_methods),
-            "width": functools.partial(_check_angle, "width"),
+            "width": functools.partial(_check_radius, "width"),
             "energy_axis": lambda axis: FoVBinning.create(axis).energy_axis,
             "random_state": _check_seed,
-            "radius": functools.partial(_check_angle, "radius"),
+            "radius": functools.partial(_check_radius, "radius"),
             "dataset_maker": check_dataset_maker,
         }
     )
@@ -243,9 +231,10 @@ class ScrambleMaker(ObservationMaker):
         Raises
         ------
         ValueError
-            If the observation has no events, events that are not valid, no GTI ("fill")
-            or was taken in DRIFT mode, or if the regions leave nothing of the field of
-            view to measure the background.
+            If the observation has no events, events that are not valid or far from its
+            pointing, no GTI ("fill") or was taken in DRIFT mode, or the regions leave
+            nothing of the field of view to measure the background. Also if no region is
+            in its field of view.
         """
         field = self._find_field(observation)
         if field is None:
@@ -355,17 +344,13 @@ class ScrambleMaker(ObservationMaker):
             self._set(regions=self.regions)
         # a copy, as an observation keeps what is read
         observation = copy.copy(observation)
-        load_events_file(observation, with_events=False)
-        frame = get_axes(get_fixed_pointing(observation).icrs)
-        # most fields of view have no region, and their events are not read
-        radius = FOV_RADIUS_MAX.to_value("deg")
-        if not self._has_work(self._exclusions.find_near(frame[2], radius)):
-            return None
         load_events_file(observation)
+        # before regions are looked for, as they are not found where it points wrongly
         events, good = get_good_events(observation, is_filtered=False)
         if not len(good.ra):
             return None
 
+        frame = get_axes(get_fixed_pointing(observation).icrs)
         fov = FoVEvents.create(good.ra, good.dec, good.energy, frame)
         fov_radius = get_fov_radius(fov.offset)
         near = self._exclusions.find_near(frame[2], fov_radius)

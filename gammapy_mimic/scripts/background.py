@@ -9,7 +9,7 @@ from ..analysis.core import MimicAnalysis
 from ..data.datastore import select_datastore, write_background
 from ..makers import KLBackgroundSelector
 from ..template import make_group_labels, make_templates
-from ..utils.files import add_files
+from ..utils.files import add_files, check_folder
 from ..utils.locks import hold
 from ..visualization import (
     plot_background,
@@ -72,6 +72,7 @@ def background(
     data = {"mimic": {"template": template}}
     config = config.update(type(config).from_dict(data, "options"))
     outdir = make_path(outdir).absolute()
+    check_folder(outdir)
     # store and figures of one run
     with hold(outdir.with_name(f".{outdir.name}-lock"), outdir):
         analysis = MimicAnalysis(config)

@@ -98,10 +98,8 @@ def read_observation(path):
         return observation
     # a damaged file makes astropy raise nearly anything
     except Exception as error:
-        text = describe_error(error)
-        if str(path) not in text:
-            text = f"Cannot read an observation from {path}: {text}"
-        raise OSError(f"{text}.") from error
+        text = describe_error(error, path)
+        raise OSError(f"Cannot read an observation, {text}.") from error
 
 
 def check_output(out, *inputs):

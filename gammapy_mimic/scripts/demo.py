@@ -6,6 +6,7 @@ from astropy.coordinates import SkyCoord
 from ..analysis.config import MimicAnalysisConfig
 from ..analysis.pipeline import get_step_names
 from ..simulate import simulate_datastore
+from ..utils.files import check_folder
 from ..utils.records import StepRecords
 from .options import n_jobs_option, random_state_option
 from .run import run_analysis
@@ -53,6 +54,7 @@ def demo(outdir, n_targets, n_off, n_sets, random_state, n_jobs):
     config.yaml, to be changed and run again. Results of an earlier demo in the same
     folder are replaced; a config.yaml that was changed is kept under another name.
     """
+    check_folder(outdir)
     records = StepRecords(outdir)
     with records.lock():
         outdir = records.path

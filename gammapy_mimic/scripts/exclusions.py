@@ -1,5 +1,7 @@
 """``gammapy-mimic exclusions``: regions around known sources and bright stars."""
 
+import os
+
 import astropy.units as u
 import click
 import matplotlib.pyplot as plt
@@ -79,7 +81,7 @@ def exclusions(position, radius, out, plot, datastore, overwrite, **options):
         raise click.UsageError("Give both of --plot and --datastore, or neither.")
     paths = [make_path(_) for _ in (out, plot) if _ is not None]
     for path in paths:
-        if path.exists() and not overwrite:
+        if os.path.lexists(path) and not overwrite:
             raise FileExistsError(f"{path} exists. Choose another, or use --overwrite.")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"There is no folder {path.parent}.")

@@ -3,6 +3,7 @@
 import click
 from gammapy.utils.scripts import make_path
 
+from ..utils.files import check_folder
 from ..utils.records import StepRecords
 from .inputs import config_options
 from .options import (
@@ -92,8 +93,7 @@ def make(
     config.yaml: else its source is in the normalisation of its background.
     """
     path = make_path(outdir).absolute()
-    if path.exists() and not path.is_dir():
-        raise FileExistsError(f"{path} is a file. Choose another --outdir.")
+    check_folder(path)
     energy = {"min": energy_range[0], "max": energy_range[1], "nbins": 10}
     # maps that hold all fields, with the FoV background
     datasets = {

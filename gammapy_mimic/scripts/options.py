@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 from gammapy.utils.scripts import make_path
 
+from ..analysis.config_text import load_yaml
 from ..exclusion.core import ExclusionRegions
 from ..makers import MimicMaker, ScrambleMaker
 from ..selection.cuts import LIVETIMES
@@ -57,12 +58,17 @@ class KeyValue(click.ParamType):
         if not isinstance(value, str):
             return value
         name, separator, text = value.partition("=")
-        if not separator:
+        name, text = name.strip().replace("-", "_"), text.strip()
+        if not (separator and name):
             self.fail(f"{value!r} is not of the form NAME=VALUE", param)
+        what = "must be a number, a text or a list in YAML, such as '[a, b]'"
         try:
-            return name.strip().replace("-", "_"), yaml.safe_load(text)
+            if not text:
+                raise yaml.MarkedYAMLError(problem="nothing is there, none is null")
+            return name, load_yaml(text)[1]
         except yaml.YAMLError as error:
-            self.fail(f"{text!r} is not a value: {error}", param)
+            problem = getattr(error, "problem", None) or "not valid YAML"
+            self.fail(f"{name}: {what}, got {text!r} ({problem})", param)
 
 
 class PositiveOrNone(click.FloatRange):

@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ..analysis.core import MimicAnalysis
+from ..utils.files import check_folder
 from ..utils.records import StepRecords
 from ..visualization import plot_kl_matrix, plot_ranking
 from .figures import save_figure
@@ -29,6 +30,7 @@ def rank(config, outdir, n_rows):
         analysis.get_observations()
         _rank(analysis, n_rows)
         return
+    check_folder(outdir)
     records = StepRecords(outdir)
     with records.lock():
         analysis.get_observations()

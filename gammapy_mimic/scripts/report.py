@@ -10,6 +10,7 @@ from ..estimators import MimicSystematics
 from ..exclusion.core import ExclusionRegions
 from ..report import make_report
 from ..selection.plan import MimicPlan
+from ..utils.files import check_file
 
 __all__ = ["report", "report_folder"]
 
@@ -56,8 +57,8 @@ def report_folder(outdir, path=None, title=None, templates=None, overwrite=False
     ------
     FileNotFoundError
         If there is no such folder, or no result in it.
-    ValueError
-        If a file cannot be read. Names the file.
+    OSError, ValueError
+        If a file cannot be read, or is none. Names the file.
     FileExistsError
         If the file exists and may not be replaced.
     """
@@ -66,6 +67,8 @@ def report_folder(outdir, path=None, title=None, templates=None, overwrite=False
     if not outdir.is_dir():
         raise FileNotFoundError(f"There is no folder {outdir}.")
     result_path = outdir / "systematics.fits"
+    for name in (result_path.name, "config.yaml", "plan.ecsv", "exclusion.reg"):
+        check_file(outdir / name)
     if not result_path.is_file():
         raise FileNotFoundError(
             f"{outdir} has no systematics.fits, the result of the analysis. Run it "

@@ -24,6 +24,23 @@ NUMBERS = (
 )
 """Attributes that hold one number an observation."""
 
+DIFFERENCES = {
+    "airmass": "airmass",
+    "zenith": "zenith",
+    "azimuth": "azimuth",
+    "nsb": "nsb",
+    "n_tels": "n_tels",
+    "muon_efficiency": "muon_efficiency",
+    "time_difference": "mjd",
+}
+"""Criteria that limit the difference of a condition, which makes the distance."""
+
+RELATIVE = ("muon_efficiency",)
+"""Those of them whose limit is a fraction of the target's."""
+
+RATIOS = ("rate",)
+"""Criteria that limit a ratio of OFF and target, either way."""
+
 PERIODS = {"azimuth": 360}
 """Of conditions on a circle."""
 

@@ -7,13 +7,11 @@ from types import MappingProxyType
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import Angle, SkyCoord
+from astropy.coordinates import Angle
 from astropy.time import Time
-from regions import CircleSkyRegion
 
-from ..data.obs_ids import to_obs_ids
-from ..utils.angles import to_angle
-from .conditions import get_scatter
+from .conditions import DIFFERENCES, RELATIVE, get_scatter
+from .criteria_values import ColumnCriterion, convert_criterion
 
 __all__ = ["ColumnCriterion", "MatchCriteria", "describe_rejections"]
 
@@ -25,23 +23,6 @@ APPLIED = (
     *("elevation", "exclude_objects", "exclude_circles", "exclude_obs_ids"),
 )
 """Criteria in the order in which reasons are given."""
-
-DIFFERENCES = {
-    "airmass": "airmass",
-    "zenith": "zenith",
-    "azimuth": "azimuth",
-    "nsb": "nsb",
-    "n_tels": "n_tels",
-    "muon_efficiency": "muon_efficiency",
-    "time_difference": "mjd",
-}
-"""Criteria that limit the difference of a condition, which makes the distance."""
-
-RELATIVE = ("muon_efficiency",)
-"""Those of them whose limit is a fraction of the target's."""
-
-RATIOS = ("rate",)
-"""Criteria that limit a ratio of OFF and target, either way."""
 
 COLUMNS = {
     "TRGRATE": {"relative": True, "weight": 1},
@@ -57,42 +38,6 @@ WAYS_OUT = {
     "sources that target and partner share.",
 }
 """What to do where a criterion rejects all candidates of an archive."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ColumnCriterion:
-    """Limit and weight of a column of the observation table.
-
-    Parameters
-    ----------
-    max_difference : float, optional
-        Largest difference, in the unit of the column. Default is no limit.
-    relative : bool, optional
-        Whether it is a fraction of the target's. Default is False.
-    weight : float, optional
-        Weight in the distance. Default is 1.
-    """
-
-    max_difference: float | None = None
-    relative: bool = False
-    weight: float = 1
-
-    def __post_init__(self):
-        if not isinstance(self.relative, bool):
-            raise ValueError(f"relative must be true or false, got {self.relative!r}")
-        for name in ("max_difference", "weight"):
-            value = getattr(self, name)
-            if value is None and name == "max_difference":
-                continue
-            object.__setattr__(self, name, _to_number(value, name))
-
-
-def _to_number(value, name, minimum=0):
-    """Check a number that must not be below a minimum, nor be infinite."""
-    is_number = isinstance(value, int | float | np.number) and value is not True
-    if not (is_number and value is not False and minimum <= value < np.inf):
-        raise ValueError(f"{name} must be a number of {minimum} or more, got {value!r}")
-    return float(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +119,7 @@ class MatchCriteria:
     Raises
     ------
     ValueError
-        If a value is negative or has the wrong unit.
+        If a value makes no sense. Names the criterion, what it can be, and the value.
     """
 
     livetime: float | None = 0.1
@@ -200,53 +145,10 @@ class MatchCriteria:
     strict: bool = False
 
     def __post_init__(self):
-        # as a list, a text would be one of its characters
-        if isinstance(self.exclude_objects, str):
-            raise ValueError(
-                f"Invalid value of exclude_objects: {self.exclude_objects!r}, "
-                "a list of names is needed"
-            )
-        for name in ("same_object", "same_field", "strict"):
-            value = getattr(self, name)
-            if not isinstance(value, bool | None):
-                raise ValueError(f"{name} must be true or false, got {value!r}")
-        numbers = ("livetime", "airmass", "nsb", "n_tels", "muon_efficiency", "rate")
-        angles = ("zenith", "azimuth", "galactic_latitude", "field_radius")
-        converters = {
-            **dict.fromkeys(numbers, float),
-            **dict.fromkeys(angles, lambda value: to_angle(value).to("deg")),
-            "time_difference": lambda value: u.Quantity(value).to("d"),
-            # in order, as they are searched
-            "epochs": lambda value: np.atleast_1d(Time(value)).sort(),
-            "elevation": lambda ends: Angle([to_angle(_) for _ in ends]).to("deg"),
-            "exclude_objects": lambda names: tuple(_.strip().lower() for _ in names),
-            "exclude_circles": lambda circles: tuple(map(_to_circle, circles)),
-            "exclude_obs_ids": lambda obs_ids: tuple(to_obs_ids(obs_ids).tolist()),
-            "columns": _to_column_criteria,
-            "weights": _to_weights,
-        }
-        for name, convert in converters.items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            try:
-                converted = convert(value)
-            except (TypeError, ValueError, u.UnitsError) as error:
-                raise ValueError(
-                    f"Invalid value of {name}: {value!r}, {error}"
-                ) from error
-            is_number = isinstance(converted, float | u.Quantity)
-            if is_number and not np.all(converted >= 0 * getattr(converted, "unit", 1)):
-                raise ValueError(f"{name} must not be negative, got {value!r}")
+        for field in dataclasses.fields(self):
+            value = convert_criterion(field.name, getattr(self, field.name))
             # the class is frozen, as what is kept depends on its values
-            object.__setattr__(self, name, converted)
-
-        if self.rate is not None and self.rate <= 1:
-            raise ValueError(f"rate must be a factor above 1, got {self.rate}")
-        if self.elevation is not None and self.elevation.shape != (2,):
-            raise ValueError(
-                f"elevation must be a range of two angles, got {self.elevation}"
-            )
+            object.__setattr__(self, field.name, value)
 
     @classmethod
     def create(cls, criteria=None):
@@ -265,11 +167,17 @@ class MatchCriteria:
         Raises
         ------
         ValueError
-            If a key of the dict is not the name of a criterion.
+            If it is no dict, a key is not the name of a criterion, or a value makes no
+            sense.
         """
         if isinstance(criteria, cls):
             return criteria
-        criteria = dict(criteria or {})
+        criteria = {} if criteria is None else criteria
+        if not isinstance(criteria, dict):
+            raise ValueError(
+                "criteria must be a dict such as {'livetime': 0.2}, or MatchCriteria, "
+                f"got {criteria!r}"
+            )
         names = [_.name for _ in dataclasses.fields(cls)]
         for key in criteria:
             if key not in names:
@@ -433,37 +341,6 @@ def describe_rejections(counts, n_candidates):
     ]
     removed = f"The criterion that removed most is {name!r}: {most} of {n_candidates}"
     return " ".join([f"{removed} candidates.", *ways_out])
-
-
-def _to_circle(circle):
-    if isinstance(circle, CircleSkyRegion):
-        return circle
-    lon, lat, radius = circle
-    return CircleSkyRegion(
-        SkyCoord(to_angle(lon), to_angle(lat)), to_angle(radius).to("deg")
-    )
-
-
-def _to_column_criteria(columns):
-    names = [_.name for _ in dataclasses.fields(ColumnCriterion)]
-    criteria = {}
-    for name, values in sorted(dict(columns).items()):
-        if isinstance(values, ColumnCriterion):
-            criteria[name] = values
-            continue
-        unknown = set(dict(values)) - set(names)
-        if unknown:
-            raise ValueError(f"unknown key {sorted(unknown)} of {name}. Valid: {names}")
-        criteria[name] = ColumnCriterion(**values)
-    return criteria
-
-
-def _to_weights(weights):
-    names = (*DIFFERENCES, *RATIOS)
-    unknown = set(dict(weights)) - set(names)
-    if unknown:
-        raise ValueError(f"unknown criterion {sorted(unknown)}. Valid: {list(names)}")
-    return {name: _to_number(_, name) for name, _ in sorted(weights.items())}
 
 
 def _is_within(differences, limit, off):

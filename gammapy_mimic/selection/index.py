@@ -19,6 +19,7 @@ from gammapy.data import ObservationTable
 from gammapy.utils.scripts import make_path
 from regions import Regions
 
+from ..data.checks import add_way_out
 from ..data.columns import split_missing
 from ..data.events import get_seconds, get_time_ref, read_column
 from ..data.files import open_fits
@@ -184,6 +185,7 @@ class OffIndex:
                 else:
                     rows[obs_id] = row
 
+        broken = {obs_id: add_way_out(reason) for obs_id, reason in broken.items()}
         _report_broken(broken, len(rows) + len(broken))
         # `select` searches, and the checksum must not depend on the order of the pool
         rows = dict(sorted(rows.items()))
@@ -325,10 +327,10 @@ class OffIndex:
         missing = np.setdiff1d(obs_ids, self.obs_ids)
         if len(missing):
             reasons = dict(self.broken.iterrows())
-            reason = reasons.get(missing[0], "it was not among the observations")
+            reason = reasons.get(missing[0], "it was not among the observations.")
             raise ValueError(
                 f"{len(missing)} of {len(obs_ids)} observations are not in the index: "
-                f"OBS_ID {missing[0]} ({reason})"
+                f"OBS_ID {missing[0]}: {reason}"
             )
         rows = np.searchsorted(self.obs_ids, obs_ids)
         return type(self)(
@@ -395,7 +397,7 @@ class OffIndex:
         try:
             with (
                 warnings.catch_warnings(action="ignore"),
-                fits.open(path, memmap=False) as hdu_list,
+                open_fits(path) as hdu_list,
             ):
                 header = hdu_list[0].header
         # a file of another kind makes astropy raise nearly anything
@@ -526,8 +528,7 @@ def _report_broken(broken, n_obs):
     obs_id, reason = min(broken.items())
     if len(broken) == n_obs:
         raise ValueError(
-            f"None of {n_obs} observations can be used. OBS_ID {obs_id}: {reason}. "
-            "Mend the files, or select other observations."
+            f"None of {n_obs} observations can be used. OBS_ID {obs_id}: {reason}"
         )
     # what is left out is said also to who wants no warnings
     log.error(
@@ -609,7 +610,6 @@ def _count_source(source, is_file, binning, with_header):
         events.check_any()
     # a damaged file makes astropy raise nearly anything
     except Exception as error:
-        reason = describe_error(error)
-        return None, f"{source.events.path}: {reason}" if is_file else reason
+        return None, describe_error(error, source.events.path if is_file else "")
     counts, fraction = binning.count(events.ra, events.dec, events.energy, pointing)
     return _Row(counts, fraction, energy_range, len(events.ra), header), None

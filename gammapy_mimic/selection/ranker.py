@@ -105,6 +105,7 @@ class Ranker:
             candidates = index.obs_ids[is_candidate].tolist()
             compared = {obs_id: observation} | {_: self.pool.get(_) for _ in candidates}
             versions = {name: get_background_version(_) for name, _ in compared.items()}
+            _check_backgrounds(obs_id, versions)
         options = self.criteria, self.distribution, self.kl_max, self.ranking
         made_with = *options, versions, __version__
         checksum = make_checksum(target.checksum, index.checksum, *made_with)
@@ -130,6 +131,22 @@ class Ranker:
         if path is not None:
             write_ranking(table, path)
         return table
+
+
+def _check_backgrounds(obs_id, versions):
+    """Raise an error if there are no background IRFs to compare."""
+    others = [version for name, version in versions.items() if name != obs_id]
+    what = None
+    if versions[obs_id] is None:
+        what = f"OBS_ID {obs_id} has no background IRF"
+    elif others and not any(others):
+        match = f"{len(others)} OFF observations that match OBS_ID {obs_id}"
+        what = f"None of the {match} has a background IRF"
+    if what is not None:
+        raise ValueError(
+            f"{what}, which distribution 'irf' compares. Use distribution 'counts', "
+            "which compares events."
+        )
 
 
 def read_ranking(path, checksum):

@@ -55,13 +55,7 @@ def make_group_labels(obs_table, groups):
             raise ValueError(f"Column {name!r} has no numbers, but {column.dtype}.")
         # not that of the column first: an archive in rad would be cut at 30 rad
         unit = OBS_TABLE_COLUMNS.get(name) or str(column.unit or "")
-        if isinstance(edges, u.Quantity):
-            edges = edges.to_value(unit)
-        edges = np.asarray(edges, dtype=float)
-        if len(edges) < 2 or not np.all(np.diff(edges) > 0):
-            raise ValueError(
-                f"The edges of {name!r} must be 2 or more that increase, got {edges}."
-            )
+        edges = _check_edges(name, edges, unit)
         values = read_column(obs_table, name, unit)
         if name in WRAPPED_COLUMNS:
             values = edges[0] + (values - edges[0]) % 360
@@ -79,6 +73,25 @@ def make_group_labels(obs_table, groups):
             f"{groups}: OBS_ID {shorten(rows)}."
         )
     return np.where(outside, -1, labels)
+
+
+def _check_edges(name, edges, unit):
+    """Array of the edges in a unit, an error if they make no bins."""
+    is_list = isinstance(edges, list | tuple | np.ndarray)
+    is_valid = is_list and not any(isinstance(_, bool | str | None) for _ in edges)
+    try:
+        values = u.Quantity(edges).to_value(unit) if hasattr(edges, "unit") else edges
+        values = np.asarray(values, dtype=float) if is_valid else np.zeros(0)
+        is_valid = values.ndim == 1 and len(values) > 1 and np.isfinite(values).all()
+    except (TypeError, ValueError):
+        is_valid = False
+    if not is_valid or not np.all(np.diff(values) > 0):
+        raise ValueError(
+            f"The edges of {name!r} must be a list of 2 or more finite numbers that "
+            f"increase, such as [0, 30, 60], in {unit or 'the unit of the column'}, "
+            f"got {edges!r}."
+        )
+    return values
 
 
 def describe_group(groups, label):

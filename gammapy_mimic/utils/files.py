@@ -23,6 +23,8 @@ from .locks import acquire, release
 
 __all__ = [
     "add_files",
+    "check_file",
+    "check_folder",
     "check_own",
     "find_leftovers",
     "make_checksum",
@@ -119,6 +121,47 @@ def add_files(path, names):
     """
     path = make_path(path)
     _write_list(path, _read_list(path) | set(names))
+
+
+def check_file(path):
+    """Raise an error if something else than a file is where one may be read.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        File. It need not be there.
+
+    Raises
+    ------
+    OSError
+        If it is a folder, a pipe or a link to nothing.
+    """
+    path = make_path(path)
+    if os.path.lexists(path) and not path.is_file():
+        raise OSError(f"{path} is not a file. Replace it by a file, or remove it.")
+
+
+def check_folder(path):
+    """Raise an error if there is no folder at a path, and none can be made.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        Folder. It need not be there.
+
+    Raises
+    ------
+    FileExistsError
+        If it, or what it would be in, is a file, a pipe or a link to nothing.
+    """
+    path = make_path(path)
+    there = next((_ for _ in (path, *path.parents) if os.path.lexists(_)), path)
+    if os.path.lexists(there) and not there.is_dir():
+        is_link = there.is_symlink() and not there.exists()
+        what = "a link to nothing" if is_link else "not a folder"
+        raise FileExistsError(
+            f"{there} is {what}. Choose another folder, or remove it yourself."
+        )
 
 
 def check_own(path):
