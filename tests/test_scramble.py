@@ -582,13 +582,13 @@ class ScrambleContract(ObservationMakerContract):
         table["THETA"] = observation.events.radec.separation(
             observation.pointing.fixed_icrs
         )
-        for name in ("GLON", "GLAT", "ALT", "AZ"):
+        for name in ("GLON", "GLAT", "PHI"):
             table[name] = np.zeros(len(table)) * u.deg
         table["RA"] = table["RA"].astype("f4")
         maker = ScrambleMaker([REGION], self.method, random_state=1)
         made = maker.make_observation(observation)
         result = made.events.table
-        assert not {"GLON", "GLAT", "ALT", "AZ"} & set(result.colnames)
+        assert not {"GLON", "GLAT", "PHI"} & set(result.colnames)
         assert result["RA"].dtype == result["DEC"].dtype == np.dtype("f8")
         fov = made.events.radec.transform_to(frame)
         # an event 0.1 deg from the centre, with RA in float32

@@ -371,12 +371,12 @@ def test_average_flux_does_not_depend_on_the_order():
         average_flux(table[[0, 1, 2, 3, 4, 5, 5]])
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_old_result(tmp_path, version):
     primary = fits.PrimaryHDU()
     primary.header["MIM_RES"] = version
     primary.writeto(tmp_path / "old.fits")
-    match = rf"version {version} of the format, this is version 4. Run the estimator"
+    match = rf"version {version} of the format, this is version 5. Run the estimator"
     with pytest.raises(ValueError, match=match):
         MimicSystematics.read(tmp_path / "old.fits")
 

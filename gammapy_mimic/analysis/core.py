@@ -436,8 +436,8 @@ class MimicAnalysis(Analysis):
         datasets : `~gammapy.datasets.Datasets`
             Datasets. Those of single observations are named after their OBS_ID. Meta
             tables tell the counts that have no prediction of the background, see
-            `~gammapy_mimic.data.meta_tables.Loss`, and for mimics ``OFF_OBS_ID`` and
-            ``MIMIC_SET``.
+            `~gammapy_mimic.data.meta_tables.Loss`, and for mimics ``OFF_OBS_ID``,
+            ``MIMIC_SET``, ``ENERGY_MIN`` and ``ENERGY_MAX``.
 
         Raises
         ------
@@ -477,7 +477,7 @@ class MimicAnalysis(Analysis):
                     model = model.copy(dataset_name=name, name=f"{name}-bkg")
                     datasets[-1].models = [model]
         if mimic_set is not None:
-            add_partners(datasets, plan, mimic_set)
+            add_partners(datasets, plan, mimic_set, observations)
         return datasets
 
     def _make_chain(self):

@@ -1,12 +1,17 @@
 """Datasets with what Gammapy leaves out: partners, background models, meta tables."""
 
+import copy
+
+import astropy.units as u
 import numpy as np
 from astropy.table import Table
 from gammapy.data import Observations
 from gammapy.datasets import Datasets
 from gammapy.utils.scripts import make_path
 
+from ..data.meta_tables import make_range_columns
 from ..data.obs_ids import NO_PARTNER, get_obs_id, to_obs_id
+from ..data.observation import load_events_file
 from ..selection.plan import MimicPlan
 from ..utils.files import replace_folder
 
@@ -50,12 +55,13 @@ def select_trusted(observations, plan, mimic_set):
     return observations
 
 
-def add_partners(datasets, plan, mimic_set):
-    """Add ``OFF_OBS_ID``, ``MIMIC_SET`` and so on to meta tables, as `MimicMaker` does.
+def add_partners(datasets, plan, mimic_set, observations=()):
+    """Add to meta tables what a mimic was made of, as `MimicMaker` does.
 
     Gammapy's own makers know the target, and not which OFF observation a mimic
-    observation was made of. `MimicSystematicsEstimator` needs these two. ``CUT_START``
-    and ``CUT_STOP`` tell which part of its good time was used, NaN for all.
+    observation was made of. `MimicSystematicsEstimator` needs ``OFF_OBS_ID`` and
+    ``MIMIC_SET``. ``CUT_START`` and ``CUT_STOP`` tell which part of its good time was
+    used, NaN for all.
 
     Parameters
     ----------
@@ -65,6 +71,9 @@ def add_partners(datasets, plan, mimic_set):
         Plan, as for `~gammapy_mimic.selection.MimicPlan.create`.
     mimic_set : int
         Mimic set.
+    observations : list of `~gammapy.data.Observation`, optional
+        The mimic observations, for ``ENERGY_MIN`` and ``ENERGY_MAX``. Default is none,
+        which leaves these as they are.
 
     Raises
     ------
@@ -73,6 +82,10 @@ def add_partners(datasets, plan, mimic_set):
     """
     plan = MimicPlan.create(plan)
     partners, cuts = plan.partners(mimic_set), plan.cuts(mimic_set)
+    ranges = {
+        get_obs_id(_): make_range_columns(load_events_file(copy.copy(_), False))
+        for _ in observations
+    }
     for dataset in datasets:
         table = dataset.meta_table
         if table is None or "OBS_ID" not in table.colnames:
@@ -90,6 +103,12 @@ def add_partners(datasets, plan, mimic_set):
         dataset.meta_table["MIMIC_SET"] = np.full(obs_ids.shape, mimic_set)
         for name, values in zip(("CUT_START", "CUT_STOP"), parts.T, strict=True):
             dataset.meta_table[name] = values.reshape(obs_ids.shape)
+        if ranges:
+            unknown = make_range_columns({})
+            rows = [ranges.get(to_obs_id(_), unknown) for _ in obs_ids.ravel()]
+            for name in unknown:
+                values = u.Quantity([row[name] for row in rows])
+                dataset.meta_table[name] = values.reshape(obs_ids.shape)
 
 
 def write_datasets(datasets, path):

@@ -132,7 +132,7 @@ class MimicDatasetsWorkflowStep(_MimicWorkflowStep):
                 # later versions of Gammapy stack no row of what is masked completely
                 obs_ids = [get_obs_id(_) for _ in observations]
                 dataset.meta_table = Table({"OBS_ID": [obs_ids]})
-        add_partners(workflow.datasets, self.inputs.plan, mimic_set)
+        add_partners(workflow.datasets, self.inputs.plan, mimic_set, observations)
         for dataset in workflow.datasets:
             if not dataset.mask_safe.data.any():
                 self.log.warning(

@@ -2,8 +2,10 @@
 
 import astropy.units as u
 import numpy as np
+from astropy.table import Column
 from gammapy.utils.time import time_ref_from_dict
 
+from ..utils.coordinates import get_altaz
 from .columns import is_no_value, split_missing
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "is_in_gti",
     "read_column",
     "read_gti",
+    "update_sky_columns",
 ]
 
 EVENT_UNITS = {"RA": "deg", "DEC": "deg", "ENERGY": "TeV"}
@@ -23,8 +26,11 @@ EVENT_UNITS = {"RA": "deg", "DEC": "deg", "ENERGY": "TeV"}
 EDGE_TOLERANCE = 1e-6
 """In s, by which times at the edge of a GTI may be rounded in a file."""
 
-SKY_COLUMNS = ("GLON", "GLAT", "ALT", "AZ")
-"""Columns that follow from RA, DEC and TIME, and do not hold for moved events."""
+ALTAZ_COLUMNS = ("ALT", "AZ")
+"""Columns that follow from RA, DEC and TIME."""
+
+GALACTIC_COLUMNS = ("GLON", "GLAT")
+"""Columns that follow from RA and DEC."""
 
 TIME_KEYS = ("MJDREFI", "MJDREFF", "TIMESYS")
 
@@ -198,3 +204,46 @@ def get_unit_factor(name, own, unit):
             f"a column {name} with the unit {own!r}, which cannot be converted to "
             f"{unit!r}"
         ) from None
+
+
+def update_sky_columns(table, location):
+    """Let columns that follow from RA, DEC and TIME hold again for moved events.
+
+    ALT and AZ are computed, for all events: archives may have other conventions, such
+    as no precession, which are not to be mixed. GLON and GLAT are left out, as are ALT
+    and AZ without a location, or with a unit that is no angle.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Events. Changed in place.
+    location : `~astropy.coordinates.EarthLocation` or None
+        Location of the observatory.
+    """
+    values = {}
+    if location is not None and set(ALTAZ_COLUMNS) & set(table.colnames):
+        altaz = _compute_altaz(table, location)
+        values = dict(zip(ALTAZ_COLUMNS, altaz, strict=True))
+    for name in (*GALACTIC_COLUMNS, *ALTAZ_COLUMNS):
+        if name not in table.colnames:
+            continue
+        # GADF prescribes deg
+        unit = u.Unit(table[name].unit or "deg", parse_strict="silent")
+        if name in values and unit.is_equivalent("deg"):
+            column = values[name] * u.deg.to(unit)
+            description = table[name].info.description
+            table[name] = Column(column, unit=unit, description=description)
+        else:
+            table.remove_column(name)
+
+
+def _compute_altaz(table, location):
+    """Altitude and azimuth of events, in deg."""
+    if not len(table):
+        return np.empty((2, 0))
+    seconds = get_seconds(table["TIME"], table["TIME"][0])
+    # from the middle, as the error grows with time
+    middle = (seconds.min() + seconds.max()) / 2
+    reference = table["TIME"][0] + middle * u.s
+    radec = (read_column(table, name, "deg") for name in ("RA", "DEC"))
+    return get_altaz(*radec, seconds - middle, reference, location)

@@ -45,11 +45,22 @@ OBS_TABLE_COLUMNS = {
     "N_TELS": None,
     "TELLIST": None,
     "QUALITY": None,
+    "TRGRATE": "Hz",
+    "ZTRGRATE": "Hz",
     "MUONEFF": None,
+    "BROKPIX": None,
+    "AIRTEMP": "deg_C",
+    "PRESSURE": "hPa",
+    "RELHUM": None,
     "NSBLEVEL": None,
     "EVENT_COUNT": None,
     "MIM_OBS": None,
     "MIM_SET": None,
+    "RA_ORG": "deg",
+    "DEC_ORG": "deg",
+    "ZEN_ORG": "deg",
+    "ALT_ORG": "deg",
+    "AZ_ORG": "deg",
     "MIM_TSTA": "s",
     "MIM_TSTO": "s",
 }
@@ -231,8 +242,8 @@ def to_float(value):
 def make_obs_table(headers):
     """Make an observation index table from the headers of event lists.
 
-    Follows the GADF format, with the OFF observation (``MIM_OBS``) and the set
-    (``MIM_SET``) of mimic observations.
+    Follows the GADF format, with the OFF observation (``MIM_OBS``), its pointing
+    (``*_ORG``) and the set (``MIM_SET``) of mimic observations.
 
     Parameters
     ----------
@@ -274,10 +285,12 @@ def _make_obs_row(header, reference):
             row[name] = value.strip()
     row["OBS_ID"] = to_obs_id(row["OBS_ID"])
     # some tools read the zenith angle, others the altitude
-    if "ALT_PNT" in row:
-        row["ZEN_PNT"] = 90 - row["ALT_PNT"]
-    elif "ZEN_PNT" in row:
-        row["ALT_PNT"] = 90 - row["ZEN_PNT"]
+    for suffix in ("PNT", "ORG"):
+        names = f"ALT_{suffix}", f"ZEN_{suffix}"
+        for name, other in (names, names[::-1]):
+            if name in row:
+                row[other] = 90 - row[name]
+                break
     # the table has one reference time, that of its first row
     if any(header.get(key) != reference.get(key) for key in TIME_KEYS):
         shift = get_seconds(get_time_ref(header), get_time_ref(reference))

@@ -14,6 +14,7 @@ from .observation import get_hdu
 __all__ = [
     "convert_dead_time",
     "get_background_version",
+    "get_common_range",
     "get_fov_alignment",
     "get_safe_range",
     "is_in_safe_range",
@@ -128,8 +129,33 @@ def get_safe_range(observation):
     """
     aeff = get_hdu(observation, "aeff")
     if isinstance(aeff, HDULocation):
-        return parse_safe_range(read_fits_header(aeff.path(), aeff.hdu_name))
+        path = aeff.path()
+        # the time of the file, so that one written anew is read anew
+        return _read_safe_range(path, aeff.hdu_name, path.stat().st_mtime_ns)
     return parse_safe_range(getattr(aeff, "meta", None) or {})
+
+
+@functools.cache
+def _read_safe_range(path, hdu_name, mtime):
+    """Safe range in a file that was changed at a given time."""
+    return parse_safe_range(read_fits_header(path, hdu_name))
+
+
+def get_common_range(observations):
+    """Get the energy range that is safe for all of several observations.
+
+    Parameters
+    ----------
+    observations : list of `~gammapy.data.Observation`
+        Observations.
+
+    Returns
+    -------
+    low, high : float
+        Range in TeV, see `parse_safe_range`.
+    """
+    low, high = zip(*map(get_safe_range, observations), strict=True)
+    return max(low), min(high)
 
 
 def is_in_safe_range(edges, energy_min, energy_max):

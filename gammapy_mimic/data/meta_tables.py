@@ -8,9 +8,11 @@ import logging
 from collections import defaultdict
 from typing import NamedTuple
 
+import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
+from .headers import to_float
 from .obs_ids import NO_PARTNER
 
 __all__ = [
@@ -19,11 +21,19 @@ __all__ = [
     "describe_losses",
     "find_losses",
     "get_reason",
+    "make_range_columns",
+    "make_range_keys",
+    "read_losses",
     "stack_dataset",
     "warn_of_losses",
 ]
 
 log = logging.getLogger(__name__)
+
+RANGE_KEYS = {"ENERGY_MIN": "MIM_EMIN", "ENERGY_MAX": "MIM_EMAX"}
+"""Columns of the meta table of a mimic that tell the energy range which is safe for
+target and OFF observation, where it tests the target; and keys of its header, in TeV.
+"""
 
 FILL_VALUES = {"b": False, "i": NO_PARTNER, "u": NO_PARTNER, "f": np.nan}
 """Values for a column that a meta table does not have, by the kind of the column."""
@@ -34,7 +44,25 @@ LOST_MAX = 0.01
 NO_LOSS = {"LOST_COUNTS": 0, "LOST_FRACTION": 0.0, "LOST_BINS": "", "LOST_CAUSE": ""}
 """Columns of the meta table of a dataset, with their values where nothing is lost."""
 
+UNTESTED, UNMATCHED = "mimics", "target"
+"""`Loss.cause` of counts of the target that a mimic set does not test, and of counts of
+a set that the target has nothing to compare with."""
+
+UNMATCHED_TEXTS = {
+    UNTESTED: "{fraction:.0%} of the target's counts ({counts}) are not tested, in "
+    "{bins}",
+    UNMATCHED: "{fraction:.0%} of its counts ({counts}) are where the target has none, "
+    "in {bins}",
+}
+UNMATCHED_MAX = 0.1
+"""Part of the counts that target and mimics may not share without a warning."""
+
 REASONS = {
+    UNTESTED: "Of these the mimics tell nothing. If they are below the threshold of "
+    "the OFF observations, choose a higher lowest energy, or OFF observations of a "
+    "lower threshold.",
+    UNMATCHED: "The numbers of mimics include them. If they are below the threshold of "
+    "the target, choose a higher lowest energy.",
     "background": "The background IRF, or the template, does not reach over these "
     "bins. Choose a higher lowest energy, finer bins, or the safe mask 'aeff-default'.",
     "RingBackgroundMaker": "Exclusion regions cover the whole ring there. Choose a "
@@ -58,11 +86,12 @@ MAX_NAMED = 5  # observations in the text of one cause
 class Loss(NamedTuple):
     """Counts of an observation that its safe mask keeps, but that have no prediction.
 
-    A field for each column of the meta table.
+    A field for each column of the meta table. Also counts that a mimic set and the
+    target do not share.
     """
 
     obs_id: int
-    """Observation ID, ``OBS_ID``."""
+    """Observation ID, ``OBS_ID``. -1 for what set and target do not share."""
     counts: int
     """Lost counts, ``LOST_COUNTS``."""
     fraction: float
@@ -72,7 +101,13 @@ class Loss(NamedTuple):
     """Energies, or part of the bins, that they are from, ``LOST_BINS``."""
     cause: str
     """What has no prediction there, or masks all: "background" for the IRF or template,
-    the tag of a background maker, or methods of the safe mask, ``LOST_CAUSE``."""
+    the tag of a background maker, or methods of the safe mask, ``LOST_CAUSE``. "mimics"
+    for what a set does not test, "target" for what of it tests nothing."""
+
+    @property
+    def is_told(self):
+        """Whether it is worth a sentence (bool). Others stand in the table alone."""
+        return self.cause not in UNMATCHED_TEXTS or self.fraction > UNMATCHED_MAX
 
 
 def find_losses(meta_tables, minimum=LOST_MAX):
@@ -97,6 +132,23 @@ def find_losses(meta_tables, minimum=LOST_MAX):
             columns = [_to_plain_array(table[name]).tolist() for name in names]
             losses += [Loss(*row) for row in zip(*columns, strict=True)]
     return [_ for _ in losses if _.fraction > minimum]
+
+
+def read_losses(table):
+    """Read the table of losses of a result.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Table with the column ``name`` and the fields of `Loss`.
+
+    Returns
+    -------
+    losses : list of tuple
+        Names of sets, or of the target, and `Loss`.
+    """
+    rows = table.iterrows("name", *Loss._fields)
+    return [(str(name), Loss(*values)) for name, *values in rows]
 
 
 def warn_of_losses(groups):
@@ -156,6 +208,8 @@ def describe_loss(loss):
     text : str
         Text.
     """
+    if loss.cause in UNMATCHED_TEXTS:
+        return UNMATCHED_TEXTS[loss.cause].format(**loss._asdict())
     if loss.fraction == 1:
         where = f" in {loss.bins}" if loss.bins else ""
         return f"OBS_ID {loss.obs_id}: all is masked, {loss.counts} counts{where}"
@@ -179,6 +233,39 @@ def get_reason(cause):
         Sentences.
     """
     return REASONS.get(cause) or SAFE_MASK.format(cause)
+
+
+def make_range_keys(energy_range):
+    """Make the keys of the header of a mimic that tell its range of energy.
+
+    Parameters
+    ----------
+    energy_range : tuple of float
+        Range in TeV, with 0 and infinity for what is not known.
+
+    Returns
+    -------
+    keys : dict of float
+        Those of `RANGE_KEYS` that are known.
+    """
+    pairs = zip(RANGE_KEYS.values(), energy_range, strict=True)
+    return {key: value for key, value in pairs if 0 < value < np.inf}
+
+
+def make_range_columns(header):
+    """Make the columns of a meta table that tell the range of energy of a mimic.
+
+    Parameters
+    ----------
+    header : dict-like
+        Header of the events of a mimic, or any other for none.
+
+    Returns
+    -------
+    columns : dict of `~astropy.units.Quantity`
+        Energies by column, see `RANGE_KEYS`. NaN where they are not known.
+    """
+    return {name: to_float(header.get(key)) * u.TeV for name, key in RANGE_KEYS.items()}
 
 
 def stack_dataset(stacked, dataset):

@@ -8,6 +8,7 @@ import copy
 import functools
 
 import astropy.units as u
+import numpy as np
 from gammapy.data import (
     GTI,
     DataStore,
@@ -21,6 +22,7 @@ from gammapy.data import (
 from gammapy.data.io import EventListReader
 from gammapy.utils.fits import HDULocation
 
+from ..utils.coordinates import get_altaz
 from .checks import (
     add_way_out,
     check_header,
@@ -30,12 +32,13 @@ from .checks import (
 )
 from .events import EVENT_UNITS, get_seconds, get_time_ref, get_unit_factor
 from .files import check_links, check_regular, open_fits
-from .headers import make_time_info
+from .headers import make_time_info, to_float
 from .obs_ids import get_obs_id, to_obs_id, to_obs_ids
 
 __all__ = [
     "IRF_NAMES",
     "describe_error",
+    "get_altaz_pointing",
     "get_fixed_pointing",
     "get_good_events",
     "get_gti",
@@ -433,6 +436,35 @@ def get_fixed_pointing(observation):
             "can be used."
         )
     return observation.pointing.fixed_icrs
+
+
+def get_altaz_pointing(observation, header):
+    """Get the horizontal pointing of an observation, from its header or computed.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation that tracks a position.
+    header : dict-like
+        Header of its events.
+
+    Returns
+    -------
+    keys : dict of float
+        ALT_PNT and AZ_PNT, in deg. Those that the header does not tell are those of the
+        middle of the good time, without refraction; none without a GTI or a location.
+    """
+    alt, az, zenith = (to_float(header.get(f"{_}_PNT")) for _ in ("ALT", "AZ", "ZEN"))
+    known = {"ALT_PNT": 90 - zenith if np.isnan(alt) else alt, "AZ_PNT": az}
+    keys = {key: value for key, value in known.items() if np.isfinite(value)}
+    location = observation.observatory_earth_location
+    if len(keys) == 2 or location is None or get_hdu(observation, "gti") is None:
+        return keys
+    gti, pointing = get_gti(observation), get_fixed_pointing(observation)
+    start, stop = gti.time_start.min(), gti.time_stop.max()
+    middle = start + (stop - start) / 2
+    alt, az = get_altaz(pointing.ra.deg, pointing.dec.deg, 0.0, middle, location)
+    return {"ALT_PNT": float(alt), "AZ_PNT": float(az)} | keys
 
 
 def get_livetime_fraction(observation):

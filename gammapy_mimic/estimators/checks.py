@@ -9,9 +9,14 @@ from astropy.table import Table
 from gammapy.datasets import Datasets
 from gammapy.maps import Map
 
-from ..data.meta_tables import find_losses
+from ..data.meta_tables import LOST_MAX, UNMATCHED, UNTESTED, Loss, find_losses
 from ..data.obs_ids import NO_PARTNER, shorten
-from ..data.prediction import get_predicted_mask, get_safe_mask
+from ..data.prediction import (
+    describe_bins,
+    find_missing_bins,
+    get_predicted_mask,
+    get_safe_mask,
+)
 from ..selection.plan import MimicPlan
 from .measurement import ALL
 from .tables import TARGET, get_name
@@ -254,13 +259,15 @@ def get_repetition(off_obs_ids):
     return float(np.sum(numbers**2) / np.sum(numbers))
 
 
-def tabulate_losses(groups):
-    """Tabulate what observations have lost for lack of a prediction.
+def tabulate_losses(groups, stacked):
+    """Tabulate what is lost for lack of a prediction, and what sets do not share.
 
     Parameters
     ----------
     groups : dict of `~gammapy.datasets.Datasets`
         Datasets of each mimic set and of the target, by name.
+    stacked : dict of `~gammapy.datasets.MapDataset` or of `~gammapy.datasets.Datasets`
+        The same, stacked, or spectra.
 
     Returns
     -------
@@ -271,6 +278,28 @@ def tabulate_losses(groups):
     rows = [
         {"name": name} | loss._asdict()
         for name, values in groups.items()
-        for loss in find_losses([_.meta_table for _ in values])
+        for loss in (
+            *find_losses([_.meta_table for _ in values]),
+            *_find_unmatched(name, stacked),
+        )
     ]
     return Table(rows) if rows else None
+
+
+def _find_unmatched(name, stacked):
+    """Find what a mimic set does not test of the target, and what tests nothing."""
+    if name == TARGET or TARGET not in stacked:
+        return []
+    target, mimics = (Datasets(stacked[_]) for _ in (TARGET, name))
+    # spectra may be binned each in its own way
+    if len({_.counts.data.shape for _ in (*target, *mimics)}) > 1:
+        return []
+    losses = []
+    for cause, *groups in ((UNTESTED, target, mimics), (UNMATCHED, mimics, target)):
+        counts, mask, is_missing = find_missing_bins(*groups)
+        n_missing, n_all = (float(counts[_].sum()) for _ in (is_missing, mask))
+        if n_missing > LOST_MAX * n_all:
+            bins = describe_bins(target[0].counts.geom, mask, is_missing)
+            fraction = n_missing / n_all
+            losses.append(Loss(NO_PARTNER, int(n_missing), fraction, bins, cause))
+    return losses

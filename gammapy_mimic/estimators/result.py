@@ -34,7 +34,8 @@ class MimicSystematics:
         - "significance": mean, width and tails of the distribution of each set, of all
           sets ("all") and of the target. Errors are statistical, with the correlation
           of positions; ``expected_mean`` is that of a background without systematic
-          error, ``n_above_3`` the number of the ``n_positions`` above 3 sigma.
+          error, ``n_above_3`` the number of the ``n_positions`` above 3 sigma,
+          ``background_ratio`` the background counts over those of the target.
         - "systematics": ``f``, the fractional systematic error of the background, with
           its error and upper limit (95%), and whether it is above 0 (``is_measured``),
           by energy and offset (``offset_band``: "0", "1" ... or "all"); mean, width and
@@ -47,7 +48,11 @@ class MimicSystematics:
           p-value.
         - "losses": observations that lose more than 1% of their counts because a
           prediction of the background is missing, or all, with the bins and the cause,
-          see `~gammapy_mimic.data.meta_tables.Loss`. Not there if none does.
+          see `~gammapy_mimic.data.meta_tables.Loss`; and what set and target do
+          not share (``obs_id`` -1), if it is more than 1%: counts of the target where
+          no mimic of the set has a prediction, or an event of that energy (``cause``
+          "mimics"), and counts of a set of which the same holds for the target
+          ("target"). Not there if there is nothing.
         - "normalisation": spread of the FoV normalisation between observations.
         - "flux": flux of a source that is fitted at the position in each set, or to
           spectra.

@@ -13,6 +13,7 @@ from gammapy.estimators import Estimator
 from gammapy.maps import Map
 from gammapy.modeling.models import SpectralModel
 
+from ..data.meta_tables import UNMATCHED_TEXTS, describe_losses, read_losses
 from ..utils.angles import to_angle
 from ..utils.parallel import run_parallel
 from .bias import make_bias_map
@@ -228,7 +229,7 @@ class MimicSystematicsEstimator(Estimator):
         tables |= others
         if "flux" in tables:
             tables["spurious_flux"] = average_flux(tables["flux"])
-        losses = tabulate_losses(groups)
+        losses = tabulate_losses(groups, stacked)
         if losses is not None:
             tables["losses"] = losses
         source_free = None
@@ -340,6 +341,11 @@ def _warn_of_result(result, off_obs_ids):
             row["significance"],
             row["mimic_mean"],
         )
+    # other losses were named where the datasets were made
+    losses = read_losses(result.tables["losses"]) if "losses" in result.tables else []
+    told = [_ for _ in losses if _[1].cause in UNMATCHED_TEXTS and _[1].is_told]
+    for text in describe_losses(told):
+        log.warning(text)
     if result.bias is not None and off_obs_ids is None:
         log.warning(
             "The OFF observations of the mimics are not known. If sets share them, "

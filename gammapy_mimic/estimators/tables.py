@@ -196,7 +196,8 @@ def tabulate_significance(comparison):
     -------
     table : `~astropy.table.Table`
         Mean, width and tails by band. Errors are statistical, with the correlation of
-        positions, and take the sets as independent.
+        positions, and take the sets as independent. ``background_ratio`` is NaN without
+        a target.
     """
     rows = []
     for idx, band in enumerate(comparison.bands):
@@ -209,10 +210,33 @@ def tabulate_significance(comparison):
             samples[TARGET] = comparison.get_sample(
                 comparison.target, idx, comparison.source_free
             )
+        ratios = _compare_backgrounds(comparison, idx)
         for name, sample in samples.items():
             row = {"name": name} | band._asdict()
-            rows.append(row | _describe_sample(sample, comparison.variance_fraction))
+            row |= _describe_sample(sample, comparison.variance_fraction)
+            rows.append(row | {"background_ratio": ratios[name]})
     return make_table(rows)
+
+
+def _compare_backgrounds(comparison, idx):
+    """Background counts over those of the target, by name, NaN without a target.
+
+    At the positions where the target has enough background and no known source.
+    """
+    measurements, target = comparison.measurements, comparison.target
+    sums = dict.fromkeys([*measurements, ALL], np.nan)
+    if target is None:
+        return sums
+    where = True
+    # spectra are not of the same observations
+    if comparison.geom is not None:
+        where = comparison.is_valid(target, idx) & comparison.source_free
+    for name, measurement in measurements.items():
+        sums[name] = np.nansum(measurement.background[idx], where=where)
+    sums[ALL] = np.mean([sums[name] for name in comparison.mimics])
+    if not sums[TARGET] > 0:
+        return dict.fromkeys(sums, np.nan)
+    return {name: float(value / sums[TARGET]) for name, value in sums.items()}
 
 
 def _describe_sample(sample, variance_fraction=1):

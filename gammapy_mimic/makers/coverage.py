@@ -21,7 +21,7 @@ from gammapy.makers.core import Maker
 from gammapy.maps import Map
 
 from ..data.meta_tables import NO_LOSS
-from ..data.prediction import get_predicted_mask, get_safe_mask
+from ..data.prediction import describe_bins, get_predicted_mask, get_safe_mask
 
 __all__ = [
     "CoverageMaker",
@@ -210,23 +210,6 @@ def _note_loss(dataset, before, after, cause):
         table["LOST_FRACTION"] = [float(1 - kept)]
         # two causes are rare: the later one has what the first has left
         if n_lost or not after.any():
-            table["LOST_BINS"] = [_describe_bins(dataset, before, lost)]
+            table["LOST_BINS"] = [describe_bins(dataset.counts.geom, before, lost)]
             table["LOST_CAUSE"] = [cause]
     dataset.meta_table = table
-
-
-def _describe_bins(dataset, before, lost):
-    """Energies that are lost completely, and the part of the other bins."""
-    axes = tuple(range(1, lost.ndim))
-    is_full = lost.any(axis=axes) & ~(before & ~lost).any(axis=axes)
-    edges = dataset.counts.geom.axes["energy"].edges.to_value("TeV")
-    steps = np.flatnonzero(np.diff(np.r_[False, is_full, False]))
-    parts = [
-        f"{edges[start]:.3g} to {edges[stop]:.3g} TeV"
-        for start, stop in steps.reshape(-1, 2)
-    ]
-    n_other = lost[~is_full].sum()
-    if n_other:
-        fraction = n_other / before[~is_full].sum()
-        parts.append(f"{fraction:.1%} of the {'other ' if parts else ''}bins")
-    return ", ".join(parts)

@@ -21,12 +21,20 @@ from gammapy.utils.metadata import (
 )
 
 from ..data.cut import cut_observation
-from ..data.events import SKY_COLUMNS
+from ..data.events import update_sky_columns
 from ..data.headers import derive_header, make_time_info
-from ..data.irfs import ENERGY_TOLERANCE, get_fov_alignment, get_safe_range, scale_rate
+from ..data.irfs import (
+    ENERGY_TOLERANCE,
+    get_common_range,
+    get_fov_alignment,
+    get_safe_range,
+    scale_rate,
+)
+from ..data.meta_tables import make_range_columns, make_range_keys
 from ..data.obs_ids import NO_PARTNER, get_obs_id
 from ..data.observation import (
     IRF_NAMES,
+    get_altaz_pointing,
     get_fixed_pointing,
     get_good_events,
     get_gti,
@@ -302,10 +310,13 @@ class MimicMaker(ObservationMaker):
         return mimic
 
     def make_columns(self, observation):
-        """Make the columns ``OFF_OBS_ID``, ``MIMIC_SET`` and so on of a meta table.
+        """Make the columns of a meta table that tell what a mimic was made of.
 
-        ``OFF_OBS_ID`` is -1 for an observation without partner. ``CUT_START`` and
-        ``CUT_STOP`` are those of the plan, NaN for an observation used whole. With
+        They are ``OFF_OBS_ID``, -1 for an observation without partner, ``MIMIC_SET``,
+        ``CUT_START`` and ``CUT_STOP``, those of the plan, NaN for an observation used
+        whole, and ``ENERGY_MIN`` and ``ENERGY_MAX``, the energy range that is safe for
+        target and OFF observation, as far as their effective areas tell (``LO_THRES``,
+        ``HI_THRES``): outside of it, the mimic does not test the target. With
         ``scramble``, or a selector as ``background``, there are the columns of those
         makers as well.
 
@@ -326,9 +337,13 @@ class MimicMaker(ObservationMaker):
         for maker in (self.scramble, self.background):
             if isinstance(maker, ObservationMaker):
                 columns |= maker.make_columns(made)
+        header = {}
+        if made is not None:
+            header = load_events_file(copy.copy(made), with_events=False)
         start, stop = self._cuts.get(obs_id, (np.nan, np.nan))
         columns |= {"OFF_OBS_ID": off_obs_id, "MIMIC_SET": self.mimic_set}
-        return columns | {"CUT_START": start, "CUT_STOP": stop}
+        columns |= {"CUT_START": start, "CUT_STOP": stop}
+        return columns | make_range_columns(header)
 
     def _warn_of_unseen(self, observation, made):
         if self._token in _WARNED:
@@ -374,8 +389,7 @@ class MimicMaker(ObservationMaker):
             table[name] = Column(
                 values, unit="deg", description=table[name].info.description
             )
-        # positions of the OFF field, which no longer hold
-        table.remove_columns([_ for _ in SKY_COLUMNS if _ in table.colnames])
+        update_sky_columns(table, _get_location(observation, off))
 
         # a copy of the model shares what is in it
         meta = events.meta.model_copy()
@@ -385,34 +399,43 @@ class MimicMaker(ObservationMaker):
 
     def _merge_headers(self, observation, off, target, off_header):
         """Make the header of the mimic from those of target and OFF observation."""
-        header = copy.deepcopy(off_header)
         pointing, off_pointing = (get_fixed_pointing(_) for _ in (observation, off))
-
+        tracked = {
+            "OBS_ID": get_obs_id(observation),
+            **get_altaz_pointing(observation, target),
+            # whatever the header of the target says
+            "RA_PNT": float(pointing.ra.deg),
+            "DEC_PNT": float(pointing.dec.deg),
+        }
         provenance = {
             "MIM_OBS": get_obs_id(off),
+            # the pointing that events are moved from
             "RA_ORG": float(off_pointing.ra.deg),
             "DEC_ORG": float(off_pointing.dec.deg),
-            "RA_SRC": header.get("RA_OBJ"),
-            "DEC_SRC": header.get("DEC_OBJ"),
+            "RA_SRC": off_header.get("RA_OBJ"),
+            "DEC_SRC": off_header.get("DEC_OBJ"),
             "MIM_SET": self.mimic_set,
             "MIM_SEED": self.plan.seed,
             "MIM_VERS": __version__,
+            # where the mimic tests the target
+            **make_range_keys(get_common_range([observation, off])),
         }
-        for key in list(header):
+        # also of what is not in both headers
+        for key, value in (off_header | get_altaz_pointing(off, off_header)).items():
             if key.endswith("_PNT"):
-                # RA_ORG and DEC_ORG are set: the pointing that events are moved from
-                provenance.setdefault(f"{key[:-4]}_ORG", header[key])
-            if key.endswith("_PNT") or key in TARGET_KEYS + CUT_KEYS:
-                del header[key]
+                provenance.setdefault(f"{key[:-4]}_ORG", value)
+
+        header = {
+            key: copy.deepcopy(value)
+            for key, value in off_header.items()
+            if not key.endswith(("_PNT", "_ORG")) and key not in TARGET_KEYS + CUT_KEYS
+        }
         cut = self._cuts.get(get_obs_id(observation), ())
         header.update(zip(CUT_KEYS, cut, strict=False))
         for key in target:
             if key.endswith("_PNT") or key in TARGET_KEYS + LOCATION_KEYS:
                 header[key] = target[key]
-        # what is tracked, whatever the header of the target says
-        header["OBS_ID"] = get_obs_id(observation)
-        header["RA_PNT"] = float(pointing.ra.deg)
-        header["DEC_PNT"] = float(pointing.dec.deg)
+        header.update(tracked)
         # FITS has no None
         header.update({k: v for k, v in provenance.items() if v is not None})
 

@@ -13,6 +13,7 @@ from gammapy.data import EventList, Observation
 from gammapy.stats import WStatCountsStatistic
 from regions import SkyRegion
 
+from ..data.events import update_sky_columns
 from ..data.headers import derive_header
 from ..data.obs_ids import get_obs_id
 from ..data.observation import (
@@ -257,6 +258,7 @@ class ScrambleMaker(ObservationMaker):
             n_removed = int(field.is_inside.sum())
         else:
             table = move_events(field.table, field.fov, moved)
+        update_sky_columns(table, observation.observatory_earth_location)
         numbers = len(field.near), len(moved[0]), n_removed
         values = self.method, *numbers, self.random_state
         keys = dict(zip(HEADER_KEYS, values, strict=True))

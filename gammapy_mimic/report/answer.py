@@ -4,13 +4,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data.meta_tables import Loss, describe_losses
-from ..estimators.tables import format_value
+from ..data.meta_tables import MAX_NAMED, describe_losses, read_losses
+from ..estimators.tables import format_value, get_name
 from ..estimators.verdict import EXCESS, Verdict
 from ..selection.ranked_plan import describe_unlike
 from ..visualization.common import format_band, format_name
 
 __all__ = ["Answer", "make_answer"]
+
+RATIO_MAX = 1.25
+"""Ratio of the backgrounds of mimics and target, or its inverse, from which it is said.
+"""
 
 ENOUGH = "position with enough background counts"
 WORDS = {
@@ -261,9 +265,11 @@ def _describe_limits(result, judgement, plan):
     if n_sets == 1:
         limits = ["There is one mimic set: the scatter between sets is not known."]
     if "losses" in result.tables:
-        rows = result.tables["losses"].iterrows("name", *Loss._fields)
-        losses = [(format_name(name), Loss(*values)) for name, *values in rows]
-        limits += describe_losses(losses)
+        losses = read_losses(result.tables["losses"])
+        limits += describe_losses(
+            [(format_name(name), loss) for name, loss in losses if loss.is_told]
+        )
+    limits += _describe_rates(result, plan)
     if judgement.question == "position":
         limits += [
             "The position is taken as chosen beforehand. For one that was found where "
@@ -294,3 +300,44 @@ def _describe_limits(result, judgement, plan):
     if plan is not None and plan.unlike:
         limits.append(describe_unlike(plan))
     return limits + [f"Missing: {name}. {why}" for name, why in result.missing.items()]
+
+
+def _describe_rates(result, plan):
+    """Say where mimics have another background than the target.
+
+    By the rates of the plan; or, if these are not known or alike, by the counts.
+    """
+    rows = result.select("significance")
+    counts = dict(rows.iterrows("name", "background_ratio"))
+    ratios = {"background counts": {name: counts[name] for name in result.names}}
+    if plan is not None:
+        ratios = {"rate of events": _get_rates(plan)} | ratios
+    for what, values in ratios.items():
+        # NaN is not known
+        other = {
+            name: value
+            for name, value in values.items()
+            if value > RATIO_MAX or value < 1 / RATIO_MAX
+        }
+        if other:
+            return [
+                f"{_list_some(other)} of the target's {what}. The fractional "
+                "systematic error is that of both, but the significance of mimics is "
+                "that of their own counts: with fewer they show less of it."
+            ]
+    return []
+
+
+def _get_rates(plan):
+    """Rate of the events of OFF observations over that of targets, by set."""
+    table = plan.table[np.isfinite(plan.table["RATE_RATIO"])]
+    values = {_: table["RATE_RATIO"][table["MIMIC_SET"] == _] for _ in plan.sets}
+    return {get_name(_): np.mean(value) for _, value in values.items() if len(value)}
+
+
+def _list_some(values):
+    """List which set has what fraction, or between what they are if they are many."""
+    if len(values) > MAX_NAMED:
+        lowest, highest = min(values.values()), max(values.values())
+        return f"{len(values)} mimic sets have {lowest:.0%} to {highest:.0%}"
+    return ", ".join(f"{format_name(name)} has {_:.0%}" for name, _ in values.items())

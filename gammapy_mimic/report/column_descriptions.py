@@ -58,6 +58,7 @@ _SIGNIFICANCE = {
         "by the correlation radius"
     ),
     "mean_err": "its statistical error, with the correlation of pixels",
+    "background_ratio": "background counts over those of the target, at its positions",
     "expected_mean": "mean of a background without systematic error",
     "width_err": "its statistical error, with the correlation of pixels",
 }
@@ -102,11 +103,13 @@ _REGIONS = {
 
 _LOSSES = {
     "name": "mimic set, or the target",
-    "obs_id": "target observation",
-    "counts": "counts without a prediction of the background",
+    "obs_id": "target observation, none for what set and target do not share",
+    "counts": "counts without a prediction of the background, or not shared",
     "fraction": "their part of the counts in the safe mask; 1: all is masked",
     "bins": "energies, or part of the bins, that they are from",
-    "cause": "what has no prediction there, or masks all",
+    "cause": "what has no prediction there, or masks all; mimics: counts of the target "
+    "where no mimic of the set has a prediction, or an event of that energy; target: "
+    "the reverse, counts of the set",
 }
 
 _FLUX = {**_RESULT, "name": "mimic set"}

@@ -143,11 +143,12 @@ def _make_tables(result, plan, objects, regions, on_map):
         "flux": "Flux of a source that is fitted in each mimic set.",
         "spurious_flux": "Spurious flux: mean and scatter of the mimic sets.",
         "normalisation": "Spread of the FoV normalisation between observations.",
-        "losses": "Observations that lose counts for lack of a prediction.",
+        "losses": "Counts without a prediction, and those that sets and target do not "
+        "share.",
     }
     tables = {
         name: make_table(
-            table,
+            _hide_no_partner(table),
             f"table-{name}",
             captions.get(name, f"Table {name} of the result."),
             COLUMN_DESCRIPTIONS.get(name),
@@ -155,10 +156,7 @@ def _make_tables(result, plan, objects, regions, on_map):
         for name, table in result.tables.items()
     }
     if plan is not None:
-        table = plan.table.copy()
-        is_alone = table["OFF_OBS_ID"] == NO_PARTNER
-        # the table has a dash for it, rather than the number -1
-        table["OFF_OBS_ID"] = np.ma.masked_where(is_alone, table["OFF_OBS_ID"])
+        table = _hide_no_partner(plan.table)
         if objects:
             names = [objects.get(int(_), "") for _ in table["OBS_ID"]]
             table.add_column(names, index=1, name="OBJECT")
@@ -185,6 +183,14 @@ def _make_tables(result, plan, objects, regions, on_map):
             COLUMN_DESCRIPTIONS["regions"],
         )
     return tables
+
+
+def _hide_no_partner(table):
+    """Copy of a table with a dash for an OBS_ID that is none, rather than -1."""
+    table = table.copy()
+    for name in {"OFF_OBS_ID", "obs_id"} & set(table.colnames):
+        table[name] = np.ma.masked_equal(table[name], NO_PARTNER)
+    return table
 
 
 def is_on_map(result, regions):

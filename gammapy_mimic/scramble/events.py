@@ -7,7 +7,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Column
 
-from ..data.events import SKY_COLUMNS, get_seconds, read_column
+from ..data.events import get_seconds, read_column
 from ..utils.coordinates import (
     from_polar,
     get_azimuth,
@@ -116,7 +116,7 @@ def fill_table(table, fov, moved, is_removed, gti, rng):
 
 
 def _set_positions(result, rows, table, fov, moved, *seconds):
-    """Set all that depends on the position, in rows of the result.
+    """Set all that depends on the position in the FoV, in rows of the result.
 
     ``seconds`` are the times of the events of the table, and the new times of the rows.
     """
@@ -144,8 +144,8 @@ def _set_positions(result, rows, table, fov, moved, *seconds):
             continue
         for name, values in zip(names, turned, strict=True):
             _set_column(result, name, rows, values, unit)
-    dropped = [_ for _ in (*SKY_COLUMNS, "PHI") if _ in result.colnames]
-    result.remove_columns(dropped)
+    if "PHI" in result.colnames:
+        result.remove_column("PHI")
 
 
 def _set_column(table, name, rows, values, unit="deg"):

@@ -14,17 +14,20 @@ grows to the west.
 """
 
 import functools
+import warnings
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import AltAz, SkyCoord
 from astropy.coordinates.erfa_astrom import ErfaAstromInterpolator, erfa_astrom
+from astropy.utils import iers
 from scipy.spatial import cKDTree
 
 __all__ = [
     "altaz_to_radec",
     "from_fov_lon_lat",
     "from_polar",
+    "get_altaz",
     "get_axes",
     "get_azimuth",
     "get_offset",
@@ -46,6 +49,9 @@ __all__ = [
 # Earth rotation is exact in the interpolation; what is interpolated (precession,
 # aberration, polar motion) changes the direction by less than 1e-9 deg in this time.
 INTERPOLATION_STEP = 300 * u.s
+
+EARTH_ROTATION = np.radians(360 * 1.00273781191135448 / 86400)
+"""Rate of the Earth rotation angle, in rad/s."""
 
 RING_POINTS = 40_000  # fractions are true to 1e-4 rms, less than 1e-3 at most
 
@@ -295,3 +301,53 @@ def altaz_to_radec(fov_lon, fov_lat, pointing, frame):
         az, alt = rotate_fov(-fov_lon, fov_lat, (0, 0), origin)
         events = SkyCoord(az, alt, unit="deg", frame=frame).icrs
     return events.ra.deg, events.dec.deg
+
+
+def get_altaz(ra, dec, seconds, reference, location):
+    """Find the horizontal coordinates of events, each at its own time.
+
+    Those at the reference time are turned with the Earth, which takes a fifth of the
+    time of astropy's transformation for each event. Approximation: they differ by less
+    than 0.2 arcsec for times within an hour of the reference, and 1.5 arcsec within a
+    day. Refraction is left out, as in Gammapy. Nothing is downloaded: at times that no
+    table of `astropy.utils.iers` has, the rotation of the Earth is known to 14 arcsec.
+
+    Parameters
+    ----------
+    ra, dec : `~numpy.ndarray`
+        Event positions (ICRS), in deg. Shape (n,).
+    seconds : `~numpy.ndarray`
+        Times of the events after the reference, in s. Shape (n,).
+    reference : `~astropy.time.Time`
+        Reference time, scalar.
+    location : `~astropy.coordinates.EarthLocation`
+        Location of the observatory.
+
+    Returns
+    -------
+    alt, az : `~numpy.ndarray`
+        Altitude and azimuth (north is 0, east is 90), in deg. Shape (n,).
+    """
+    events = SkyCoord(ra, dec, unit="deg", frame="icrs")
+    frame = AltAz(obstime=reference, location=location)
+    with (
+        iers.conf.set_temp("auto_download", False),
+        iers.conf.set_temp("auto_max_age", None),
+        # of times that are not in the tables
+        warnings.catch_warnings(action="ignore"),
+    ):
+        events = events.transform_to(frame)
+    north, east, up = to_vectors(events.az.deg, events.alt.deg)
+    lat = location.geodetic.lat.rad
+    # from the zenith to the pole, by the hour angle that passes, and back
+    equator, pole = _turn(up, north, lat)
+    equator, west = _turn(equator, -east, EARTH_ROTATION * np.asarray(seconds))
+    up, north = _turn(equator, pole, -lat)
+    az, alt = to_lon_lat([north, -west, up])
+    return alt, az
+
+
+def _turn(x, y, angle):
+    """Turn vectors in a plane by an angle, in rad, from x to y."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return cos * x - sin * y, sin * x + cos * y
