@@ -27,6 +27,7 @@ GOOD = {
     "n_tels": 1,
     "muon_efficiency": 0.1,
     "rate": 1.5,
+    "effective_area": 1.2,
     "time_difference": "10 d",
     "epochs": ["2004-01-01", "2013-01-01T12:00:00"],
     "galactic_latitude": "5 deg",

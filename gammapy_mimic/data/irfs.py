@@ -7,6 +7,7 @@ import numpy as np
 from gammapy.irf import FoVAlignment
 from gammapy.utils.fits import HDULocation
 
+from .events import read_column
 from .files import read_fits_header
 from .headers import to_float
 from .observation import get_hdu
@@ -17,6 +18,7 @@ __all__ = [
     "get_common_range",
     "get_fov_alignment",
     "get_safe_range",
+    "interpolate_area",
     "is_in_safe_range",
     "parse_safe_range",
     "scale_rate",
@@ -24,6 +26,17 @@ __all__ = [
 
 ENERGY_TOLERANCE = 1e-5
 """By which edges of bins and safe ranges may differ: files may hold them as float32."""
+
+AREA_OFFSET = 0.5
+"""Offset in deg at which effective areas are taken, about that of a source from most
+pointings: archives of point-like IRFs may have no other."""
+
+AREA_COLUMNS = {
+    **dict.fromkeys(("ENERG_LO", "ENERG_HI"), "TeV"),
+    **dict.fromkeys(("THETA_LO", "THETA_HI"), "deg"),
+    "EFFAREA": "m2",
+}
+"""Columns of an effective area, and the units in which they are handled."""
 
 
 def get_fov_alignment(observation):
@@ -196,6 +209,42 @@ def parse_safe_range(header):
     """
     low, high = (to_float(header.get(key)) for key in ("LO_THRES", "HI_THRES"))
     return low if low > 0 else 0.0, high if high > 0 else np.inf
+
+
+def interpolate_area(table, energy):
+    """Interpolate an effective area at `AREA_OFFSET`, in the logarithm of energy.
+
+    Gammapy takes longer to make its IRF than an event list to be read.
+
+    Parameters
+    ----------
+    table : `~astropy.io.fits.FITS_rec` or `~astropy.table.Table`
+        Effective area in the format of GADF (AEFF_2D), of events in a circle or of all.
+    energy : `~numpy.ndarray`
+        True energies, in TeV. Shape (n_energy,).
+
+    Returns
+    -------
+    area : `~numpy.ndarray`
+        Effective area in m2, that of the nearest offset if there is none on either
+        side. NaN beyond the energies of the table. Shape (n_energy,).
+
+    Raises
+    ------
+    KeyError, ValueError
+        If a column is missing, or its values make no sense.
+    """
+    low, high, offset_low, offset_high, area = (
+        read_column(table, name, unit)[0] for name, unit in AREA_COLUMNS.items()
+    )
+    nodes, offset = np.sqrt(low * high), (offset_low + offset_high) / 2
+    if not (low[0] > 0 and np.all(np.diff(nodes) > 0) and np.all(np.diff(offset) > 0)):
+        raise ValueError("an effective area with energies or offsets that do not rise")
+    position = np.interp(AREA_OFFSET, offset, np.arange(len(offset)))
+    idx, weight = int(position), position % 1
+    area = (1 - weight) * area[idx] + weight * area[min(idx + 1, len(offset) - 1)]
+    area = np.where(area >= 0, area, np.nan)
+    return np.interp(np.log(energy), np.log(nodes), area, np.nan, np.nan)
 
 
 def convert_dead_time(bkg, livetime_fraction):

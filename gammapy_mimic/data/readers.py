@@ -14,7 +14,7 @@ from gammapy.utils.scripts import make_path
 from .checks import check_header, check_observation
 from .columns import to_str
 from .events import read_column, read_gti
-from .files import open_fits, read_fits_header
+from .files import open_fits
 from .headers import (
     META_KEYS,
     OBS_TABLE_COLUMNS,
@@ -155,16 +155,43 @@ def get_file_version(source):
 
 
 def read_file(source):
-    """Read events, pointing, safe energy range, and header and GTI, opening it once."""
-    aeff_header = {}
+    """Read an observation, opening each of its files once.
+
+    Parameters
+    ----------
+    source : `FileSource`
+        Where it is.
+
+    Returns
+    -------
+    events : `~gammapy_mimic.data.checks.GoodEvents`
+        Events.
+    pointing : tuple of float
+        RA and Dec, in deg.
+    energy_range : tuple of float
+        Safe range, in TeV.
+    aeff : `~astropy.io.fits.FITS_rec` or None
+        Effective area, as it is in the file.
+    header : tuple
+        Header of the events and GTI, for `get_conditions`.
+    """
     with open_fits(source.events.path) as hdu_list:
         events, header, gti = read_events(source, hdu_list)
-        if source.aeff is not None and source.aeff.path == source.events.path:
-            aeff_header = hdu_list[source.aeff.hdu].header
-    if source.aeff is not None and source.aeff.path != source.events.path:
-        aeff_header = read_fits_header(*source.aeff)
-    energy_range = parse_safe_range(aeff_header)
-    return events, get_header_pointing(header), energy_range, (header, gti)
+        energy_range, aeff = _read_aeff(source, hdu_list)
+    return events, get_header_pointing(header), energy_range, aeff, (header, gti)
+
+
+def _read_aeff(source, hdu_list):
+    """Safe energy range and table of the effective area."""
+    location = source.aeff
+    if location is None:
+        return parse_safe_range({}), None
+    if location.path == source.events.path:
+        hdu = hdu_list[location.hdu]
+        return parse_safe_range(hdu.header), hdu.data
+    with open_fits(location.path) as others:
+        hdu = others[location.hdu]
+        return parse_safe_range(hdu.header), hdu.data
 
 
 def read_events(source, hdu_list):
@@ -249,4 +276,5 @@ def read_held(observation):
     header = {**table.meta, "RA_PNT": pointing[0], "DEC_PNT": pointing[1]}
     if gti is not None:
         header |= derive_header(header, gti, get_livetime_fraction(observation))
-    return events, pointing, get_safe_range(observation), (header, None)
+    aeff = None if get_hdu(observation, "aeff") is None else observation.aeff.to_table()
+    return events, pointing, get_safe_range(observation), aeff, (header, None)

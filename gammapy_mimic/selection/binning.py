@@ -104,6 +104,11 @@ class FoVBinning:
         return MapAxis.from_edges(self.offset_edges, unit="deg", name="offset")
 
     @property
+    def energy_centers(self):
+        """Centres of the energy bins in TeV, in the logarithm of energy."""
+        return np.sqrt(self.energy_edges[:-1] * self.energy_edges[1:])
+
+    @property
     def shape(self):
         """Numbers of bins in energy and in offset."""
         return len(self.energy_edges) - 1, len(self.offset_edges) - 1

@@ -38,7 +38,7 @@ DIFFERENCES = {
 RELATIVE = ("muon_efficiency",)
 """Those of them whose limit is a fraction of the target's."""
 
-RATIOS = ("rate",)
+RATIOS = ("rate", "effective_area")
 """Criteria that limit a ratio of OFF and target, either way."""
 
 PERIODS = {"azimuth": 360}
@@ -65,6 +65,9 @@ class Conditions:
         column, number of telescopes, MUONEFF.
     mjd : `~numpy.ndarray`
         Start time (MJD).
+    effective_area : `~numpy.ndarray`
+        Effective area in m2 by energy, NaN where it is not known. Shape
+        (n_obs, n_energy).
     columns : dict of `~numpy.ndarray`
         All columns of the table that hold one number an observation, by name.
     """
@@ -80,6 +83,7 @@ class Conditions:
     n_tels: np.ndarray | None = None
     muon_efficiency: np.ndarray | None = None
     mjd: np.ndarray | None = None
+    effective_area: np.ndarray | None = None
     columns: dict = dataclasses.field(default_factory=dict)
 
     @property
@@ -107,7 +111,7 @@ class Conditions:
         values : `~numpy.ndarray` or None
             Values, None if they are not known.
         """
-        if name in NUMBERS:
+        if name in (*NUMBERS, "effective_area"):
             return getattr(self, name)
         return self.columns.get(name)
 
@@ -138,8 +142,38 @@ class Conditions:
             differences = np.minimum(differences % period, -differences % period)
         return differences / np.abs(own) if is_relative else differences
 
+    def get_area_ratios(self, target, is_compared):
+        """Get the ratios of the effective areas of observations and of a target.
+
+        Parameters
+        ----------
+        target : `Conditions`
+            Conditions of one observation.
+        is_compared : `~numpy.ndarray` of bool
+            Energies that count, all alike, as counts would bring in their fluctuations.
+            Shape (n_energy,).
+
+        Returns
+        -------
+        log_ratios : `~numpy.ndarray`
+            Mean logarithm of the ratio, over the energies at which both are known. NaN
+            where there is none. Shape (n_obs,).
+        """
+        log_ratios = np.full(len(self), np.nan)
+        if self.effective_area is None or target.effective_area is None:
+            return log_ratios
+        areas = self.effective_area, target.effective_area
+        off, own = (_[..., is_compared].astype(float) for _ in areas)
+        # where an area is 0 or NaN, nothing is known
+        with np.errstate(divide="ignore", invalid="ignore"):
+            differences = np.log(off / own)
+        is_known = np.isfinite(differences)
+        n_known = is_known.sum(axis=1)
+        total = np.sum(differences, axis=1, where=is_known)
+        return np.divide(total, n_known, out=log_ratios, where=n_known > 0)
+
     @classmethod
-    def from_obs_table(cls, table):
+    def from_obs_table(cls, table, effective_area=None):
         """Read the conditions from an observation index table.
 
         Parameters
@@ -147,6 +181,8 @@ class Conditions:
         table : `~gammapy.data.ObservationTable`
             Observation table with ``OBS_ID``, ``RA_PNT``, ``DEC_PNT`` and what the
             criteria need.
+        effective_area : `~numpy.ndarray`, optional
+            Effective area of its rows, see the attribute. Default is not known.
 
         Returns
         -------
@@ -178,6 +214,8 @@ class Conditions:
         # TSTART of two tables compares only from their reference times on
         if start is not None and "MJDREFI" in table.meta:
             mjd = (get_time_ref(table.meta, "observation table") + start * u.s).mjd
+        if effective_area is not None and np.isnan(effective_area).all():
+            effective_area = None
         name = np.full(len(table), "")
         if "OBJECT" in table.colnames:
             names, is_missing = split_missing(table["OBJECT"])
@@ -196,6 +234,7 @@ class Conditions:
             n_tels=_read_optional(table, "N_TELS", "", minimum=1),
             muon_efficiency=_read_optional(table, "MUONEFF", ""),
             mjd=mjd,
+            effective_area=effective_area,
             columns=_read_numbers(table),
         )
 

@@ -51,11 +51,12 @@ class MatchCriteria:
     .. math:: \sqrt{\sum_i w_i (\Delta_i / s_i)^2}
 
     with the differences of airmass, zenith angle, azimuth, NSB, number of telescopes,
-    muon efficiency and time, of the columns, and of the logarithm of rates. Their
-    scale s is the limit of the criterion, or without one the robust scatter of the OFF
-    observations (`~gammapy_mimic.selection.conditions.get_scatter`). What is known
-    of the target but not of a candidate counts as a difference of one scale. What the
-    table does not have, or where all are equal, does not count.
+    muon efficiency and time, of the columns, and of the logarithms of rates and of
+    effective areas. Their scale s is the limit of the criterion, or without one the
+    robust scatter of the OFF observations
+    (`~gammapy_mimic.selection.conditions.get_scatter`). What is known of the target but
+    not of a candidate counts as a difference of one scale. What is not known of the
+    target, or of no candidate, or where all are equal, does not count.
 
     Parameters
     ----------
@@ -80,6 +81,10 @@ class MatchCriteria:
     rate : float, optional
         Largest factor between the rates of events of OFF and target, either way,
         outside all sources and where both are compared. Default is 2.
+    effective_area : float, optional
+        Largest factor between the effective areas of OFF and target, either way: their
+        mean ratio in the logarithm, over all energies that are compared alike. Default
+        is None. Where one is not known, it rejects nothing.
     time_difference : `~astropy.units.Quantity` or str, optional
         Longest time between the starts of the observations. Default is None.
     epochs : `~astropy.time.Time` or list of str, optional
@@ -130,6 +135,7 @@ class MatchCriteria:
     n_tels: int | None = None
     muon_efficiency: float | None = 0.3
     rate: float | None = 2
+    effective_area: float | None = None
     time_difference: u.Quantity | None = None
     epochs: Time | None = None
     galactic_latitude: Angle | None = "10 deg"
@@ -208,6 +214,7 @@ class MatchCriteria:
             "livetime": "livetime",
             "epochs": "mjd",
             "elevation": "elevation",
+            "effective_area": "effective_area",
         }
         limits = {name: getattr(self, name) for name in columns}
         limits |= {name: _.max_difference for name, _ in self.columns.items()}
@@ -270,8 +277,8 @@ class MatchCriteria:
         Parameters
         ----------
         log_ratios : dict of `~numpy.ndarray`
-            Logarithm of the ratio of OFF and target, by criterion ("rate"). Shape
-            (n_off,).
+            Logarithm of the ratio of OFF and target, by criterion ("rate" and
+            "effective_area"). Shape (n_off,).
 
         Returns
         -------
@@ -312,9 +319,10 @@ class MatchCriteria:
         for name, column in (defaults | self.columns).items():
             total += _get_term(target, off, name, column)
         for name, values in log_ratios.items():
-            limit = getattr(self, name)
+            limit, weight = getattr(self, name), self.weights.get(name, 1)
+            if weight == 0 or np.isnan(values).all():
+                continue
             scale = get_scatter(values) if limit is None else np.log(limit)
-            weight = self.weights.get(name, 1)
             total += weight * _to_scales(np.abs(values), scale) ** 2
         return np.sqrt(total)
 

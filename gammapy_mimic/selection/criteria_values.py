@@ -216,7 +216,7 @@ KINDS = {
     "n_tels": (f"a whole number of 0 or more{NONE}", _or_none(_to_whole_number)),
     "azimuth": _angle_kind(0, 180),
     "zenith": _angle_kind(0, 180),
-    "rate": (f"a factor above 1{NONE}", _or_none(_to_factor)),
+    **dict.fromkeys(RATIOS, (f"a factor above 1{NONE}", _or_none(_to_factor))),
     "columns": (
         "limits and weights by column, such as {'ZTRGRATE': {'max_difference': 0.1, "
         "'relative': true, 'weight': 1}}",

@@ -5,6 +5,7 @@ and offset, and the conditions they were taken under. `OffIndex` keeps both, so 
 every file of the archive is read only once.
 """
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -24,6 +25,7 @@ from ..data.columns import split_missing
 from ..data.events import get_seconds, get_time_ref, read_column
 from ..data.files import open_fits
 from ..data.headers import META_KEYS, OBS_TABLE_COLUMNS, make_obs_table
+from ..data.irfs import interpolate_area
 from ..data.obs_ids import to_obs_ids
 from ..data.observation import describe_error, to_pool
 from ..data.readers import (
@@ -47,7 +49,7 @@ __all__ = ["OffIndex"]
 log = logging.getLogger(__name__)
 
 CREATOR = "gammapy-mimic"
-INDEX_VERSION = 3
+INDEX_VERSION = 4
 FILE_COLUMNS = ("FILE_SIZE", "FILE_TIME", "FILE_HDUS")
 FILLED_COLUMNS = ("ONTIME", "LIVETIME", "DEADC", "TSTART", "TSTOP", "ALT_PNT", "AZ_PNT")
 """Columns whose unknown values are taken from GTI and header of the events."""
@@ -72,6 +74,10 @@ class OffIndex:
         Bins and exclusion regions.
     broken : `~astropy.table.Table`, optional
         ``OBS_ID`` and ``REASON`` of the observations that cannot be used.
+    aeff : `~numpy.ndarray` of float, optional
+        Effective area in m2 at the centre of the energy bins, see
+        `~gammapy_mimic.data.irfs.interpolate_area`, NaN where it is not known. Shape
+        (n_obs, n_energy). Default is not known.
 
     Examples
     --------
@@ -80,12 +86,16 @@ class OffIndex:
     >>> index = OffIndex.read("off-index.fits").update(data_store)  # doctest: +SKIP
     """
 
-    def __init__(self, table, counts, fraction, binning, broken=None):
+    def __init__(self, table, counts, fraction, binning, broken=None, aeff=None):
         self.table = table
+        if aeff is None:
+            aeff = np.full(counts.shape[:2], np.nan, dtype=np.float32)
+        self.counts, self.fraction, self.aeff = (
+            _.view() for _ in (counts, fraction, aeff)
+        )
         # the checksum, and whoever keeps it, relies on them
-        self.counts, self.fraction = counts.view(), fraction.view()
-        self.counts.setflags(write=False)
-        self.fraction.setflags(write=False)
+        for array in (self.counts, self.fraction, self.aeff):
+            array.setflags(write=False)
         self.binning = binning
         self.broken = _make_broken_table({}) if broken is None else broken
 
@@ -102,9 +112,8 @@ class OffIndex:
         """Read the events of all observations and count them.
 
         The result does not depend on the order of the observations, the number of jobs
-        or the backend. Of a file only the events and the header of the effective area
-        are read, in one go; `~gammapy_mimic.data.find_broken_files` finds damage in the
-        rest of it.
+        or the backend. Of a file only the events and the effective area are read, in
+        one go; `~gammapy_mimic.data.find_broken_files` finds damage in the rest of it.
 
         Parameters
         ----------
@@ -202,6 +211,8 @@ class OffIndex:
             fraction=np.array([_.fraction for _ in rows.values()]),
             binning=self.binning,
             broken=_make_broken_table(broken),
+            # equal, whether it was rounded on its way to a file and back or not
+            aeff=np.array([_.aeff for _ in rows.values()], dtype=np.float32),
         )
 
     def find_changed(self, observations):
@@ -234,7 +245,8 @@ class OffIndex:
         names = ("ENERGY_MIN", "ENERGY_MAX", "EVENT_COUNT")
         low, high, n_events = (self.table[name] for name in names)
         energy_ranges = zip(low, high, strict=True)
-        rows = map(_Row, self.counts, self.fraction, energy_ranges, n_events)
+        arrays = self.counts, self.fraction, self.aeff
+        rows = map(_Row, *arrays, energy_ranges, n_events)
         rows = dict(zip(self.obs_ids.tolist(), rows, strict=True))
         known = self._get_file_versions().items()
         return {i: rows[i] for i, version in known if versions.get(i) == version}
@@ -262,11 +274,11 @@ class OffIndex:
     @functools.cached_property
     def conditions(self):
         """Conditions of the observations (`Conditions`)."""
-        return Conditions.from_obs_table(self.table)
+        return Conditions.from_obs_table(self.table, self.aeff)
 
     @property
     def checksum(self):
-        """Hash of bins, exclusion regions, counts and observation table (str).
+        """Hash of bins, regions, counts, effective area and observation table (str).
 
         It does not depend on where the files are and when they were written, nor on
         the order of columns.
@@ -275,7 +287,8 @@ class OffIndex:
         names = sorted(set(self.table.colnames) - set(FILE_COLUMNS))
         columns = [self.table[name] for name in names]
         binning = self.binning.energy_edges, self.binning.offset_edges
-        for values in (names, *binning, self.counts, self.fraction, *columns):
+        arrays = self.counts, self.fraction, self.aeff
+        for values in (names, *binning, *arrays, *columns):
             values = np.asarray(values)
             if values.dtype.kind == "U":
                 # the width of a column of text depends on its longest
@@ -334,7 +347,11 @@ class OffIndex:
             )
         rows = np.searchsorted(self.obs_ids, obs_ids)
         return type(self)(
-            self.table[rows], self.counts[rows], self.fraction[rows], self.binning
+            self.table[rows],
+            self.counts[rows],
+            self.fraction[rows],
+            self.binning,
+            aeff=self.aeff[rows],
         )
 
     def write(self, path, overwrite=False):
@@ -361,6 +378,7 @@ class OffIndex:
         arrays = {
             "COUNTS": self.counts,
             "FRACTION": self.fraction,
+            "AEFF": self.aeff,
             "ENERGY_EDGES": self.binning.energy_edges,
             "OFFSET_EDGES": self.binning.offset_edges,
         }
@@ -456,8 +474,8 @@ class OffIndex:
                 f"it has the version {header['IDX_VERS']} of the format, "
                 f"this is version {INDEX_VERSION}"
             )
-        names = ("ENERGY_EDGES", "OFFSET_EDGES", "COUNTS", "FRACTION")
-        energy_edges, offset_edges, counts, fraction = (
+        names = ("ENERGY_EDGES", "OFFSET_EDGES", "COUNTS", "FRACTION", "AEFF")
+        energy_edges, offset_edges, counts, fraction, aeff = (
             _to_native(hdu_list[name].data) for name in names
         )
         table, text, broken = (
@@ -467,7 +485,8 @@ class OffIndex:
         )
         regions = Regions.parse("\n".join(text["DS9"]), format="ds9")
         binning = FoVBinning(energy_edges, offset_edges, regions)
-        index = cls(table, counts, fraction, binning, Table(broken, meta={}))
+        broken = Table(broken, meta={})
+        index = cls(table, counts, fraction, binning, broken, aeff)
         if index.checksum != header["IDX_HASH"]:
             raise ValueError("its content does not fit its checksum")
         return index
@@ -595,6 +614,7 @@ def _get_unknown_mask(table):
 class _Row(NamedTuple):
     counts: np.ndarray
     fraction: np.ndarray
+    aeff: np.ndarray
     energy_range: tuple
     n_events: int
     header: dict | None = None
@@ -604,7 +624,7 @@ def _count_source(source, is_file, binning, with_header):
     """Count the events of an observation: its row, or None and why it has none."""
     try:
         read = read_file if is_file else read_held
-        events, pointing, energy_range, header = read(source)
+        events, pointing, energy_range, aeff, header = read(source)
         # most of the time of a file is spent on the cards
         header = get_conditions(*header) if with_header else None
         events.check_any()
@@ -612,4 +632,13 @@ def _count_source(source, is_file, binning, with_header):
     except Exception as error:
         return None, describe_error(error, source.events.path if is_file else "")
     counts, fraction = binning.count(events.ra, events.dec, events.energy, pointing)
-    return _Row(counts, fraction, energy_range, len(events.ra), header), None
+    area = _get_area(aeff, binning.energy_centers)
+    return _Row(counts, fraction, area, energy_range, len(events.ra), header), None
+
+
+def _get_area(aeff, energy):
+    """Effective area in m2, NaN where a table does not tell it. Shape (n_energy,)."""
+    # an image has no columns, and a table may have others
+    with contextlib.suppress(IndexError, KeyError, TypeError, ValueError):
+        return interpolate_area(aeff, energy)
+    return np.full(len(energy), np.nan)

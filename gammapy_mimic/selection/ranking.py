@@ -278,8 +278,9 @@ def rank_observations(
         reject. For what they accept, it is "threshold" if a candidate does not cover
         the bins in which all are compared (`get_common_masks`): its safe energies or
         its field of view are too narrow, or an exclusion region masks a ring. It is
-        "no_common_counts" if there are no counts to compare, and "rate" if there are
-        too many or too few. What is accepted comes first, with "large_kl" at its end.
+        "no_common_counts" if there are no counts to compare, "rate" if there are too
+        many or too few, and "effective_area" if that is too large or small. What is
+        accepted comes first, with "large_kl" at its end.
     """
     conditions, off_conditions = target.conditions[0], off.conditions
     if rejected is None:
@@ -303,7 +304,10 @@ def rank_observations(
         rate_ratio = np.divide(covered.sum(axis=1), own.sum(), out=blank, where=known)
     rejected["threshold"] = accepted & ~covers & bins.any()
     rejected["no_common_counts"] = accepted & np.isnan(kl_corr) & ~rejected["threshold"]
-    log_ratios = {"rate": np.log(rate_ratio)}
+    log_ratios = {
+        "rate": np.log(rate_ratio),
+        "effective_area": off_conditions.get_area_ratios(conditions, bins.any(axis=1)),
+    }
     for name, mask in criteria.reject_ratios(log_ratios).items():
         rejected[name] = accepted & mask
     distance = criteria.get_distances(conditions, off_conditions, log_ratios)
