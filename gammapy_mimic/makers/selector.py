@@ -10,7 +10,7 @@ from ..data.observation import replace_background, to_pool
 from ..exclusion.sky_regions import check_regions
 from ..selection.binning import FoVBinning
 from ..selection.criteria import MatchCriteria
-from ..selection.cuts import check_livetime, get_ontime, prepare_ranking
+from ..selection.cuts import check_livetime, prepare_ranking
 from ..selection.index import OffIndex
 from ..selection.indexed_pool import IndexedPool
 from ..selection.ranked_plan import make_ranked_plan
@@ -332,9 +332,7 @@ class KLBackgroundSelector(ObservationMaker):
         """
         check_livetime(livetime)
         rankings = self._ranker.rank_all(observations, path, n_jobs)
-        ontime = get_ontime(self.index.table).tolist()
-        ontime = dict(zip(self.index.obs_ids.tolist(), ontime, strict=True))
-        options = ontime, livetime, self.criteria.livetime
+        options = livetime, self.criteria.livetime
         return make_ranked_plan(
             (prepare_ranking(_, *options) for _ in rankings),
             self.ranking,

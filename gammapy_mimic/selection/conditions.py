@@ -1,6 +1,7 @@
 """Under which conditions observations were taken, and how much these differ."""
 
 import dataclasses
+import functools
 
 import astropy.units as u
 import numpy as np
@@ -92,6 +93,11 @@ class Conditions:
         if self.elevation is None:
             return None
         return 1 / np.sin(np.radians(self.elevation))
+
+    @functools.cached_property
+    def galactic_latitude(self):
+        """Galactic latitude of the pointing in deg."""
+        return self.pointing.galactic.b.deg
 
     @property
     def zenith(self):

@@ -393,7 +393,7 @@ def _is_accepted(name, value, target, off):
                 epochs, target.mjd
             )
         case "galactic_latitude":
-            return np.abs(off.pointing.galactic.b) > value
+            return np.abs(off.galactic_latitude) > value.deg
         case "elevation":
             low, high = value.deg
             return (off.elevation >= low) & (off.elevation <= high)

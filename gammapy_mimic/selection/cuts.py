@@ -110,15 +110,13 @@ def is_too_long(ratio, tolerance):
     return ratio > (np.inf if tolerance is None else 1 + tolerance)
 
 
-def prepare_ranking(table, ontime, livetime, tolerance):
+def prepare_ranking(table, livetime, tolerance):
     """Make the ranking that a plan is made of, from one that does not depend on cuts.
 
     Parameters
     ----------
     table : `~astropy.table.Table`
         Ranking. Not changed.
-    ontime : dict of float
-        Good time of the OFF observations, in s, by OBS_ID.
     livetime : {"cut", "whole"}
         Whether OFF observations are cut. If not, those that are too long are rejected.
     tolerance : float or None
@@ -127,19 +125,18 @@ def prepare_ranking(table, ontime, livetime, tolerance):
     Returns
     -------
     table : `~astropy.table.Table`
-        Ranking with ``ONTIME``, and "livetime" among the ``REASONS``.
+        Ranking, with "livetime" among the ``REASONS`` of those that are too long.
     """
+    if livetime == "cut":
+        return table
     table = table.copy()
-    table["ONTIME"] = [ontime[obs_id] for obs_id in table["OFF_OBS_ID"].tolist()]
-    if livetime == "whole":
-        refused = is_too_long(np.asarray(table["LIVETIME_RATIO"]), tolerance)
-        reasons = np.asarray(table["REASONS"]).astype(object)
-        reasons[refused] = [
-            ", ".join(filter(None, [_, "livetime"])) for _ in reasons[refused]
-        ]
-        table["REASONS"] = reasons.astype(str)
-        status = np.asarray(table["STATUS"])
-        table["STATUS"] = np.where(refused, "rejected", status)
+    refused = is_too_long(np.asarray(table["LIVETIME_RATIO"]), tolerance)
+    reasons = np.asarray(table["REASONS"]).astype(object)
+    reasons[refused] = [
+        ", ".join(filter(None, [_, "livetime"])) for _ in reasons[refused]
+    ]
+    table["REASONS"] = reasons.astype(str)
+    table["STATUS"] = np.where(refused, "rejected", np.asarray(table["STATUS"]))
     return table
 
 

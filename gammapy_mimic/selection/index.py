@@ -43,6 +43,7 @@ from ..utils.parallel import run_parallel
 from ..version import __version__
 from .binning import FoVBinning
 from .conditions import Conditions
+from .cuts import get_ontime
 
 __all__ = ["OffIndex"]
 
@@ -270,6 +271,16 @@ class OffIndex:
     def exclusion_regions(self):
         """Exclusion regions (list of `~regions.SkyRegion`)."""
         return self.binning.exclusion_regions
+
+    @functools.cached_property
+    def ontime(self):
+        """Good time in s, NaN where it is not known (`~numpy.ndarray`)."""
+        return get_ontime(self.table)
+
+    @functools.cached_property
+    def ring_counts(self):
+        """Counts of all energies. Shape (n_obs, n_offset)."""
+        return self.counts.sum(axis=1)
 
     @functools.cached_property
     def conditions(self):

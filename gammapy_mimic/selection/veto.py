@@ -149,7 +149,7 @@ def pool_divergences(kl_corr, noise):
     density = np.full(N_NODES, 1 / N_NODES)
     for _ in range(N_STEPS):
         # density <- mean posterior of the candidates
-        density = density * np.mean(fitted / (fitted @ density)[:, np.newaxis], axis=0)
+        density = density * ((1 / (fitted @ density)) @ fitted) / len(rows)
     posterior = likelihood * density
     return posterior @ nodes / posterior.sum(axis=1)
 
