@@ -233,6 +233,14 @@ class TestDistance:
             nearest = np.argsort(rank(target, blank)["DISTANCE"])[:20]
             assert not own[nearest].all()
 
+    def test_most_of_one_instrument(self):
+        """What is equal for most of an archive tells the others from them."""
+        factors = np.where(np.arange(40) < 28, 1.0, 1.5)
+        for factor in (1.0, 1.5):
+            table = rank(make_index([factor], first=1000), make_index(factors))
+            nearest = np.argsort(table["DISTANCE"])[: np.sum(factors == factor)]
+            assert np.all(factors[nearest] == factor)
+
     def test_unknown(self, caplog):
         """As far as a scale if the target's is known, else it does not count."""
         factors = np.random.default_rng(4).lognormal(0, 0.2, 30)

@@ -257,6 +257,8 @@ class Conditions:
 def get_scatter(values, name=None):
     """Get the robust scatter of values: 1.4826 times their median absolute deviation.
 
+    Where more than half of them are equal, it is the rms deviation instead.
+
     Parameters
     ----------
     values : `~numpy.ndarray`
@@ -280,7 +282,9 @@ def get_scatter(values, name=None):
         phases = np.exp(2j * np.pi * values / period)
         deviations = np.abs(np.angle(phases * np.conj(phases.mean())))
         deviations *= period / (2 * np.pi)
-    return MAD_TO_SIGMA * np.median(deviations)
+    scatter = MAD_TO_SIGMA * np.median(deviations)
+    # of most that are equal it is 0, such as numbers of telescopes
+    return scatter if scatter > 0 else np.sqrt(np.mean(deviations**2))
 
 
 def _read_numbers(table):
