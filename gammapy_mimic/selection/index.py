@@ -357,13 +357,13 @@ class OffIndex:
                 f"OBS_ID {missing[0]}: {reason}"
             )
         rows = np.searchsorted(self.obs_ids, obs_ids)
-        return type(self)(
-            self.table[rows],
-            self.counts[rows],
-            self.fraction[rows],
-            self.binning,
-            aeff=self.aeff[rows],
-        )
+        arrays = self.counts[rows], self.fraction[rows]
+        aeff = self.aeff[rows]
+        index = type(self)(self.table[rows], *arrays, self.binning, aeff=aeff)
+        if "conditions" in self.__dict__:
+            # to read them again takes longer, for each of many targets
+            index.conditions = self.conditions[rows]
+        return index
 
     def write(self, path, overwrite=False):
         """Write the index to a FITS file, complete or not at all.

@@ -90,12 +90,14 @@ class Ranker:
         # one warning for all targets
         skip = self.criteria.check_columns(targets.conditions, index.conditions)
         by_obs_id = {get_obs_id(_): _ for _ in observations}
+        index_checksum = index.checksum
         for obs_id in targets.obs_ids.tolist():
             target = targets if len(targets) == 1 else targets.select([obs_id])
             observation, path = by_obs_id[obs_id], get_path(obs_id)
-            yield self._rank_target(target, observation, skip, path)
+            made_of = target.checksum, index_checksum
+            yield self._rank_target(target, observation, skip, made_of, path)
 
-    def _rank_target(self, target, observation, skip, path):
+    def _rank_target(self, target, observation, skip, made_of, path):
         index, compared, versions = self.pool.index, {}, {}
         obs_id = int(target.obs_ids[0])
         rejected = self.criteria.reject(target.conditions[0], index.conditions, skip)
@@ -108,7 +110,7 @@ class Ranker:
             _check_backgrounds(obs_id, versions)
         options = self.criteria, self.distribution, self.kl_max, self.ranking
         made_with = *options, versions, __version__
-        checksum = make_checksum(target.checksum, index.checksum, *made_with)
+        checksum = make_checksum(*made_of, *made_with)
         table = None if path is None else read_ranking(path, checksum)
         if table is not None:
             return table
