@@ -1,6 +1,8 @@
 """Which files are read: regular ones, in folders that the user named."""
 
 import contextlib
+import gzip
+import io
 import os
 import warnings
 from pathlib import Path
@@ -26,23 +28,62 @@ LINK_KEY = "LINK{}"
 
 LINKS = "links"
 
+GZIP_MAGIC = b"\x1f\x8b"
+"""First bytes of a compressed file, whatever its name."""
+
 
 class Links(tuple):
     """Folders that the user named, which no file can hold."""
+
+
+class KeptGzipFile(gzip.GzipFile):
+    """A compressed file that keeps what was read, so that going back is no new start.
+
+    Astropy goes back to the data of each HDU.
+    """
+
+    def __init__(self, path):
+        super().__init__(path, "rb")
+        self._kept, self._position = bytearray(), 0
+
+    def read(self, size=-1):
+        """Read some bytes, or all that are left if the size is negative."""
+        stop = None if size < 0 else self._position + size
+        missing = -1 if size < 0 else max(stop - len(self._kept), 0)
+        self._kept += super().read(missing)
+        content = bytes(self._kept[self._position : stop])
+        self._position += len(content)
+        return content
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        """Set the position, from the start or from where it is."""
+        self._position = offset + (self._position if whence == io.SEEK_CUR else 0)
+        return self._position
+
+    def tell(self):
+        """Get the position."""
+        return self._position
 
 
 @contextlib.contextmanager
 def open_fits(path):
     """Open a FITS file, an error if it is cut or not a file: all are opened so."""
     check_regular(path)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
         warnings.filterwarnings("error", message="File may have been truncated")
+        if _is_gzip(path):
+            path = stack.enter_context(KeptGzipFile(path))
         try:
-            with fits.open(path, memmap=False) as hdu_list:
-                yield hdu_list
+            yield stack.enter_context(fits.open(path, memmap=False))
         # astropy does no more than warn
         except AstropyUserWarning as warning:
-            raise OSError(f"{path}: {warning}") from None
+            name = getattr(path, "name", path)
+            raise OSError(f"{name}: {warning}") from None
+
+
+def _is_gzip(path):
+    with open(path, "rb") as file:
+        return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
 
 
 def read_fits_header(path, hdu):
