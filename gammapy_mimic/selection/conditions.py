@@ -121,6 +121,16 @@ class Conditions:
             return getattr(self, name)
         return self.columns.get(name)
 
+    def get_scatter(self, name):
+        """Get the robust scatter of a condition, see `get_scatter`, computed once."""
+        if name not in self._scatters:
+            self._scatters[name] = get_scatter(self.get_values(name), name)
+        return self._scatters[name]
+
+    @functools.cached_property
+    def _scatters(self):
+        return {}
+
     def get_differences(self, target, name, is_relative=False):
         """Get how much a condition differs from that of a target.
 

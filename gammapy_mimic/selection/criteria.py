@@ -372,7 +372,7 @@ def _get_term(target, off, name, column):
         return np.zeros(len(off))
     scale = column.max_difference
     if scale is None:
-        scale = get_scatter(off.get_values(name), name)
+        scale = off.get_scatter(name)
         scale /= np.abs(target.get_values(name)) if column.relative else 1
     return column.weight * _to_scales(differences, scale) ** 2
 
