@@ -93,9 +93,10 @@ class Ranker:
         for obs_id in targets.obs_ids.tolist():
             target = targets if len(targets) == 1 else targets.select([obs_id])
             observation, path = by_obs_id[obs_id], get_path(obs_id)
-            yield self._rank_target(target, observation, skip, path)
+            is_only = len(targets) == 1
+            yield self._rank_target(target, observation, skip, path, is_only)
 
-    def _rank_target(self, target, observation, skip, path):
+    def _rank_target(self, target, observation, skip, path, is_only):
         index, compared, versions = self.pool.index, {}, {}
         obs_id = int(target.obs_ids[0])
         rejected = self.criteria.reject(target.conditions[0], index.conditions, skip)
@@ -105,7 +106,9 @@ class Ranker:
             candidates = index.obs_ids[is_candidate].tolist()
             compared = {obs_id: observation} | {_: self.pool.get(_) for _ in candidates}
             versions = {name: get_background_version(_) for name, _ in compared.items()}
-            _check_backgrounds(obs_id, versions)
+            if is_only:
+                # one of many without a background IRF is a target without a partner
+                _check_backgrounds(obs_id, versions)
         options = self.criteria, self.distribution, self.kl_max, self.ranking
         made_with = *options, versions, __version__
         checksum = make_checksum(target.checksum, index.checksum, *made_with)
