@@ -8,7 +8,8 @@ Prints, with errors over toys,
   archive, with an excess in a ring;
 - the same end to end, from simulated datastores by `KLBackgroundSelector.make_plan`;
 - the share of right partners in an archive of five classes of width, which follow the
-  zenith angle in part: by conditions alone, by divergence alone, by both.
+  zenith angle in part: by conditions alone, by divergence alone, by both; and the
+  chi2/dof of mimics from such an archive, each about the truth of its own class.
 
 The profile of each mimic has a fitted norm. From the chi2/dof of those that are chosen,
 that of the pool is taken, which is 1 on average: what is left is the effect of the
@@ -206,6 +207,25 @@ def measure_classes(n_toys, n_events, n_pool=200, ranking="conditions", kl_max=K
     return get_mean(shares)
 
 
+def measure_mixed(n_toys, n_events, ring=0.0, n_pool=200):
+    """Chi2/dof of mimics from an archive of five classes, and its error.
+
+    The target, of one of them, has a ring. The pool is that of no conditions: what is
+    chosen, is chosen by the veto.
+    """
+    shapes, values = np.array([make_shape(_) for _ in WIDTHS]), []
+    for seed in range(n_toys):
+        rng = np.random.default_rng([seed, n_events])
+        classes = rng.integers(0, len(WIDTHS), n_pool)
+        off = draw(rng, shapes[classes], n_events, n_pool)
+        shape = make_shape(WIDTHS[seed % len(WIDTHS)], ring)
+        target = draw(rng, shape, n_events, 1, first=10**6)
+        plan = make_plan(target, off, random_state=seed)
+        chi2 = get_chi2(off.counts, n_events * shapes[classes])
+        values += measure_choice(chi2, off, plan).tolist()
+    return get_mean(values)
+
+
 def main():
     logging.getLogger("gammapy_mimic").setLevel(logging.ERROR)
     rows = []
@@ -250,6 +270,13 @@ def main():
         }.items():
             rows.append([n_events, name, *measure_classes(200, n_events, **options)])
     _print("Five classes of width", rows, ["events", "choice", "right", "error"])
+
+    rows = []
+    for n_events in (5000, 20000):
+        for ring in (0.0, 0.3, 0.5):
+            rows.append([n_events, ring, *measure_mixed(1000, n_events, ring)])
+    names = ["events", "ring", "chi2/dof", "error"]
+    _print("Mimics of five classes about their truths", rows, names)
 
 
 def _print(title, rows, names):
