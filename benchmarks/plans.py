@@ -239,13 +239,13 @@ def main():
                 result = measure_closure(
                     n_pool, 400, has_exclusion=has_exclusion, **options
                 )
-                text = "with exclusions" if has_exclusion else ""
+                text = "excluded" if has_exclusion else ""
                 rows.append([name, n_pool, 5000, 0.0, text, *result])
     for ring in (0.3, 0.4, 0.5, 0.6, 0.8):
         for n_events in (5000, 20000):
             result = measure_closure(500, 400, n_events, ring)
             rows.append(["conditions", 500, n_events, ring, "", *result])
-    names = ["ranking", "pool", "events", "ring", "", "chi2/dof", "error"]
+    names = ["ranking", "pool", "events", "ring", "regions", "chi2/dof", "error"]
     _print("Radial profile of mimics about the truth", rows, names)
 
     rows = []
@@ -256,9 +256,9 @@ def main():
             for idx, (ring, has_exclusion) in enumerate(cases):
                 # in a set no two targets have the same partner
                 args = store, f"{folder}/targets_{idx}", 40, ring, has_exclusion
-                text = "with exclusions" if has_exclusion else ""
+                text = "excluded" if has_exclusion else ""
                 rows.append([n_off, ring, text, *measure_store(*args)])
-    names = ["pool", "ring", "", "chi2/dof", "error"]
+    names = ["pool", "ring", "regions", "chi2/dof", "error"]
     _print("End to end, 40 targets, from datastores", rows, names)
 
     rows = []

@@ -166,9 +166,17 @@ def plans(draw):
     rows = draw(st.permutations(rows))
     table = Table(rows=rows, names=["OBS_ID", "MIMIC_SET", "OFF_OBS_ID"])
     numbers = [name for name, (dtype, _) in COLUMNS.items() if dtype is float]
+    numbers = [name for name in numbers if name not in ("CUT_START", "CUT_STOP")]
     for name in draw(st.sets(st.sampled_from(numbers))):
         values = st.lists(st.floats(width=64), min_size=len(rows), max_size=len(rows))
         table[name] = draw(values)
+    if draw(st.booleans()):
+        # parts of any good time, or the whole
+        begin, length = st.floats(0, 1e4), st.floats(1e-3, 1e4)
+        parts = [draw(st.none() | st.tuples(begin, length)) for _ in rows]
+        parts = [(np.nan, np.nan) if _ is None else (_[0], sum(_)) for _ in parts]
+        table["CUT_START"], table["CUT_STOP"] = np.transpose(parts)
+        table["ONTIME"] = np.nanmax([*np.ravel(parts), 0])
     status = st.sampled_from(["ok", "large_kl"])
     table["STATUS"] = [draw(status) for _ in rows]
     table.meta["MIM_SEED"] = draw(st.integers(0, 2**31))
