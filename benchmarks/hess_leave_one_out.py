@@ -1,15 +1,23 @@
-"""Does choosing OFF observations by their divergence help? H.E.S.S. DL3 DR1 answers.
+"""Does choosing OFF observations help a template? H.E.S.S. DL3 DR1 answers.
 
-Each of the 45 OFF runs is reduced, with the FoV background, on a template made of other
-OFF runs: the half of all that match the criteria, at most ten, with the smallest
-KL_CORR, or as many drawn at random. Prints the significance mean and width of each
-run, and how much better the one template describes the counts than the other
-(difference of the Cash statistic).
+Each of the 45 OFF runs is reduced, with the FoV background, on a template made of n
+other OFF runs, of another object and field:
+
+- random: drawn among all that cover its bins, three times;
+- conditions: the nearest of those that the criteria accept (``kl_max=None``);
+- both: the nearest of those that divergence does not refuse (the default).
+
+The number n is the same for the three: at most ten, and as many as are left in the
+end. Prints, for three correlation radii, the width of the significances, mean and error
+over the runs, and how much it differs from that of random templates; and how much
+better a template describes the counts (difference of the Cash statistic).
 
 Run with ``python benchmarks/hess_leave_one_out.py``, needs ``$GAMMAPY_DATA``.
 """
 
+import functools
 import logging
+import operator
 
 import numpy as np
 from astropy.table import Table
@@ -18,26 +26,70 @@ from gammapy.datasets import Datasets
 
 from gammapy_mimic import KLBackgroundSelector
 from gammapy_mimic.data import query_obs_table
-from gammapy_mimic.data.observation import replace_background
+from gammapy_mimic.data.observation import get_livetime_fraction, replace_background
 from gammapy_mimic.estimators import MimicSystematicsEstimator
 from gammapy_mimic.makers import reduce_fov_background
+from gammapy_mimic.template.bins import TemplateBins
+from gammapy_mimic.template.counts import TemplateCounts
 from gammapy_mimic.utils.random import random_generator
 
 N_PARTNERS = 10
 N_DRAWS = 3
-RADIUS = "0.3 deg"
+MIN_BACKGROUND = {"0.1 deg": 1, "0.3 deg": 5, "0.5 deg": 5}
+"""Background counts of a position, by correlation radius."""
+
+LIMITS = ("livetime", "airmass", "zenith", "galactic_latitude", "muon_efficiency")
+NO_LIMITS = dict.fromkeys((*LIMITS, "rate"))
+CHOICES = {
+    "random": {"criteria": NO_LIMITS, "kl_max": None},
+    "conditions": {"kl_max": None},
+    "both": {},
+}
 
 
-def reduce(selector, observation, obs_ids):
-    bkg = selector.make_background(observation, obs_ids=obs_ids)
-    made = replace_background(observation, bkg)
-    return reduce_fov_background(Observations([made]), energy_bins=6, binsz="0.1 deg")
+def get_candidates(selector, observation):
+    """OFF observations that are not refused, best first."""
+    table = selector.rank(observation)
+    is_refused = np.isin(table["STATUS"], ("rejected", "large_kl"))
+    return table["OFF_OBS_ID"][~is_refused].tolist()
+
+
+def choose(selectors, observation):
+    """OFF observations of the templates of each choice, none if none is left."""
+    candidates = {
+        name: get_candidates(selector, observation)
+        for name, selector in selectors.items()
+    }
+    number = min(N_PARTNERS, len(candidates["both"]))
+    pool, draws = candidates.pop("random"), []
+    for idx in range(N_DRAWS if number else 0):
+        rng = random_generator(idx, "leave one out", observation.obs_id)
+        draws.append(rng.choice(pool, number, replace=False).tolist())
+    nearest = {name: [obs_ids[:number]] for name, obs_ids in candidates.items()}
+    return number, {"random": draws} | nearest
+
+
+def reduce(observation, counts):
+    """Reduce an observation on the template that counts of others make."""
+    total = functools.reduce(operator.add, counts)
+    fraction = get_livetime_fraction(observation)
+    made = replace_background(observation, total.to_irf("gauss", None, fraction))
+    return reduce_fov_background(Observations([made]), energy_bins=6)
 
 
 def measure(datasets):
-    """Rows of the significance of each dataset and of all."""
-    estimator = MimicSystematicsEstimator(RADIUS, min_background=5)
-    return list(estimator.run(datasets).select("significance"))
+    """Mean width by radius, and the Cash statistic."""
+    widths = []
+    for radius, min_background in MIN_BACKGROUND.items():
+        estimator = MimicSystematicsEstimator(radius, min_background=min_background)
+        rows = estimator.run(datasets).select("significance")[: len(datasets)]
+        widths.append(np.mean(rows["width"]))
+    return [*widths, np.mean([Datasets([_]).stat_sum() for _ in datasets])]
+
+
+def get_mean(values):
+    """Mean and its error, over runs."""
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
 
 
 def main():
@@ -45,52 +97,52 @@ def main():
     store = DataStore.from_dir("$GAMMAPY_DATA/hess-dl3-dr1")
     table = query_obs_table(store.obs_table, "TARGET_NAME == 'Off data'")
     off = store.get_observations(table["OBS_ID"])
-    selector = KLBackgroundSelector(off, background="2d", smooth="gauss")
-    rows, chosen, drawn = [], [], []
+    index = KLBackgroundSelector(off).index
+    selectors = {
+        name: KLBackgroundSelector(off, index=index, **options)
+        for name, options in CHOICES.items()
+    }
+    # each is read once, and templates are sums
+    bins = TemplateBins.create("2d")
+    counts = {_.obs_id: TemplateCounts.from_observation(_, bins) for _ in off}
+    rows, results = [], []
     for observation in off:
-        ranked = selector.rank(observation)
-        obs_ids = ranked["OFF_OBS_ID"][ranked["STATUS"] != "rejected"].tolist()
-        n_partners = min(N_PARTNERS, len(obs_ids) // 2)
-        if n_partners == 0:
-            print(f"{observation.obs_id}: {len(obs_ids)} candidates, left out")
+        number, chosen = choose(selectors, observation)
+        if number == 0:
+            print(f"{observation.obs_id}: all candidates are refused, left out")
             continue
-        dataset = reduce(selector, observation, obs_ids[:n_partners])
-        best, _ = measure([dataset])
-        others = []
-        for idx in range(N_DRAWS):
-            rng = random_generator(idx, "leave one out", observation.obs_id)
-            draw = rng.choice(obs_ids, n_partners, replace=False).tolist()
-            others.append(reduce(selector, observation, draw))
-        *each, random = measure(others)
-        chosen.append(best)
-        drawn += each
-        stat, *stats = (Datasets([_]).stat_sum() for _ in (dataset, *others))
-        gain = np.mean(stats) - stat
-        rows.append(
-            [
-                observation.obs_id,
-                n_partners,
-                best["mean"],
-                best["width"],
-                best["width_err"],
-                random["mean"],
-                random["width"],
-                gain,
-            ]
-        )
-    names = ["OBS_ID", "n", "mean", "width", "error"]
-    names += ["mean_random", "width_random", "gain"]
-    result = Table(rows=rows, names=names)
-    for name in names[2:]:
-        result[name].info.format = ".2f"
-    result.pprint(max_lines=-1)
-    for name, parts in {"KL": chosen, "random": drawn}.items():
-        widths = [row["width"] for row in parts]
-        error = np.std(widths) / np.sqrt(len(rows))
-        print(f"mean width, {name}: {np.mean(widths):.3f} ± {error:.3f}")
-    gains = result["gain"]
-    error = np.std(gains) / np.sqrt(len(gains))
-    print(f"gain in Cash by the choice: {np.mean(gains):.1f} ± {error:.1f} per run")
+        measured = {}
+        for name, templates in chosen.items():
+            parts = [[counts[int(_)] for _ in obs_ids] for obs_ids in templates]
+            measured[name] = measure([reduce(observation, _) for _ in parts])
+        results.append(list(measured.values()))
+        widths = [values[1] for values in measured.values()]
+        stat, *others = (values[-1] for values in measured.values())
+        rows.append([observation.obs_id, number, *widths, *(stat - _ for _ in others)])
+
+    names = [*CHOICES, "gain (conditions)", "gain (both)"]
+    print("Width at 0.3 deg, and gain in Cash")
+    show(Table(rows=rows, names=["OBS_ID", "n", *names]), names, ".2f")
+    # shape: runs, choices, radii and the statistic
+    results, rows = np.array(results), []
+    for idx, name in enumerate(CHOICES):
+        own, difference = results[:, idx], results[:, idx] - results[:, 0]
+        for idx_radius, radius in enumerate(MIN_BACKGROUND):
+            values = [get_mean(_[:, idx_radius]) for _ in (own, difference)]
+            rows.append([name, radius, values[0], values[1] if idx else ""])
+    print(f"Mean of {len(results)} runs")
+    show(Table(rows=rows, names=["choice", "radius", "width", "less that of random"]))
+    for idx, name in enumerate(CHOICES):
+        if idx:
+            gain = get_mean(results[:, 0, -1] - results[:, idx, -1])
+            print(f"Gain in Cash of a run, {name}: {gain}")
+
+
+def show(table, names=(), spec=None):
+    """Print a table."""
+    for name in names:
+        table[name].info.format = spec
+    print("\n".join(table.pformat(max_lines=-1, max_width=-1)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ Prints, with errors over toys,
   archive, with an excess in a ring;
 - the same end to end, from simulated datastores by `KLBackgroundSelector.make_plan`;
 - the share of right partners in an archive of five classes of width, which follow the
-  zenith angle in part: by conditions alone, by divergence alone, by both.
+  zenith angle in part: by conditions alone, by divergence alone, by both; and the
+  chi2/dof of mimics from such an archive, each about the truth of its own class.
 
 The profile of each mimic has a fitted norm. From the chi2/dof of those that are chosen,
 that of the pool is taken, which is 1 on average: what is left is the effect of the
@@ -17,26 +18,29 @@ choice alone, and known better.
 Run with ``python benchmarks/plans.py``.
 """
 
+import functools
+import itertools
 import logging
 import tempfile
-from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from gammapy.data import ObservationTable
+from regions import CircleSkyRegion
 
 from gammapy_mimic import KLBackgroundSelector
 from gammapy_mimic.selection import MatchCriteria, OffIndex
 from gammapy_mimic.selection.binning import FoVBinning
 from gammapy_mimic.selection.ranked_plan import make_ranked_plan
 from gammapy_mimic.selection.ranking import KL_MAX, predict_counts, rank_observations
-from gammapy_mimic.simulate import simulate_datastore
+from gammapy_mimic.simulate import make_irfs, simulate_datastore
 
 BINNING = FoVBinning.create()
 CRITERIA = MatchCriteria(galactic_latitude=None, field_radius="0.01 deg")
 WIDTHS = (0.8, 0.9, 1.0, 1.1, 1.2)
+ZENITH = {"zenith": ("25 deg", "35 deg")}
 SETS = 5
 FEW_COUNTS = 5  # expected in a ring, from which chi2 is about chi2-distributed
 
@@ -133,29 +137,52 @@ def measure_closure(
     return get_mean(values)
 
 
-def measure_store(folder, n_off, n_targets, ring=0.0, n_jobs=2):
+def make_ring_irfs(zenith, ring=0.0):
+    """IRFs with a 2D background that has an excess in a ring, highest at 0.75 deg."""
+    irfs = make_irfs(zenith, background="2d")
+    offset = irfs["bkg"].axes["offset"].center
+    irfs["bkg"].data[:, np.isclose(offset.to_value("deg"), 0.75)] *= 1 + ring
+    return irfs
+
+
+def simulate_off(folder, n_off):
+    """Simulate the OFF observations of `measure_store`."""
+    return simulate_datastore(folder, n_off, irfs=make_ring_irfs, **ZENITH)
+
+
+def measure_store(store, folder, n_targets, ring=0.0, has_exclusion=False, n_jobs=2):
     """The same from simulated datastores, by `KLBackgroundSelector.make_plan`.
 
-    The ring, in all targets, is made of events that are given another offset.
+    The targets have the ring. All OFF observations have an exclusion region of 0.3 deg
+    at their object, which is 0.5 deg off their pointing.
     """
-    folder = Path(folder)
-    fields = {"target": SkyCoord(80, 20, unit="deg")}
-    zenith = {"zenith": ("25 deg", "35 deg")}
-    options = {"first_obs_id": 10**6, "targets": fields, **zenith}
-    targets = simulate_datastore(folder / "targets", n_targets, **options)
-    store = simulate_datastore(folder / "off", n_off, **zenith)
-    observations = targets.get_observations()
-    selector = KLBackgroundSelector(store)
+    fields = {"target": SkyCoord(80, -45, unit="deg")}
+    targets = simulate_datastore(
+        folder,
+        n_targets,
+        first_obs_id=10**6,
+        targets=fields,
+        irfs=functools.partial(make_ring_irfs, ring=ring),
+        **ZENITH,
+    )
+    table = store.obs_table
+    _, rows = np.unique(table["OBJECT"], return_index=True)
+    centers = SkyCoord(table["RA_OBJ"], table["DEC_OBJ"], unit="deg")[rows]
+    regions = [CircleSkyRegion(_, 0.3 * u.deg) for _ in centers]
+    selector = KLBackgroundSelector(
+        store, exclusion_regions=regions if has_exclusion else None
+    )
     selector.make_index(n_jobs=n_jobs)
     index = selector.index
-    plan = selector.make_plan(observations, n_sets=SETS)
+    plan = selector.make_plan(targets.get_observations(), n_sets=SETS)
     axes = index.energy_axis, index.offset_axis
     expected = [
         predict_counts(_.bkg, *axes) * _.observation_time_duration.to_value("s")
         for _ in store.get_observations()
     ]
+    expected = np.array(expected) * index.fraction[:, np.newaxis]
     energies = index.energy_axis.edges.value[:-1] >= 1
-    chi2 = get_chi2(index.counts[:, energies], np.array(expected)[:, energies])
+    chi2 = get_chi2(index.counts[:, energies], expected[:, energies])
     return get_mean(measure_choice(chi2, index, plan))
 
 
@@ -180,6 +207,25 @@ def measure_classes(n_toys, n_events, n_pool=200, ranking="conditions", kl_max=K
     return get_mean(shares)
 
 
+def measure_mixed(n_toys, n_events, ring=0.0, n_pool=200):
+    """Chi2/dof of mimics from an archive of five classes, and its error.
+
+    The target, of one of them, has a ring. The pool is that of no conditions: what is
+    chosen, is chosen by the veto.
+    """
+    shapes, values = np.array([make_shape(_) for _ in WIDTHS]), []
+    for seed in range(n_toys):
+        rng = np.random.default_rng([seed, n_events])
+        classes = rng.integers(0, len(WIDTHS), n_pool)
+        off = draw(rng, shapes[classes], n_events, n_pool)
+        shape = make_shape(WIDTHS[seed % len(WIDTHS)], ring)
+        target = draw(rng, shape, n_events, 1, first=10**6)
+        plan = make_plan(target, off, random_state=seed)
+        chi2 = get_chi2(off.counts, n_events * shapes[classes])
+        values += measure_choice(chi2, off, plan).tolist()
+    return get_mean(values)
+
+
 def main():
     logging.getLogger("gammapy_mimic").setLevel(logging.ERROR)
     rows = []
@@ -193,23 +239,27 @@ def main():
                 result = measure_closure(
                     n_pool, 400, has_exclusion=has_exclusion, **options
                 )
-                text = "with exclusions" if has_exclusion else ""
+                text = "excluded" if has_exclusion else ""
                 rows.append([name, n_pool, 5000, 0.0, text, *result])
     for ring in (0.3, 0.4, 0.5, 0.6, 0.8):
         for n_events in (5000, 20000):
             result = measure_closure(500, 400, n_events, ring)
             rows.append(["conditions", 500, n_events, ring, "", *result])
-    names = ["ranking", "pool", "events", "ring", "", "chi2/dof", "error"]
+    names = ["ranking", "pool", "events", "ring", "regions", "chi2/dof", "error"]
     _print("Radial profile of mimics about the truth", rows, names)
 
     rows = []
-    for n_off, n_targets in ((45, 20), (500, 100)):
+    for n_off in (45, 500):
         with tempfile.TemporaryDirectory() as folder:
-            result = measure_store(folder, n_off, n_targets)
-        rows.append([n_off, n_targets, *result])
-    _print(
-        "End to end, from datastores", rows, ["pool", "targets", "chi2/dof", "error"]
-    )
+            store = simulate_off(f"{folder}/off", n_off)
+            cases = itertools.product((0.0, 0.3), (False, True))
+            for idx, (ring, has_exclusion) in enumerate(cases):
+                # in a set no two targets have the same partner
+                args = store, f"{folder}/targets_{idx}", 40, ring, has_exclusion
+                text = "excluded" if has_exclusion else ""
+                rows.append([n_off, ring, text, *measure_store(*args)])
+    names = ["pool", "ring", "regions", "chi2/dof", "error"]
+    _print("End to end, 40 targets, from datastores", rows, names)
 
     rows = []
     for n_events in (2000, 5000, 20000):
@@ -220,6 +270,13 @@ def main():
         }.items():
             rows.append([n_events, name, *measure_classes(200, n_events, **options)])
     _print("Five classes of width", rows, ["events", "choice", "right", "error"])
+
+    rows = []
+    for n_events in (5000, 20000):
+        for ring in (0.0, 0.3, 0.5):
+            rows.append([n_events, ring, *measure_mixed(1000, n_events, ring)])
+    names = ["events", "ring", "chi2/dof", "error"]
+    _print("Mimics of five classes about their truths", rows, names)
 
 
 def _print(title, rows, names):

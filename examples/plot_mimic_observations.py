@@ -46,9 +46,10 @@ else:
 # %%
 # Plan
 # ----
-# The plan is a table that can be read, edited and kept. Here targets have partners of
-# like airmass in two mimic sets; `KLBackgroundSelector.make_plan` compares their events
-# as well. A target that no OFF observation matches is listed.
+# The plan is a table that can be read, edited and kept. Here targets have partners that
+# were taken under like conditions, in two mimic sets; `KLBackgroundSelector.make_plan`
+# compares their events as well, and refuses those that differ. A target that no OFF
+# observation matches is listed.
 
 criteria = {"livetime": 0.1, "airmass": 0.2}
 plan = MimicPlan.from_obs_tables(targets, off, criteria, n_sets=2)

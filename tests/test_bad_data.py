@@ -1,5 +1,6 @@
 """Data that make no sense become no mimic, no template and no row of an index."""
 
+import gzip
 import os
 import re
 import shutil
@@ -12,7 +13,6 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.table import Table
 from click.testing import CliRunner
 from gammapy.data import DataStore
 from gammapy.makers import MapDatasetMaker
@@ -31,6 +31,18 @@ from gammapy_mimic.selection import OffIndex
 from gammapy_mimic.simulate import make_irfs, simulate_datastore
 from gammapy_mimic.template import make_template
 
+from .faults import (
+    FAULTS,
+    HDU,
+    INDEX_FAULTS,
+    NEEDED,
+    OBS,
+    remove_keys,
+    set_gti,
+    set_header,
+    set_place,
+    spoil,
+)
 from .helpers import find_runs, make_reference
 
 
@@ -42,100 +54,8 @@ def original(tmp_path_factory):
     )
 
 
-def spoil(original, path, change, obs_ids=(5,)):
-    """Copy a store, and change the HDUs of the files of some observations."""
-    shutil.copytree(original.hdu_table.base_dir, path)
-    for obs_id in obs_ids:
-        file = path / "data" / f"obs_id_{obs_id:06d}.fits"
-        with fits.open(file, memmap=False) as hdu_list:
-            change(hdu_list)
-            hdu_list.writeto(file, overwrite=True)
-    return DataStore.from_dir(path)
-
-
-def set_header(hdu="EVENTS", **keys):
-    return lambda hdu_list: hdu_list[hdu].header.update(keys)
-
-
-def set_value(name, value, hdu="EVENTS", rows=slice(None)):
-    def change(hdu_list):
-        hdu_list[hdu].data[name][rows] = value
-
-    return change
-
-
-def set_unit(name, unit):
-    def change(hdu_list):
-        hdu_list["EVENTS"].columns[name].unit = unit
-
-    return change
-
-
-def set_gti(*intervals):
-    """Set the GTI, in hours from the start of the one that is there."""
-
-    def change(hdu_list):
-        begin, old = hdu_list["GTI"].data["START"][0], hdu_list["GTI"]
-        times = begin + 3600 * np.array(intervals, dtype=float).T
-        columns = [
-            fits.Column(name, "D", "s", array=values)
-            for name, values in zip(("START", "STOP"), times, strict=True)
-        ]
-        new = fits.BinTableHDU.from_columns(columns, header=old.header, name="GTI")
-        hdu_list[hdu_list.index_of("GTI")] = new
-
-    return change
-
-
 FAR = CircleSkyRegion(SkyCoord(180, 89, unit="deg"), 0.3 * u.deg)
 """A source in no field of view."""
-
-FIRST = slice(0, 3)
-FAULTS = {
-    "unit of RA": (set_unit("RA", "s"), "RA with the unit 's'"),
-    "unit of DEC": (set_unit("DEC", "TeV"), "DEC with the unit 'TeV'"),
-    "RA": (
-        set_value("RA", 1080, rows=FIRST),
-        r"3 events without a valid RA .*, the first of 1080 in row 1",
-    ),
-    "DEC": (
-        set_value("DEC", 120, rows=FIRST),
-        r"3 events without a valid DEC .*, the first of 120 in row 1",
-    ),
-    "no ENERGY": (
-        set_value("ENERGY", 0, rows=FIRST),
-        "3 events without a valid ENERGY .*, the first of 0 in row 1",
-    ),
-    "negative ENERGY": (
-        set_value("ENERGY", -1, rows=FIRST),
-        "3 events without a valid ENERGY .*, the first of -1 in row 1",
-    ),
-    "TIME": (
-        set_value("TIME", np.nan, rows=FIRST),
-        "3 events without a valid TIME .*, the first of nan in row 1",
-    ),
-    "NaN in GTI": (set_gti((0, np.nan)), "1 GTI without a valid STOP"),
-    "reversed GTI": (set_gti((0.2, 0)), "1 GTI that end before they start"),
-    "GTI that overlap": (set_gti((0, 0.3), (0.2, 0.4)), "1 GTI that overlap"),
-    "GTI before": (set_gti((-9, -8)), "no event of .* in the good time"),
-    "GTI too long": (set_gti((0, 9)), "1 GTI that reach more than 1 h beyond"),
-    "one GTI of two after": (set_gti((0, 0.4), (7, 8)), "1 GTI that reach more than"),
-    "negative DEADC": (
-        set_header(DEADC=-1.0),
-        r"a header without a valid DEADC \(above 0, up to 1\) but -1",
-    ),
-    "no DEADC": (set_header(DEADC=0.0), "DEADC .* but 0"),
-    "large DEADC": (set_header(DEADC=1.5), "DEADC .* but 1.5"),
-    "far RA_PNT": (set_header(RA_PNT=20.0), "RA_PNT 20.* more than 10 deg"),
-    "DEC_PNT": (set_header(DEC_PNT=99.0), "DEC_PNT .* but 99"),
-    "NaN in RA_PNT": (set_header(RA_PNT="none"), "the pointing .* is not valid"),
-    "OBS_ID": (
-        set_header(OBS_ID=7),
-        "OBS_ID 7 in the header of the events, and 5 in the index",
-    ),
-    "OBS_ID of none": (set_header(OBS_ID=-1), "OBS_ID -1 in the header"),
-    "part of an OBS_ID": (set_header(OBS_ID=5.5), "OBS_ID 5.5 in the header"),
-}
 
 
 def read_reason(reasons):
@@ -209,32 +129,6 @@ def test_real_veritas_runs_pass(veritas_store):
     assert find_broken_files(veritas_store, find_runs(veritas_store)) == {}
 
 
-def drop_column(path, name, column):
-    table = Table.read(path / name)
-    table.remove_column(column)
-    table.write(path / name, overwrite=True)
-
-
-def set_obs_id(path, old, new):
-    for name in ("obs-index.fits.gz", "hdu-index.fits.gz"):
-        table = Table.read(path / name)
-        values = table["OBS_ID"].astype(type(new))
-        values[values == old] = new
-        table["OBS_ID"] = values
-        table.write(path / name, overwrite=True)
-
-
-OBS, HDU = "obs-index.fits.gz", "hdu-index.fits.gz"
-INDEX_FAULTS = {
-    "no OBS_ID": (lambda path: drop_column(path, OBS, "OBS_ID"), "column 'OBS_ID'"),
-    "no HDU": (lambda path: drop_column(path, HDU, "OBS_ID"), "column 'OBS_ID'"),
-    "no folder": (lambda path: drop_column(path, HDU, "FILE_DIR"), "'FILE_DIR'"),
-    "no pointing": (lambda path: drop_column(path, OBS, "RA_PNT"), "RA_PNT"),
-    "-1": (lambda path: set_obs_id(path, 5, -1), "OBS_ID -1 is not valid"),
-    "5.5": (lambda path: set_obs_id(path, 5, 5.5), "OBS_ID 5.5 is not valid"),
-}
-
-
 def invoke(*args):
     """Call a command: its error, as one who reads only errors sees it."""
     code = "from gammapy_mimic.scripts.main import main; main()"
@@ -262,26 +156,6 @@ def test_index_tables(original, tmp_path, fault):
     result = CliRunner().invoke(cli, list(map(str, make_rank_args(path))))
     assert isinstance(result.exception, ValueError)
     assert re.search(match, str(result.exception))
-
-
-def remove_keys(*keys):
-    def change(hdu_list):
-        for key in keys:
-            hdu_list["EVENTS"].header.remove(key)
-
-    return change
-
-
-def remove_gti(hdu_list):
-    del hdu_list["GTI"]
-
-
-NEEDED = {
-    "GTI": remove_gti,
-    "RA_PNT": remove_keys("RA_PNT"),
-    "MJDREFI": remove_keys("MJDREFI"),
-    "DEADC": remove_keys("DEADC", "LIVETIME"),
-}
 
 
 @pytest.mark.parametrize("obs_id", [1, 5])
@@ -363,18 +237,6 @@ def test_store_is_read_before_it_is_put_in_place(original, tmp_path):
 
 
 # -------------------------------------------------------------------------------- links
-
-
-def set_place(path, file_dir, file_name=None, rows=slice(0, 5)):
-    table = Table.read(path / HDU)
-    values = np.asarray(table["FILE_DIR"]).astype("U300")
-    values[rows] = file_dir
-    table["FILE_DIR"] = values
-    if file_name is not None:
-        names = np.asarray(table["FILE_NAME"]).astype("U300")
-        names[rows] = file_name
-        table["FILE_NAME"] = names
-    table.write(path / HDU, overwrite=True)
 
 
 class TestLinks:
@@ -461,3 +323,19 @@ class TestLinks:
                 make(pool)
         args = ["convert", str(file), str(file), str(tmp_path / "out.fits")]
         assert "regular file" in str(CliRunner().invoke(cli, args).exception)
+
+
+@pytest.mark.parametrize("name", [OBS, HDU])
+@pytest.mark.parametrize("is_packed", [True, False])
+@pytest.mark.filterwarnings("ignore:Error validating header")
+@pytest.mark.parametrize("part", [0, 0.5, 0.9])
+def test_index_table_that_is_cut(original, tmp_path, name, is_packed, part):
+    store = tmp_path / "store"
+    shutil.copytree(original.hdu_table.base_dir, store)
+    path = store / name
+    content = path.read_bytes() if is_packed else gzip.decompress(path.read_bytes())
+    # a file without its padding has all of its data
+    content = content.rstrip(b"\0")
+    path.write_bytes(content[: int(len(content) * part)])
+    with pytest.raises(OSError, match=f"{path} cannot be read: "):
+        open_datastore(store)

@@ -336,7 +336,6 @@ def test_background_irfs_in_the_common_safe_range(hess_store):
     selector = KLBackgroundSelector(pool, distribution="irf")
     table = selector.rank(hess_store.obs(23526))
     kept = table[table["STATUS"] != "rejected"]
-    assert set(kept["STATUS"]) == {"ok"}
     assert np.median(kept["KL_CORR"]) < 0.005
     # the same bins as for counts, hence the same candidates
     table.sort("OFF_OBS_ID")

@@ -293,7 +293,8 @@ class TestClosure:
 
     @pytest.mark.slow
     def test_datastores(self, plans, tmp_path):
-        mean, error = plans.measure_store(tmp_path, 45, 15)
+        store = plans.simulate_off(tmp_path / "off", 45)
+        mean, error = plans.measure_store(store, tmp_path / "targets", 15)
         assert abs(mean - 1) < max(0.05, 2.5 * error)
 
 

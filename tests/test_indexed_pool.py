@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+import warnings
 
 import astropy.units as u
 import pytest
@@ -18,6 +19,7 @@ from gammapy_mimic.selection.indexed_pool import IndexedPool
 from gammapy_mimic.selection.ranking import predict_counts
 
 from .helpers import replace
+from .runs import FORK
 
 AXIS = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=3)
 REGIONS = (CircleSkyRegion(SkyCoord(0, 0, unit="deg"), 1 * u.deg),)
@@ -144,3 +146,39 @@ def test_predictions_are_made_once(stores, index):
     assert_allclose(double, 2 * counts)
     bare = replace(observation, bkg=None)
     assert not pool.predict(bare, get_background_version(bare)).any()
+
+
+def test_processes_that_update_one_file(stores, index, tmp_path):
+    """At any moment it is the index of one of them, each of which has its own."""
+    path, n_jobs = tmp_path / "index.fits", 4
+    pools = {
+        "all": stores["off"],
+        "some": stores["off"].get_observations([101, 104, 105]),
+    }
+    expected = {name: OffIndex.create(pool).checksum for name, pool in pools.items()}
+    IndexedPool(pools["some"]).make_index(path)
+    barrier = FORK.Barrier(n_jobs + 1)
+
+    def work(name):
+        barrier.wait()
+        for _ in range(5):
+            pool = IndexedPool(pools[name])
+            pool.make_index(path)
+            assert pool.index.checksum == expected[name]
+
+    processes = [FORK.Process(target=work, args=(_,)) for _ in [*pools] * 2]
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        for process in processes:
+            process.start()
+    barrier.wait()
+    seen = set()
+    while any(_.is_alive() for _ in processes):
+        seen.add(OffIndex.read(path).checksum)
+    for process in processes:
+        process.join()
+    assert [_.exitcode for _ in processes] == [0] * n_jobs
+    assert {OffIndex.read(path).checksum, *seen} <= {*expected.values()}
+    assert list(tmp_path.iterdir()) == [path]
+    # what was lost is read again, and nothing else is needed
+    IndexedPool(stores["off"]).make_index(path)
+    assert OffIndex.read(path).checksum == index.checksum

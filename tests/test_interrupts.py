@@ -21,7 +21,8 @@ from gammapy_mimic.data import find_broken_files
 from gammapy_mimic.scripts import main as main_module
 from gammapy_mimic.scripts.main import main
 from gammapy_mimic.selection import OffIndex
-from gammapy_mimic.utils.interrupts import delay_interrupts
+from gammapy_mimic.utils.interrupts import delay_interrupts, note_interrupts
+from gammapy_mimic.utils.parallel import run_parallel
 
 N_TRIES = 5
 
@@ -194,3 +195,67 @@ def test_compressed_file_that_is_cut_is_no_interrupt(tmp_path, monkeypatch, caps
         main(["cut"])
     assert caught.value.code == 1
     assert "Error: Compressed file ended before" in capsys.readouterr().err
+
+
+LOST = """
+import os, signal
+from gammapy_mimic.utils.interrupts import note_interrupts
+from gammapy_mimic.utils.parallel import run_parallel
+
+def interrupt():
+    if not sent:
+        sent.append(1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+sent = []
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.register_at_fork(after_in_parent=interrupt)
+with note_interrupts():
+    try:
+        print(run_parallel(abs, [(1,), (2,)], n_jobs=2))
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+@pytest.mark.slow
+def test_interrupt_while_a_process_is_started():
+    """What is raised there is lost: Python prints it, and goes on."""
+    result = subprocess.run(
+        [sys.executable, "-c", LOST],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (result.stdout.strip(), result.stderr) == ("interrupted", "")
+
+
+class Loses:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+
+def test_interrupt_that_is_lost(capsys):
+    with pytest.raises(KeyboardInterrupt), note_interrupts() as received:
+        Loses()
+        received.append("here")
+        run_parallel(received.append, [("too far",)], n_jobs=1)
+    assert received[1:] == ["here"]
+    assert capsys.readouterr().err == ""
+    # an interrupt is one of the block in which it came
+    assert run_parallel(abs, [(-1,)], n_jobs=1) == [1]
+
+
+def get_handler(number):
+    return signal.getsignal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("backend", [None, "multiprocessing"])
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_processes_of_a_pool_ignore_interrupts(backend):
+    """That of the terminal, which the process that started them gets, too."""
+    inputs = [(1,), (2,)]
+    handlers = run_parallel(get_handler, inputs, n_jobs=2, parallel_backend=backend)
+    assert handlers == [signal.SIG_IGN] * 2

@@ -91,7 +91,7 @@ def test_target_whose_irf_predicts_nothing(observations, name, caplog):
     plan = selector.make_plan(targets, n_sets=1)
     assert plan.questionable == [(2, "no_mimic")]
     assert "No OFF observation matches OBS_ID 2" in caplog.text
-    with pytest.raises(ValueError, match="no good OFF observation for OBS_ID 2"):
+    with pytest.raises(ValueError, match="OBS_ID 2( has no background IRF|\\. The)"):
         selector.make_background(targets[1])
 
 

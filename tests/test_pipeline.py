@@ -1,9 +1,6 @@
-import json
 import logging
-import multiprocessing
 import os
 import pathlib
-import pickle
 import re
 import shutil
 import signal
@@ -12,9 +9,7 @@ import sys
 import time
 import warnings
 
-import numpy as np
 import pytest
-import yaml
 from astropy.io import fits
 from astropy.table import Table
 from gammapy.data import DataStore
@@ -29,6 +24,8 @@ from gammapy_mimic.analysis.pipeline import run_pipeline
 from gammapy_mimic.scripts.main import main
 from gammapy_mimic.selection import MimicPlan
 from gammapy_mimic.utils.files import FILES_LIST
+
+from .runs import is_same, run_and_kill, take_snapshot
 
 CONFIG = """
 observations: {obs_ids: [1, 2]}
@@ -55,7 +52,6 @@ mimic:
 """
 STEPS = ["plan", "mimic_1", "mimic_2", "datasets", "datasets_mimic_1"]
 STEPS += ["datasets_mimic_2", "systematics", "report"]
-DATES = ("CREATED", "DATE", "CHECKSUM", "DATASUM")
 NAMES = ["datasets", "datasets_mimic_1", "datasets_mimic_2", "exclusion.reg", "kl"]
 NAMES += ["mimic_1", "mimic_2", "plan.ecsv", "questionable.ecsv", "systematics.fits"]
 NAMES.insert(NAMES.index("questionable.ecsv") + 1, "report.html")
@@ -127,39 +123,6 @@ def run(config, **kwargs):
 
 def get_out(config):
     return pathlib.Path(config.general.outdir)
-
-
-def take_snapshot(path):
-    """Content of all files, apart from dates and the place where they are."""
-    files = sorted(_ for _ in path.rglob("*") if _.is_file())
-    return {str(_.relative_to(path)): read_content(_) for _ in files}
-
-
-def read_content(path):
-    if path.name.endswith((".fits", ".fits.gz")):
-        with fits.open(path, memmap=False) as hdu_list:
-            return [
-                (
-                    [str(_) for _ in hdu.header.cards if _.keyword not in DATES],
-                    None if hdu.data is None else hdu.data.tobytes(),
-                )
-                for hdu in hdu_list
-            ]
-    if path.parent.name == ".steps":
-        record = json.loads(path.read_text())
-        # with the times of the files
-        return {**record, "files": sorted(record.get("files", []))}
-    if path.suffix == ".yaml":
-        data = yaml.safe_load(path.read_text())
-        for key in ("metadata", "checksum"):
-            data.pop(key, None)
-        return data
-    return path.read_bytes()
-
-
-def is_same(content, other):
-    """Whether contents are the same to the bit."""
-    return pickle.dumps(content) == pickle.dumps(other)
 
 
 def assert_same_results(path, expected):
@@ -586,54 +549,6 @@ def test_same_with_ray(config, monkeypatch):
     assert_same_results(get_out(config), expected)
 
 
-def run_and_kill(config, n_changes=None):
-    """Run in a process of its own, that is killed before a given change on the disk.
-
-    Gives the number of changes that were made.
-    """
-    context = multiprocessing.get_context("fork")
-    counter = context.Value("i", 0)
-
-    def work():
-        def watch(owner, name):
-            function = getattr(owner, name)
-
-            def watched(*args, **kwargs):
-                if counter.value == n_changes:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                counter.value += 1
-                return function(*args, **kwargs)
-
-            setattr(owner, name, watched)
-
-        for name in ("mkdir", "rename", "replace", "unlink"):
-            watch(pathlib.Path, name)
-        watch(shutil, "rmtree")
-        run(config)
-
-    process = context.Process(target=work)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        process.start()
-    process.join()
-    if n_changes is not None:
-        assert process.exitcode == -signal.SIGKILL
-    return counter.value
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment(config, finished, tmp_path):
-    out = get_out(config)
-    n_all = run_and_kill(config)
-    assert n_all > 30
-    for n_changes in np.linspace(1, n_all - 1, 5).astype(int):
-        shutil.rmtree(out)
-        run_and_kill(config, n_changes)
-        run(config)
-        assert run(config) == []
-        assert_same_results(out, finished / "out")
-
-
 @pytest.mark.slow
 def test_killed_while_results_are_replaced(again):
     """What was there is there, or is made again."""
@@ -642,7 +557,7 @@ def test_killed_while_results_are_replaced(again):
     expected = take_snapshot(out)
     changed = again.update("mimic: {background: target}")
     for n_changes in (3, 8, 13):
-        assert run_and_kill(changed, n_changes) == n_changes
+        assert run_and_kill(lambda: run(changed), n_changes) == (n_changes, True)
         run(again)
         assert is_same(take_snapshot(out), expected)
 

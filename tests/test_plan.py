@@ -3,11 +3,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from gammapy.data import ObservationTable
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from gammapy_mimic.selection import MimicPlan
 from gammapy_mimic.selection.plan import assign_partners
@@ -30,34 +26,6 @@ def make_tables(n_targets=4, n_off=30, random_state=0):
 
 
 NO_LATITUDE = {"galactic_latitude": None, "zenith": None}
-
-
-@given(
-    n_targets=st.integers(1, 6),
-    n_off=st.integers(1, 12),
-    n_sets=st.integers(1, 5),
-    randomise=st.booleans(),
-    seed=st.integers(0, 100),
-)
-def test_assignment(n_targets, n_off, n_sets, randomise, seed):
-    """No reuse in a set, no rejected pair, and as many partners as possible."""
-    rng = RNG(seed)
-    cost = rng.uniform(size=(n_targets, n_off))
-    cost[rng.uniform(size=cost.shape) < 0.4] = np.inf
-    obs_ids = np.arange(n_targets)
-
-    partners = assign_partners(
-        cost, obs_ids, n_sets=n_sets, randomise=randomise, n_best=3, random_state=seed
-    )
-
-    assert partners.shape == (n_sets, n_targets)
-    n_assigned = np.sum(partners >= 0, axis=1)
-    for row in partners:
-        used = row[row >= 0]
-        assert len(np.unique(used)) == len(used)
-        assert np.all(np.isfinite(cost[row >= 0, used]))
-    matching = maximum_bipartite_matching(csr_matrix(np.isfinite(cost)), "column")
-    assert np.all(n_assigned == np.sum(matching >= 0))
 
 
 def test_randomise_draws_among_the_best():

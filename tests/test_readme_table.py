@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from gammapy_mimic.estimators import MimicSystematics
 from gammapy_mimic.scripts.main import cli
+from gammapy_mimic.scripts.options import KeyValue
 
 from .helpers import need_runs
 
@@ -35,21 +36,37 @@ def get_targets():
     }
 
 
+def read_tables():
+    """The two tables of the section as cells, the first without names of targets."""
+    lines = re.findall(r"^\| (.*) \|$", SECTION, re.M)
+    rows = [[_.strip() for _ in line.split("|")] for line in lines]
+    heads = [idx for idx, row in enumerate(rows) if row[0] == "target"]
+    return rows[: heads[1]], rows[heads[1] :]
+
+
 def get_rows():
     """Rows of the table by target: set, and its numbers as they are printed."""
     rows, target = {}, None
-    for line in re.findall(r"^\| (.*) \|$", SECTION, re.M)[2:]:
-        name, *cells = (_.strip() for _ in line.split("|"))
+    for name, *cells in read_tables()[0][2:]:
         target = name or target
         rows.setdefault(target, []).append(cells)
     return dict(zip(get_targets(), rows.values(), strict=True))
 
 
-def get_airmass_widths():
-    """Width of all sets by target, of partners that are ranked by airmass."""
-    pattern = r"`--ranking airmass`\) the widths of all sets are\s+(.*?) and (.*?)\. "
-    (widths,) = re.findall(pattern, SECTION)
+def get_widths():
+    """Width of all sets by target and choice of partners, as they are printed."""
+    (_, *choices), _, *rows = read_tables()[1]
+    widths = [dict(zip(choices, cells, strict=True)) for _, *cells in rows]
     return dict(zip(get_targets(), widths, strict=True))
+
+
+def get_criteria(choice):
+    """Criteria of partners that are chosen without events, as the README gives them."""
+    (options,) = re.findall(r"^```\n(--kl-max none.*?)```$", SECTION, re.M | re.S)
+    criteria = shlex.split(options.replace("\\\n", " "))[3::2]
+    convert = KeyValue().convert
+    criteria = dict(convert(_, None, None) for _ in criteria)
+    return {"random": criteria, "conditions": None}[choice]
 
 
 def reduce_sets(store, outdir, tag):
@@ -87,6 +104,11 @@ def test_table_has_all_sets():
     rows = get_rows()
     assert list(rows) == ["pks2155_flare", "msh1552"]
     assert all([cells[0] for cells in _] == sets for _ in rows.values())
+    for target, widths in get_widths().items():
+        assert list(widths) == ["random", "conditions", "conditions and veto"]
+        assert widths["conditions and veto"] == rows[target][-1][-1]
+    names = {"airmass", "zenith", "muon_efficiency", "weights"}
+    assert set(get_criteria("random")) == names
     for tag, (query, region) in get_targets().items():
         assert query == f"TARGET_TAG == '{tag}'"
         assert re.fullmatch(r"[0-9.]+,-[0-9.]+,0\.4", region)

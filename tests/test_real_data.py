@@ -10,8 +10,9 @@ from gammapy.irf import FoVAlignment
 from gammapy.makers import DatasetsMaker, MapDatasetMaker, SafeMaskMaker
 from gammapy.maps import MapAxis, WcsGeom
 from numpy.testing import assert_allclose, assert_array_equal
+from regions import CircleSkyRegion
 
-from gammapy_mimic import MimicMaker
+from gammapy_mimic import KLBackgroundSelector, MimicMaker
 from gammapy_mimic.data import find_broken_files, write_datastore
 from gammapy_mimic.data.events import is_in_gti
 from gammapy_mimic.estimators import MimicSystematicsEstimator
@@ -19,7 +20,7 @@ from gammapy_mimic.makers import reduce_fov_background
 from gammapy_mimic.selection import MimicPlan
 
 from .helpers import need_runs, select_runs
-from .test_readme_table import get_airmass_widths
+from .test_readme_table import get_criteria, get_widths
 
 
 def make_plan(store, tag, **kwargs):
@@ -29,12 +30,13 @@ def make_plan(store, tag, **kwargs):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("choice", ["random", "conditions"])
 @pytest.mark.parametrize(
     ("tag", "n_mimics"), [("pks2155_flare", 15), ("msh1552", 20)], ids=str
 )
-def test_hess_significance_of_five_sets(hess_store, tag, n_mimics):
-    """FoV background, 0.1 deg correlation, 0.5-20 TeV, partners by airmass."""
-    plan, observations = make_plan(hess_store, tag)
+def test_hess_significance_of_five_sets(hess_store, tag, n_mimics, choice):
+    """FoV background, 0.1 deg correlation, 0.5-20 TeV, partners without events."""
+    plan, observations = make_plan(hess_store, tag, criteria=get_criteria(choice))
     datasets = []
     for mimic_set in plan.sets:
         mimics = MimicMaker(hess_store, plan, mimic_set).make_observations(observations)
@@ -47,8 +49,8 @@ def test_hess_significance_of_five_sets(hess_store, tag, n_mimics):
         difference = row["mean"] - row["expected_mean"]
         assert abs(difference) < 3 * row["mean_err"] < 0.15
         assert abs(row["width"] - 1) < 3 * row["width_err"] < 0.07
-    width, _ = get_airmass_widths()[tag].split(" ± ")
-    assert f"{total['width']:.3f}" == width
+    width = f"{total['width']:.3f} ± {total['width_err']:.3f}"
+    assert width == get_widths()[tag][choice]
 
 
 def test_hess_partners(hess_store):
@@ -63,6 +65,21 @@ def test_hess_partners(hess_store):
     for tag, n_partners in {"pks2155_flare": 10, "msh1552": 6}.items():
         plan, _ = make_plan(hess_store, tag, **options)
         assert len(plan.partners(1)) == n_partners
+
+
+def test_hess_default_plan(hess_store):
+    """All runs of MSH 15-52 have a partner in all sets that is not refused."""
+    targets, off = (select_runs(hess_store, _) for _ in ("msh1552", "offdata"))
+    source = CircleSkyRegion(SkyCoord(228.529, -59.157, unit="deg"), 0.4 * u.deg)
+    off = hess_store.get_observations(off["OBS_ID"])
+    selector = KLBackgroundSelector(off, exclusion_regions=[source])
+    plan = selector.make_plan(hess_store.get_observations(targets["OBS_ID"]))
+    assert plan.sets == [1, 2, 3, 4, 5]
+    obs_ids = sorted(targets["OBS_ID"])
+    for mimic_set in plan.sets:
+        assert sorted(plan.partners(mimic_set, questionable=False)) == obs_ids
+    assert len(obs_ids) == 20
+    assert plan.unlike == []
 
 
 def get_offset(observation):
@@ -134,7 +151,7 @@ def test_veritas_without_background(veritas_store, tmp_path, caplog):
     mimic = maker.make_observation(target)
 
     assert_array_equal(mimic.events.table["Xoff"], off.events.table["Xoff"])
-    assert "AZ" not in mimic.events.table.colnames
+    assert {"ALT", "AZ"} <= set(mimic.events.table.colnames)
     assert mimic.tstart.scale == "utc"
     assert abs(mimic.tstart - target.tstart) < 1 * u.us
     assert mimic.events.table.meta["DATE-OBS"][:19] == "2012-10-13T10:52:08"

@@ -256,7 +256,7 @@ class TestBadInput:
     def test_outdir_is_a_file(self, tmp_path, store, capsys):
         (tmp_path / "out").write_text("")
         args = make_args(store, tmp_path / "out")
-        assert_fails(capsys, tmp_path / "out", "is a file", *args)
+        assert_fails(capsys, tmp_path / "out", "out is not a folder", *args)
 
     def test_failure_after_the_first_file(self, tmp_path, store, capsys, monkeypatch):
         calls = []

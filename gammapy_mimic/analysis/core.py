@@ -504,11 +504,9 @@ class MimicAnalysis(Analysis):
             Names of finished steps to do again, "all" for all. Default is none.
         """
         # only a run needs what writes the report
-        from .pipeline import read_results, run_pipeline
+        from .pipeline import run_pipeline
 
-        run_pipeline(self, force=force)
-        path = make_path(self.config.general.outdir)
-        self.datasets, self.mimic_datasets = read_results(path, self.plan)
+        run_pipeline(self, force=force, read=True)
 
 
 def _check_reduced(datasets, observations):

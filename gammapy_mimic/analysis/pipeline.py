@@ -27,14 +27,16 @@ from .datasets import read_datasets, write_datasets
 from .factory import check_observations, get_links
 from .irf_checks import check_irfs
 
-__all__ = ["get_step_names", "read_results", "run_pipeline"]
+__all__ = ["get_step_names", "run_pipeline"]
 
 log = logging.getLogger(__name__)
 
 N_TEMPLATES = 3  # in the report
 
 
-def run_pipeline(analysis, force=(), reduce=True, write_config=False, report=log.info):
+def run_pipeline(
+    analysis, force=(), reduce=True, write_config=False, read=False, report=log.info
+):
     """Run all steps of an analysis, or those that are not done.
 
     The folder ``general.outdir`` gets
@@ -62,6 +64,8 @@ def run_pipeline(analysis, force=(), reduce=True, write_config=False, report=log
     write_config : bool, optional
         Whether ``config.yaml`` is written, too, to be edited and run again. Default is
         False.
+    read : bool, optional
+        Whether the analysis gets the datasets, too. Default is False.
     report : callable, optional
         Called with a text for each step. Default is to log it.
 
@@ -71,6 +75,8 @@ def run_pipeline(analysis, force=(), reduce=True, write_config=False, report=log
         If the result of a step would replace something that no run has made.
     BlockingIOError
         If another run uses the folder.
+    OSError
+        If something else changes a result before it is read by the next step.
     ValueError
         If there is no step of a name in ``force``.
     """
@@ -84,14 +90,16 @@ def run_pipeline(analysis, force=(), reduce=True, write_config=False, report=log
             records.check(["datasets"])
             report("No section mimic: datasets of the target observations alone")
             pipeline.run_datasets()
-            return
-        plan = analysis.plan = pipeline.run_plan(reduce, write_config)
-        observations = pipeline.run_mimic_observations(plan)
-        if reduce:
-            pipeline.run_datasets(plan, observations)
-            pipeline.run_systematics(plan, observations)
         else:
-            pipeline.remove_stale(plan)
+            plan = analysis.plan = pipeline.run_plan(reduce, write_config)
+            observations = pipeline.run_mimic_observations(plan)
+            if reduce:
+                pipeline.run_datasets(plan, observations)
+                pipeline.run_systematics(plan, observations)
+            else:
+                pipeline.remove_stale(plan)
+        if read:
+            analysis.datasets, analysis.mimic_datasets = pipeline.read_datasets()
 
 
 def get_step_names(mimic, sets, reduce=True, write_config=False):
@@ -118,28 +126,6 @@ def get_step_names(mimic, sets, reduce=True, write_config=False):
         names += ["datasets", *(f"datasets_mimic_{mimic_set}" for mimic_set in sets)]
         names += ["systematics", "report"] * (len(sets) > 1)
     return names
-
-
-def read_results(path, plan):
-    """Read the datasets that a run has written.
-
-    Parameters
-    ----------
-    path : `~pathlib.Path`
-        Folder.
-    plan : `~gammapy_mimic.selection.MimicPlan` or None
-        Plan, None for a run without mimics.
-
-    Returns
-    -------
-    datasets : `~gammapy.datasets.Datasets`
-        Datasets of the targets.
-    mimic_datasets : dict of `~gammapy.datasets.Datasets`
-        Datasets by mimic set.
-    """
-    sets = plan.sets if plan else []
-    mimic_datasets = {_: read_datasets(path / f"datasets_mimic_{_}") for _ in sets}
-    return read_datasets(path / "datasets"), mimic_datasets
 
 
 class _Pipeline:
@@ -339,12 +325,16 @@ class _Pipeline:
         if self.records.is_done(name, checksum):
             self.report(f"{name}: up to date")
             return []
-        with self.records.step(name, checksum, [name]):
+        is_on_disk = mimic_set is not None and mimic_set in mimics
+        with (
+            self.records.step(name, checksum, [name]),
+            self.records.reading([f"mimic_{mimic_set}"] * is_on_disk),
+        ):
             if self.config.mimic is None:
                 observations = self.analysis.observations
             elif mimic_set is None:
                 observations = self.analysis.factory.make_target_observations()
-            elif mimic_set in mimics:
+            elif is_on_disk:
                 observations = mimics[mimic_set]
             else:
                 factory = self.analysis.factory
@@ -353,6 +343,17 @@ class _Pipeline:
             write_datasets(datasets, self.path / name)
         self.report(f"{name}: {len(datasets)} written")
         return [_.meta_table for _ in datasets]
+
+    def read_datasets(self):
+        """Read the datasets of the targets, and those of mimics by mimic set."""
+        plan = self.analysis.plan
+        names = {_: f"datasets_mimic_{_}" for _ in plan.sets} if plan else {}
+        with self.records.reading(["datasets", *names.values()]):
+            mimic_datasets = {
+                mimic_set: read_datasets(self.path / name)
+                for mimic_set, name in names.items()
+            }
+            return read_datasets(self.path / "datasets"), mimic_datasets
 
     def remove_stale(self, plan):
         """Remove datasets and what follows from them if they are of other settings."""
@@ -372,26 +373,31 @@ class _Pipeline:
 
     def run_systematics(self, plan, observations):
         """Estimate the systematic error of the background, and write the report."""
+        self.analysis.systematics = None
         if len(plan.sets) < 2:
             for name in ("systematics", "report"):
                 self.records.remove(name)
             self.report("systematics: not estimated, needs two mimic sets")
             return
         checksum = self.checksums.get_systematics(plan)
+        path = self.path / "systematics.fits"
         if self.records.is_done("systematics", checksum):
             self.report("systematics: up to date")
         else:
-            path = self.path / "systematics.fits"
             with self.records.step("systematics", checksum, [path.name]):
-                datasets, mimic_datasets = read_results(self.path, plan)
+                datasets, mimic_datasets = self.read_datasets()
                 estimator = self.analysis.factory.make_systematics_estimator()
                 estimator.run(mimic_datasets, datasets).write(path, overwrite=True)
             self.report("systematics: written")
+        # as a run from start to end has it, to the bit
+        with self.records.reading(["systematics"]):
+            self.analysis.systematics = MimicSystematics.read(path)
         self._run_report(plan, observations, checksum)
 
     def _run_report(self, plan, observations, systematics_checksum):
-        plan_text = (self.path / "plan.ecsv").read_text()
-        checksum = make_checksum(systematics_checksum, plan_text)
+        # the plan that was read, as the file may be edited meanwhile
+        rows = plan.table.as_array().tolist()
+        checksum = make_checksum(systematics_checksum, rows, plan.seed)
         if self.records.is_done("report", checksum):
             self.report("report: up to date")
             return
@@ -400,7 +406,7 @@ class _Pipeline:
         is_target = np.isin(table["OBS_ID"], self.analysis.observations.ids)
         with self.records.step("report", checksum, [path.name]):
             make_report(
-                MimicSystematics.read(self.path / "systematics.fits"),
+                self.analysis.systematics,
                 path,
                 plan=plan,
                 config=self.config,
@@ -422,10 +428,11 @@ class _Pipeline:
             maker = self.analysis.factory.make_maker(plan, mimic_set)
             treated = [_ for _ in self.analysis.observations if maker.can_make(_)]
             mimics = maker.make_observations(treated[:N_TEMPLATES])
-        return {
-            f"OBS_ID {_.obs_id}, mimic set {mimic_set}": _.bkg
-            for _ in mimics[:N_TEMPLATES]
-        }
+        with self.records.reading([f"mimic_{mimic_set}"] * (mimic_set in observations)):
+            return {
+                f"OBS_ID {_.obs_id}, mimic set {mimic_set}": _.bkg
+                for _ in mimics[:N_TEMPLATES]
+            }
 
     def _remove_others(self, prefix, sets):
         """Remove the sets of an earlier run with another plan."""

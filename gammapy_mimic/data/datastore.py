@@ -529,7 +529,8 @@ def open_datastore(path, links=()):
     Raises
     ------
     OSError
-        If there is no store, it is empty, or it has no observation index.
+        If there is no store, it is empty, it has no observation index, or an index
+        cannot be read to the end.
     ValueError
         If an index lacks a column, an OBS_ID is not valid, or a row leads elsewhere.
     """
@@ -544,7 +545,7 @@ def open_datastore(path, links=()):
             "folder)."
         )
     for name in (DataStore.DEFAULT_HDU_TABLE, DataStore.DEFAULT_OBS_TABLE):
-        check_regular(path / name)
+        _check_readable(path / name)
     try:
         datastore = DataStore.from_dir(path)
     # without a column that Gammapy needs
@@ -572,6 +573,22 @@ def open_datastore(path, links=()):
     set_links(datastore, links)
     check_links(datastore)
     return datastore
+
+
+def _check_readable(path):
+    """Raise an error if an index table is cut, of which Gammapy would read a part."""
+    check_regular(path)
+    if not path.exists():
+        return
+    try:
+        with open_fits(path) as hdu_list:
+            # astropy reads data when they are asked for
+            hdu_list[1].data  # noqa: B018
+    # a damaged file makes astropy raise nearly anything
+    except Exception as error:
+        raise OSError(
+            f"{path} cannot be read: {describe_error(error)}. Copy it again."
+        ) from error
 
 
 def select_datastore(datastore, obs_ids):

@@ -105,8 +105,9 @@ class KLBackgroundSelector(ObservationMaker):
     exclusion_regions : list of `~regions.SkyRegion`, optional
         Sources in any of the fields, targets and OFF. Default are those of ``index``.
     kl_max : float, optional
-        Largest KL_CORR of a good pair, None if it may have any. Default is 0.02, shapes
-        that differ by 20% rms, see `gammapy_mimic.selection.ranking.KL_MAX`.
+        Largest divergence of a good pair, None if it may have any. What is above it by
+        more than chance is refused, see `gammapy_mimic.selection.veto`. Default is
+        0.00125, shapes that differ by 5% rms.
     time_request : `~astropy.units.Quantity` or str, optional
         Livetime to stack into a template. OFF observations whose livetime is not known
         are then not used, with a warning. Default is None, all good observations.

@@ -1,20 +1,31 @@
 """The answer in three lines, and what limits it. All rules of wording are here."""
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
-from ..data.meta_tables import MAX_NAMED, describe_losses, read_losses
+from ..data.meta_tables import describe_losses, read_losses
+from ..data.obs_ids import shorten
 from ..estimators.tables import format_value, get_name
 from ..estimators.verdict import EXCESS, Verdict
 from ..selection.ranked_plan import describe_unlike
 from ..visualization.common import format_band, format_name
 
-__all__ = ["Answer", "make_answer"]
+__all__ = ["Answer", "describe_pairs", "make_answer"]
 
 RATIO_MAX = 1.25
 """Ratio of the backgrounds of mimics and target, or its inverse, from which it is said.
 """
+
+FEW_SETS = 2
+"""Number of mimic sets that are named one by one."""
+
+LEFT_OUT = {
+    "large_kl": "Left out, as none is like it",
+    "no_mimic": "Left out, as there is no partner",
+}
+"""What is done with a target, by the reason why it is questionable."""
 
 ENOUGH = "position with enough background counts"
 WORDS = {
@@ -302,6 +313,31 @@ def _describe_limits(result, judgement, plan):
     return limits + [f"Missing: {name}. {why}" for name, why in result.missing.items()]
 
 
+def describe_pairs(plan):
+    """Say what status the pairs of a plan have, and which targets are left out.
+
+    Parameters
+    ----------
+    plan : `~gammapy_mimic.selection.MimicPlan`
+        Plan.
+
+    Returns
+    -------
+    text : str
+        Sentences.
+    """
+    counts = Counter(plan.table["STATUS"].tolist())
+    pairs = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    texts = [f"Pairs: {pairs}."]
+    for reason, what in LEFT_OUT.items():
+        obs_ids = [obs_id for obs_id, why in plan.questionable if why == reason]
+        if obs_ids:
+            texts.append(f"{what}: OBS_ID {shorten(obs_ids)} ({reason}).")
+    if not plan.questionable:
+        texts.append("No target is left out.")
+    return " ".join(texts)
+
+
 def _describe_rates(result, plan):
     """Say where mimics have another background than the target.
 
@@ -337,7 +373,9 @@ def _get_rates(plan):
 
 def _list_some(values):
     """List which set has what fraction, or between what they are if they are many."""
-    if len(values) > MAX_NAMED:
-        lowest, highest = min(values.values()), max(values.values())
-        return f"{len(values)} mimic sets have {lowest:.0%} to {highest:.0%}"
+    if len(values) > FEW_SETS:
+        limits = min(values.values()), max(values.values())
+        # without repetition, where both are the same percentage
+        limits = dict.fromkeys(f"{_:.0%}" for _ in limits)
+        return f"{len(values)} mimic sets have {' to '.join(limits)}"
     return ", ".join(f"{format_name(name)} has {_:.0%}" for name, _ in values.items())

@@ -68,13 +68,12 @@ _PLAN = {
     "OBJECT": "object of the target observation",
     "MIMIC_SET": "mimic set",
     "OFF_OBS_ID": "OFF observation that stands in for it, none without a partner",
-    "KL_DIV": "Kullback-Leibler divergence of the backgrounds in energy and offset",
-    "KL_CORR": "the same without what noise adds on average: 0 if they are alike",
-    "P_VALUE": "probability of a divergence as large, if they are alike",
+    "KL_CORR": "Kullback-Leibler divergence of the backgrounds in energy and offset, "
+    "without what noise adds on average: 0 if they are alike",
+    "P_VALUE": "probability of a divergence as large, if they are alike; none for "
+    "pairs that were chosen by it (ranking: kl)",
     "DELTA_RMS": "rms of the relative difference of the backgrounds",
-    "ONTIME": "good time of the whole OFF observation",
-    "LIVETIME": "livetime of the whole OFF observation",
-    "LIVETIME_RATIO": "livetime, OFF over target",
+    "LIVETIME_RATIO": "livetime of the whole OFF observation over that of the target",
     "RATE_RATIO": "rate of events outside all sources, OFF over target",
     "DELTA_ZENITH": "zenith angle, OFF minus target",
     "DISTANCE": "difference of the conditions, in units of their limits or scatter",
@@ -82,7 +81,9 @@ _PLAN = {
     "CUT_START": "begin of the part used, in good time of the OFF observation; none: "
     "it is used whole",
     "CUT_STOP": "its end",
-    "STATUS": "ok; large_kl: not alike, but the best there is; no_mimic: no partner",
+    "STATUS": "ok: no difference is seen; differs: p-value below 5%, as 5% of pairs "
+    "have that are alike; undecided: too few events to tell; large_kl: they differ by "
+    "too much, the nearest there is, left out; no_mimic: no partner",
 }
 
 _PLAN_SUMMARY = {

@@ -13,7 +13,7 @@ from ..exclusion.core import ExclusionRegions
 from ..selection.plan import MimicPlan
 from ..utils.files import replace_file
 from ..version import __version__
-from .answer import describe_exclusion, make_answer
+from .answer import describe_exclusion, describe_pairs, make_answer
 from .column_descriptions import COLUMN_DESCRIPTIONS
 from .figures import make_figures, plot_plan, plot_templates
 from .tables import make_table
@@ -22,6 +22,19 @@ __all__ = ["make_report"]
 
 PACKAGES = ("gammapy", "astropy", "numpy", "scipy", "regions", "matplotlib")
 QUESTIONABLE = ("no_mimic", "large_kl")
+PLAN_FORMATS = {
+    **dict.fromkeys(("OBS_ID", "MIMIC_SET", "OFF_OBS_ID", "STATUS")),
+    "DISTANCE": ".2f",
+    "DELTA_ZENITH": "z.1f",
+    **dict.fromkeys(("RATE_RATIO", "LIVETIME_RATIO"), ".2f"),
+    "ENERGY_MIN": ".3g",
+    **dict.fromkeys(("CUT_START", "CUT_STOP"), ".0f"),
+    "KL_CORR": "z.4f",
+    "P_VALUE": ".2g",
+    "DELTA_RMS": ".3f",
+}
+"""Columns of a plan that say why a pair is one, in the order in which they are read,
+and so short that they fit on a page."""
 MAX_OBJECTS = 3  # that are named in the title
 # what users give, such as titles and names of objects, is text and no HTML
 ENVIRONMENT = jinja2.Environment(
@@ -103,6 +116,7 @@ def make_report(
             figures=figures,
             tables=_make_tables(result, plan, objects, regions, on_map),
             plan=plan,
+            pairs=None if plan is None else describe_pairs(plan),
             mimic=get_mimic_section(config),
             config=config,
             estimator=_get_parameters(result),
@@ -156,7 +170,9 @@ def _make_tables(result, plan, objects, regions, on_map):
         for name, table in result.tables.items()
     }
     if plan is not None:
-        table = _hide_no_partner(plan.table)
+        table = _hide_no_partner(plan.table[list(PLAN_FORMATS)])
+        for name, spec in PLAN_FORMATS.items():
+            table[name].info.format = spec
         if objects:
             names = [objects.get(int(_), "") for _ in table["OBS_ID"]]
             table.add_column(names, index=1, name="OBJECT")

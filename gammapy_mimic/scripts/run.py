@@ -4,13 +4,11 @@ import logging
 
 import click
 from gammapy.analysis.config import LogConfig
-from gammapy.utils.scripts import make_path
 
 from ..analysis.config import MimicAnalysisConfig, start_logging
 from ..analysis.config_text import prefix_errors
 from ..analysis.core import MimicAnalysis
 from ..analysis.pipeline import run_pipeline
-from ..estimators import MimicSystematics
 
 __all__ = ["run", "run_analysis"]
 
@@ -62,9 +60,8 @@ def run_analysis(config, **options):
     questionable = analysis.plan.questionable if analysis.plan else []
     for obs_id, reason in questionable:
         click.echo(f"Questionable: OBS_ID {obs_id}, {reason}")
-    path = make_path(config.general.outdir) / "systematics.fits"
-    if options.get("reduce", True) and path.is_file():
-        table = MimicSystematics.read(path).select("significance")[COLUMNS]
+    if analysis.systematics is not None:
+        table = analysis.systematics.select("significance")[COLUMNS]
         for name in COLUMNS[1:]:
             table[name].info.format = ".3f"
         click.echo("\n".join(table.pformat(max_width=-1)))

@@ -94,10 +94,11 @@ class Ranker:
         for obs_id in targets.obs_ids.tolist():
             target = targets if len(targets) == 1 else targets.select([obs_id])
             observation, path = by_obs_id[obs_id], get_path(obs_id)
-            made_of = target.checksum, index_checksum
-            yield self._rank_target(target, observation, skip, made_of, path)
+            made_of, is_only = (target.checksum, index_checksum), len(targets) == 1
+            options = skip, made_of, path, is_only
+            yield self._rank_target(target, observation, *options)
 
-    def _rank_target(self, target, observation, skip, made_of, path):
+    def _rank_target(self, target, observation, skip, made_of, path, is_only):
         index, compared, versions = self.pool.index, {}, {}
         obs_id = int(target.obs_ids[0])
         rejected = self.criteria.reject(target.conditions[0], index.conditions, skip)
@@ -107,7 +108,9 @@ class Ranker:
             candidates = index.obs_ids[is_candidate].tolist()
             compared = {obs_id: observation} | {_: self.pool.get(_) for _ in candidates}
             versions = {name: get_background_version(_) for name, _ in compared.items()}
-            _check_backgrounds(obs_id, versions)
+            if is_only:
+                # one of many without a background IRF is a target without a partner
+                _check_backgrounds(obs_id, versions)
         options = self.criteria, self.distribution, self.kl_max, self.ranking
         made_with = *options, versions, __version__
         checksum = make_checksum(*made_of, *made_with)

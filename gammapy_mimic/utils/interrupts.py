@@ -6,9 +6,13 @@ in the end is that its checksum is wrong.
 
 import contextlib
 import signal
+import sys
 import threading
 
-__all__ = ["delay_interrupts", "note_interrupts"]
+__all__ = ["check_interrupts", "delay_interrupts", "note_interrupts"]
+
+_noted = []
+"""Lists of the interrupts that are kept account of, the innermost last."""
 
 
 @contextlib.contextmanager
@@ -32,13 +36,40 @@ def delay_interrupts():
 def note_interrupts():
     """Keep account of interrupts, which otherwise do what they always do.
 
+    Python loses one that comes in a function that it calls itself, as it does when an
+    object is deleted or a process is started. See `check_interrupts`.
+
     Yields
     ------
     received : list
         Gets an item for each interrupt.
     """
+    hook = sys.unraisablehook
+
+    def tell(lost):
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            hook(lost)
+
     with _handle_interrupts(is_delayed=False) as received:
-        yield received
+        sys.unraisablehook = tell
+        _noted.append(received)
+        try:
+            yield received
+        finally:
+            _noted.pop()
+            sys.unraisablehook = hook
+
+
+def check_interrupts():
+    """Raise the interrupt that was lost in a block of `note_interrupts`.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If there was one.
+    """
+    if _noted and _noted[-1]:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

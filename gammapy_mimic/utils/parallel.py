@@ -5,7 +5,7 @@ import signal
 
 from gammapy.utils import parallel
 
-from .interrupts import delay_interrupts
+from .interrupts import check_interrupts, delay_interrupts
 
 __all__ = ["run_parallel"]
 
@@ -47,11 +47,14 @@ def run_parallel(function, inputs, n_jobs=None, parallel_backend=None, task_name
     n_jobs = parallel.N_JOBS_DEFAULT if n_jobs is None else n_jobs
     # a pool of no processes is an error, and idle ones are slow to start
     options = {"processes": max(min(n_jobs, len(inputs)), 1)}
-    if (parallel_backend or parallel.BACKEND_DEFAULT) == "multiprocessing":
+    # Gammapy's default is an enumeration, or a text
+    backend = getattr(parallel.BACKEND_DEFAULT, "value", parallel.BACKEND_DEFAULT)
+    if (parallel_backend or backend) == "multiprocessing":
         # a terminal interrupts all processes, and this one ends the others
         ignore = signal.SIGINT, signal.SIG_IGN
         options |= {"initializer": signal.signal, "initargs": ignore}
-    return parallel.run_multiprocessing(
+    check_interrupts()
+    results = parallel.run_multiprocessing(
         functools.partial(_call, function),
         inputs,
         backend=parallel_backend,
@@ -60,6 +63,9 @@ def run_parallel(function, inputs, n_jobs=None, parallel_backend=None, task_name
         method_kwargs={},
         task_name=task_name,
     )
+    # one that was lost when the processes were started
+    check_interrupts()
+    return results
 
 
 def _call(function, *args):

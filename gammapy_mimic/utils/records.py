@@ -129,6 +129,40 @@ class StepRecords:
         record = self.read(name)
         return record.get("files") == self._list_files(record["outputs"])
 
+    @contextlib.contextmanager
+    def reading(self, names):
+        """Read what steps have made, which nothing else may change meanwhile.
+
+        Parameters
+        ----------
+        names : list of str
+            Names of the steps, which are finished.
+
+        Raises
+        ------
+        OSError
+            If a file is not there, or has another size or time than when its step had
+            finished, before or after the block, whatever the block raised.
+        """
+        self._check_unchanged(names)
+        try:
+            yield
+        finally:
+            # what was changed may be why it could not be read
+            self._check_unchanged(names)
+
+    def _check_unchanged(self, names):
+        for record in map(self.read, names):
+            known = record.get("files", {})
+            files = self._list_files(record.get("outputs", []))
+            for file in sorted({*known, *files}):
+                # None is one that may be edited
+                if known.get(file, 0) != files.get(file, 0):
+                    raise OSError(
+                        f"{self.path / file} was changed by something else since it "
+                        "was written by this run. Run it again, and it is made anew."
+                    )
+
     def is_same(self, name, checksum):
         """Whether a step would do again what it has done, see `is_done`."""
         is_forced = bool(self.force & {name, "all"})

@@ -65,7 +65,7 @@ def plot_kl_matrix(tables, ax=None, kl_max=None):
     ax : `~matplotlib.axes.Axes`, optional
         Axes. Default is the current one.
     kl_max : float, optional
-        Divergence at the middle of the colours. Default is 0.02.
+        Divergence at the middle of the colours. Default is 0.00125.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def plot_kl_matrix(tables, ax=None, kl_max=None):
         Axes.
     """
     ax = plt.gca() if ax is None else ax
-    kl_max = 0.02 if kl_max is None else kl_max
+    kl_max = 0.00125 if kl_max is None else kl_max
     # each table is sorted by its own divergences
     sorted_tables = [_[np.argsort(_["OFF_OBS_ID"])] for _ in tables]
     matrix = [
