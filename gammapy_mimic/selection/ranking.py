@@ -7,7 +7,7 @@ from astropy.table import Table
 from ..data.irfs import is_in_safe_range
 from ..utils.coordinates import from_polar, get_ring_area, to_fov_lon_lat
 from .divergence import CountsComparison, compare_counts, kl_divergence
-from .veto import find_refused
+from .veto import N_SIGMA, find_refused
 
 __all__ = [
     "KL_MAX",
@@ -295,6 +295,8 @@ def rank_observations(
         comparison = compare_observations(target, off, bins, covers)
         kl_div, kl_corr = comparison.kl_div, comparison.kl_corr
         p_value, rate_ratio = comparison.p_value, comparison.ratio / livetime_ratio
+        numbers = (np.maximum(_, 1) for _ in (comparison.n, comparison.m))
+        rate_noise = N_SIGMA * np.sqrt(sum(1 / _ for _ in numbers))
     else:
         own, covered = predicted[0][bins], predicted[1][:, bins]
         covered = np.where(covers[:, np.newaxis], covered, np.nan)
@@ -303,10 +305,11 @@ def rank_observations(
         blank = np.full(len(off), np.nan)
         known = np.isfinite(kl_div)
         rate_ratio = np.divide(covered.sum(axis=1), own.sum(), out=blank, where=known)
+        rate_noise = 0
     rejected["threshold"] = accepted & ~covers & bins.any()
     rejected["no_common_counts"] = accepted & np.isnan(kl_corr) & ~rejected["threshold"]
     log_ratios = {
-        "rate": np.log(rate_ratio),
+        "rate": _get_excess(np.log(rate_ratio), rate_noise),
         "effective_area": off_conditions.get_area_ratios(conditions, bins.any(axis=1)),
     }
     for name, mask in criteria.reject_ratios(log_ratios).items():
@@ -348,6 +351,11 @@ def rank_observations(
     key = distance if ranking == "conditions" else kl_corr
     order = np.lexsort((table["OFF_OBS_ID"], key, is_large, is_rejected))
     return table[order]
+
+
+def _get_excess(values, noise):
+    """Get what of values is beyond noise, of either sign: noise must not choose."""
+    return np.sign(values) * np.maximum(np.abs(values) - noise, 0)
 
 
 def _make_common_masks(target, off, accepted, predicted):
