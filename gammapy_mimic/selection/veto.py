@@ -68,9 +68,12 @@ def find_refused(comparison, accepted, kl_max):
         noise: that of the target, which all have in common, and that of the candidates
         that are pooled. Shape (n_candidates,).
     """
-    is_refused = np.zeros(len(accepted), dtype=bool)
+    if kl_max is None:
+        return np.zeros(len(accepted), dtype=bool)
+    # predictions have no noise
+    is_refused = np.isinf(comparison.n) & (comparison.kl_corr > kl_max)
     rows = np.flatnonzero(accepted & (comparison.kl_std > 0))
-    if kl_max is None or len(rows) == 0:
+    if len(rows) == 0:
         return is_refused
     kl_corr = comparison.kl_corr[rows]
     noise = get_noise(comparison.kl_std[rows], comparison.n[rows], comparison.m[rows])
