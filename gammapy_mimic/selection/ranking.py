@@ -25,8 +25,8 @@ __all__ = [
 KL_MAX = 0.00125
 """Default for the largest divergence of a good pair: shapes that differ by 5% rms.
 
-That of pairs of OFF runs of H.E.S.S. DL3 DR1 which the default criteria match is 0.0006
-on average, shapes that differ by 3.5% rms."""
+That of pairs of OFF runs of H.E.S.S. DL3 DR1 which the default criteria match is 0.0005
+on average, shapes that differ by 3.3% rms."""
 
 P_VALUE_MIN = 0.05
 """P-value below which the difference of a pair is not put down to chance."""
