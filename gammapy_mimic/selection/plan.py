@@ -14,6 +14,7 @@ from ..data.columns import split_missing
 from ..data.cut import check_cut
 from ..data.events import get_unit_factor, read_column
 from ..data.obs_ids import NO_PARTNER, to_obs_id, to_obs_ids
+from ..utils.checks import check_integer
 from ..utils.files import replace_file
 from ..utils.random import random_generator
 from .conditions import Conditions
@@ -21,7 +22,7 @@ from .criteria import MatchCriteria, describe_rejections
 from .cuts import check_livetime, draw_cuts, get_ontime, is_too_long
 from .plan_summary import summarise_plan
 
-__all__ = ["MimicPlan", "assign_partners"]
+__all__ = ["MimicPlan", "assign_partners", "check_draws"]
 
 log = logging.getLogger(__name__)
 
@@ -184,6 +185,7 @@ class MimicPlan:
             If there is no candidate for any target, or an option is not valid.
         """
         check_livetime(livetime)
+        check_draws(n_sets, n_best, random_state)
         criteria = MatchCriteria.create(criteria)
         # sorted, so that the plan does not depend on the order of the tables
         targets = _sort(Conditions.from_obs_table(obs_table))
@@ -606,6 +608,14 @@ def get_odds(distance):
     return np.exp(-(np.clip(distance, 0, DISTANCE_MAX) ** 2) / 2)
 
 
+def check_draws(n_sets, n_best, random_state):
+    """Raise an error if these are no options of `assign_partners`."""
+    check_integer("n_sets", n_sets)
+    check_integer("random_state", random_state, minimum=0)
+    if n_best is not None:
+        check_integer("n_best", n_best)
+
+
 def assign_partners(
     cost,
     obs_ids,
@@ -632,7 +642,7 @@ def assign_partners(
         Number of sets. Default is 5.
     randomise : bool, optional
         Whether to draw among the best candidates of each target. Default is True.
-    n_best : int or `~numpy.ndarray`, optional
+    n_best : int or `~numpy.ndarray` of int, optional
         Number of best candidates, of all targets or of each. Default is all.
     odds : `~numpy.ndarray`, optional
         How often a candidate is drawn, over others. Shape (n_targets, n_off). Default
@@ -648,13 +658,11 @@ def assign_partners(
     Raises
     ------
     ValueError
-        If the number of sets or of candidates is not positive.
+        If the number of sets or of candidates is no positive integer.
     """
     shape = cost.shape
     n_best = shape[1] if n_best is None else n_best
-    for name, value in {"n_sets": n_sets, "n_best": n_best}.items():
-        if np.any(np.less(value, 1)):
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    check_draws(n_sets, np.min(n_best).item(), random_state)
     allowed = np.isfinite(cost)
     finite = np.where(allowed, cost, 0)
     normalised = (finite - finite.min()) / max(np.ptp(finite), 1e-300)
