@@ -18,6 +18,7 @@ choice alone, and known better.
 Run with ``python benchmarks/plans.py``.
 """
 
+import dataclasses
 import functools
 import itertools
 import logging
@@ -86,12 +87,12 @@ def draw(rng, shape, n_events, n_obs, first=1, has_exclusion=False):
     return make_index(counts, rng.uniform(20, 30, n_obs), fraction, first)
 
 
-def make_plan(targets, off, **options):
+def make_plan(targets, off, criteria=CRITERIA, **options):
     """Plan of the indices of targets and OFF observations."""
     keys = {_: options.pop(_) for _ in ("ranking", "kl_max") if _ in options}
     rankings = []
     for obs_id in targets.obs_ids.tolist():
-        table = rank_observations(targets.select([obs_id]), off, CRITERIA, **keys)
+        table = rank_observations(targets.select([obs_id]), off, criteria, **keys)
         table.meta["OBS_ID"] = obs_id
         rankings.append(table)
     keys.pop("kl_max", None)
@@ -135,6 +136,21 @@ def measure_closure(
         chi2 = get_chi2(off.counts, expected)
         values += measure_choice(chi2, off, plan).tolist()
     return get_mean(values)
+
+
+def measure_total(n_toys, n_pool, n_events=2000, rate=2.0, **options):
+    """Part of the fluctuation of the target's total counts that its mimics have."""
+    criteria = dataclasses.replace(CRITERIA, rate=rate)
+    products, shape = [], make_shape()
+    for seed in range(n_toys):
+        rng = np.random.default_rng([seed, n_pool, n_events])
+        off = draw(rng, shape, n_events, n_pool)
+        target = draw(rng, shape, n_events, 1, first=10**6)
+        plan = make_plan(target, off, criteria, random_state=seed, **options)
+        rows = np.searchsorted(off.obs_ids, plan.table["OFF_OBS_ID"])
+        deviation = np.mean(off.counts.sum(axis=(1, 2))[rows]) - n_events
+        products.append(deviation * (target.counts.sum() - n_events) / n_events)
+    return get_mean(products)
 
 
 def make_ring_irfs(zenith, ring=0.0):
@@ -247,6 +263,17 @@ def main():
             rows.append(["conditions", 500, n_events, ring, "", *result])
     names = ["ranking", "pool", "events", "ring", "regions", "chi2/dof", "error"]
     _print("Radial profile of mimics about the truth", rows, names)
+
+    rows = []
+    for n_pool in (45, 500):
+        for text, options in {
+            "drawn": {},
+            "nearest": {"randomise": False},
+            "drawn, no limit of the rate": {"rate": None},
+        }.items():
+            rows.append([text, n_pool, *measure_total(300, n_pool, **options)])
+    names = ["choice", "pool", "part", "error"]
+    _print("Fluctuation of the target's total counts in its mimics", rows, names)
 
     rows = []
     for n_off in (45, 500):

@@ -14,9 +14,9 @@ from gammapy_mimic.estimators.checks import leave_out_questionable
 from gammapy_mimic.selection import MatchCriteria, MimicPlan
 from gammapy_mimic.selection.conditions import Conditions, get_scatter
 from gammapy_mimic.selection.divergence import compare_counts
-from gammapy_mimic.selection.plan import assign_partners, get_odds
-from gammapy_mimic.selection.ranking import rank_observations
-from gammapy_mimic.selection.veto import get_noise, pool_divergences
+from gammapy_mimic.selection.plan import assign_partners, get_log_odds
+from gammapy_mimic.selection.ranking import KL_MAX, rank_observations
+from gammapy_mimic.selection.veto import find_refused, get_noise, pool_divergences
 
 from .helpers import ANY_CONDITIONS, make_obs_table
 
@@ -154,7 +154,7 @@ class TestDraw:
         distance = np.array([[0.0, 1.0, 2.0, 3.0]])
         partners = [
             assign_partners(
-                distance, [1], 1, odds=get_odds(distance), random_state=seed
+                distance, [1], 1, log_odds=get_log_odds(distance), random_state=seed
             )[0, 0]
             for seed in range(4000)
         ]
@@ -162,6 +162,19 @@ class TestDraw:
         expected = np.exp(-(np.arange(4) ** 2) / 2)
         expected /= expected.sum()
         assert np.all(np.abs(share - expected) < 4 * np.sqrt(expected / 4000))
+
+    def test_odds_of_those_far_away(self):
+        """They are those of the distances beyond the nearest, and not a tie."""
+        distance = np.array([[30.0, 30.02, 31.0]])
+        log_odds = get_log_odds(distance)
+        partners = [
+            assign_partners(distance, [1], 1, log_odds=log_odds, random_state=seed)
+            for seed in range(1000)
+        ]
+        share = np.bincount(np.ravel(partners), minlength=3) / 1000
+        expected = np.exp(-(30.02**2 - 30**2) / 2)
+        assert abs(share[1] / share[0] - expected) < 0.15
+        assert share[2] == 0
 
     def test_rate_limits(self, plans):
         """Told for all that are compared, and limited to a factor of two."""
@@ -184,6 +197,27 @@ class TestDraw:
         target = plans.draw(rng, shape, 20_000, 1, first=100, has_exclusion=True)
         ratio = rank_observations(target, off, plans.CRITERIA)["RATE_RATIO"]
         assert np.all(np.abs(ratio - 1) < 5 / np.sqrt(10_000))
+
+    @pytest.mark.parametrize("randomise", [True, False])
+    @pytest.mark.parametrize("rate", [2.0, None])
+    def test_rate_is_not_that_of_fluctuations(self, plans, randomise, rate):
+        """Total counts do not follow those of the target, of one rate for all."""
+        mean, error = plans.measure_total(120, 45, randomise=randomise, rate=rate)
+        assert abs(mean) < 3 * error
+        assert error < 0.1
+
+    def test_unknown_muon_efficiency(self, caplog):
+        """Of one target of two, it is not compared, and told."""
+        caplog.set_level(logging.WARNING, logger="gammapy_mimic")
+        targets = make_table(2, MUONEFF=[0.8, -1.0])
+        off = make_table(30, seed=1)
+        off["OBS_ID"] += 100
+        off["DEC_PNT"] = 40 * u.deg
+        plan = MimicPlan.from_obs_tables(targets, off, n_sets=1)
+        assert len(plan.partners(1)) == 2
+        assert "OBS_ID 2 has no value for 'muon_efficiency'" in caplog.text
+        with pytest.raises(ValueError, match="OBS_ID 2 has no value for 'muon_eff"):
+            MimicPlan.from_obs_tables(targets, off, {"strict": True})
 
 
 class TestVeto:
@@ -209,7 +243,7 @@ class TestVeto:
         ratios = []
         for seed in range(30):
             kl_corr = RNG(seed).normal(0.004, np.sqrt(noise.get_own(0.004)))
-            pooled = pool_divergences(kl_corr, noise)
+            pooled, _ = pool_divergences(kl_corr, noise)
             ratios.append(np.std(pooled) / np.std(kl_corr))
             assert_allclose(np.mean(pooled), np.mean(kl_corr), rtol=0.05)
         assert np.mean(ratios) < 0.2
@@ -218,16 +252,28 @@ class TestVeto:
         noise = get_noise(np.full(60, 0.001), np.full(60, 9000), np.full(60, 9000))
         truth = np.where(np.arange(60) < 20, 0.0, 0.01)
         kl_corr = RNG(4).normal(truth, np.sqrt(noise.get_own(truth)))
-        pooled = pool_divergences(kl_corr, noise)
+        pooled, _ = pool_divergences(kl_corr, noise)
         assert np.all(np.abs(pooled - truth) < 0.002)
+
+    @pytest.mark.parametrize("n_pool", [1, 2, 3, 10])
+    def test_few_candidates_of_one_shape_are_not_refused(self, plans, n_pool):
+        """Of 600 targets each; 12.9% of them with one candidate, without its noise."""
+        shape, refused = plans.make_shape(), []
+        for seed in range(600):
+            rng = RNG([seed, n_pool])
+            off = rng.poisson(500 * shape, (n_pool, *shape.shape))
+            comparison = compare_counts(rng.poisson(1000 * shape), off)
+            accepted = np.ones(n_pool, dtype=bool)
+            refused.append(find_refused(comparison, accepted, KL_MAX).all())
+        assert np.mean(refused) < 0.01
 
     def test_order_does_not_matter(self):
         rng = RNG(5)
         noise = get_noise(np.full(300, 0.002), np.full(300, 500), np.full(300, 500))
         kl_corr = rng.normal(0, 0.01, 300)
         order = rng.permutation(300)
-        pooled = pool_divergences(kl_corr, noise)
-        assert_allclose(pool_divergences(kl_corr[order], noise), pooled[order])
+        pooled, _ = pool_divergences(kl_corr, noise)
+        assert_allclose(pool_divergences(kl_corr[order], noise)[0], pooled[order])
 
     def test_target_unlike_the_archive(self, plans, caplog):
         """The nearest is kept, is questionable, and the target is named."""

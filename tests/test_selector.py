@@ -407,7 +407,8 @@ def test_kl_max_of_hess_pairs(hess_store):
     assert 0.5 < KL_MAX / np.mean(table["KL_CORR"]) / 2 < 2
     assert np.mean(table["STATUS"] == "large_kl") < 0.02
     assert np.mean(table["STATUS"] == "differs") < 0.12
-    assert np.all(table["RATE_RATIO"] <= 2)
+    # a factor of 2 beyond three standard errors
+    assert np.all(table["RATE_RATIO"] <= 2.6)
     assert np.all(np.abs(table["DELTA_ZENITH"]) <= 15)
 
 

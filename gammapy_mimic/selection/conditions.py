@@ -44,6 +44,9 @@ RELATIVE = ("muon_efficiency",)
 RATIOS = ("rate", "effective_area")
 """Criteria that limit a ratio of OFF and target, either way."""
 
+MUONEFF_MIN = 1e-3
+"""Smallest muon efficiency: 0 and -1 stand for an unknown one."""
+
 PERIODS = {"azimuth": 360}
 """Of conditions on a circle."""
 
@@ -152,7 +155,8 @@ class Conditions:
             if it is not known of target or of any other. Shape (n_obs,).
         """
         values, own = self.get_values(name), target.get_values(name)
-        if values is None or own is None or not np.isfinite(own):
+        is_known = own is not None and np.isfinite(own) and (own or not is_relative)
+        if values is None or not is_known:
             return None
         differences = np.abs(values - own)
         if name in PERIODS:
@@ -251,7 +255,7 @@ class Conditions:
             # its unit differs from one experiment to the other
             nsb=_read_optional(table, "NSBLEVEL"),
             n_tels=_read_optional(table, "N_TELS", "", minimum=1),
-            muon_efficiency=_read_optional(table, "MUONEFF", ""),
+            muon_efficiency=_read_optional(table, "MUONEFF", "", minimum=MUONEFF_MIN),
             mjd=mjd,
             effective_area=effective_area,
             columns=_read_numbers(table),

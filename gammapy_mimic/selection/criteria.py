@@ -10,6 +10,7 @@ import numpy as np
 from astropy.coordinates import Angle
 from astropy.time import Time
 
+from ..data.obs_ids import shorten
 from .conditions import DIFFERENCES, RELATIVE, get_scatter
 from .criteria_values import ColumnCriterion, convert_criterion
 
@@ -29,6 +30,9 @@ COLUMNS = {
     "ZTRGRATE": {"relative": True, "weight": 1},
 }
 """Columns of GADF that count in the distance where a table has them."""
+
+COMPARED = DIFFERENCES | {"livetime": "livetime", "epochs": "mjd"}
+"""Conditions of the target that criteria compare with."""
 
 WAYS_OUT = {
     "same_object": "Archives of surveys may have one OBJECT for all: same_object: "
@@ -83,7 +87,8 @@ class MatchCriteria:
         where the table has it.
     rate : float, optional
         Largest factor between the rates of events of OFF and target, either way,
-        outside all sources and where both are compared. Default is 2.
+        outside all sources and where both are compared. Default is 2. Only what is
+        beyond three standard errors of counting counts, here and in the distance.
     effective_area : float, optional
         Largest factor between the effective areas of OFF and target, either way: their
         mean ratio in the logarithm, over all energies that are compared alike. Default
@@ -239,6 +244,7 @@ class MatchCriteria:
             if self.strict:
                 raise ValueError(f"{message}. {self._describe_ways_out(skipped)}")
             log.warning(f"{message}: these criteria are skipped.")
+        self._check_targets(conditions[0], unknown)
         return unknown
 
     def _describe_ways_out(self, skipped):
@@ -251,6 +257,19 @@ class MatchCriteria:
             "Leave {} out of columns.": columns,
         }
         return " ".join(text.format(sorted(_)) for text, _ in ways_out.items() if _)
+
+    def _check_targets(self, targets, skip):
+        """Warn of targets of which a condition is not known that others have."""
+        for name, attribute in COMPARED.items():
+            values = targets.get_values(attribute)
+            if getattr(self, name) is None or name in skip or values is None:
+                continue
+            obs_ids = np.ravel(targets.obs_id)[~np.isfinite(np.ravel(values))].tolist()
+            if obs_ids:
+                message = f"OBS_ID {shorten(obs_ids)} has no value for {name!r}"
+                if self.strict:
+                    raise ValueError(f"{message}. Set the one, or the other to None.")
+                log.warning(f"{message}: not compared there.")
 
     def reject(self, target, off, skip=()):
         """Find the OFF observations that do not match a target observation.
@@ -268,7 +287,8 @@ class MatchCriteria:
         -------
         rejected : dict of `~numpy.ndarray`
             For each criterion, which OFF observations it rejects. Boolean arrays of
-            shape (n_off,). An unknown value (NaN) is rejected.
+            shape (n_off,). An unknown value (NaN) is rejected, but if that of the
+            target is not known, the criterion is not applied.
         """
         accepted = {"same_observation": off.obs_id != target.obs_id}
         if self.same_object:
@@ -280,10 +300,14 @@ class MatchCriteria:
             accepted["same_field"] = np.minimum(*separations) > self.field_radius
         for name in APPLIED:
             value = getattr(self, name)
-            if name not in skip and value is not None and np.size(value) > 0:
+            if name in skip or value is None or np.size(value) == 0:
+                continue
+            if _is_known(target, COMPARED.get(name)):
                 accepted[name] = _is_accepted(name, value, target, off)
         for name, column in self.columns.items():
-            if name not in skip and column.max_difference is not None:
+            if name in skip or column.max_difference is None:
+                continue
+            if _is_known(target, name):
                 differences = off.get_differences(target, name, column.relative)
                 accepted[name] = _is_within(differences, column.max_difference, off)
         # this way round, a comparison with NaN rejects
@@ -367,6 +391,12 @@ def describe_rejections(counts, n_candidates):
     ]
     removed = f"The criterion that removed most is {name!r}: {most} of {n_candidates}"
     return " ".join([f"{removed} candidates.", *ways_out])
+
+
+def _is_known(target, name):
+    """Whether a condition is known of one target, or none is needed."""
+    values = None if name is None else target.get_values(name)
+    return values is None or bool(np.isfinite(values))
 
 
 def _is_within(differences, limit, off):

@@ -27,9 +27,6 @@ __all__ = ["MimicPlan", "assign_partners", "check_draws"]
 log = logging.getLogger(__name__)
 
 
-DISTANCE_MAX = 10
-"""Distance from which odds fall no more."""
-
 P_VALUE_UNLIKE = 0.001
 """P-value below which a pair differs for certain."""
 
@@ -209,7 +206,7 @@ class MimicPlan:
             n_sets=n_sets,
             randomise=randomise,
             n_best=n_best,
-            odds=get_odds(cost),
+            log_odds=get_log_odds(cost),
             random_state=random_state,
             livetime=livetime,
         )
@@ -592,8 +589,8 @@ def rank_by_conditions(targets, off, criteria, livetime="cut"):
     return distance
 
 
-def get_odds(distance):
-    """Get the odds of being drawn, ``exp(-distance**2 / 2)``.
+def get_log_odds(distance):
+    """Get the logarithm of the odds of being drawn, ``exp(-distance**2 / 2)``.
 
     Parameters
     ----------
@@ -602,10 +599,10 @@ def get_odds(distance):
 
     Returns
     -------
-    odds : `~numpy.ndarray`
-        Relative to the others of a target. Never 0: distances count up to 10 only.
+    log_odds : `~numpy.ndarray`
+        Relative to those of the other candidates of a target, however far all are.
     """
-    return np.exp(-(np.clip(distance, 0, DISTANCE_MAX) ** 2) / 2)
+    return -(distance**2) / 2
 
 
 def check_draws(n_sets, n_best, random_state):
@@ -622,7 +619,7 @@ def assign_partners(
     n_sets=5,
     randomise=True,
     n_best=None,
-    odds=None,
+    log_odds=None,
     random_state=0,
 ):
     """Assign OFF observations to targets, without reuse inside a mimic set.
@@ -644,9 +641,9 @@ def assign_partners(
         Whether to draw among the best candidates of each target. Default is True.
     n_best : int or `~numpy.ndarray` of int, optional
         Number of best candidates, of all targets or of each. Default is all.
-    odds : `~numpy.ndarray`, optional
-        How often a candidate is drawn, over others. Shape (n_targets, n_off). Default
-        is equal odds.
+    log_odds : `~numpy.ndarray`, optional
+        Logarithm of how often a candidate is drawn, over others. Shape
+        (n_targets, n_off). Default is equal odds.
     random_state : int, optional
         Seed. Default is 0.
 
@@ -684,10 +681,13 @@ def assign_partners(
                 random_generator(random_state, "MimicPlan", obs_id, idx_set + 1)
                 for obs_id in obs_ids
             ]
-            # of clocks that run at these rates, each is the first by its odds
-            times = np.array([_.exponential(size=shape[1]) for _ in generators])
-            times = times if odds is None else times / odds
-            tie_breaker = times / (1 + times)
+            # of clocks that run at the rate of their odds, each is the first by them
+            log_times = np.log([_.exponential(size=shape[1]) for _ in generators])
+            if log_odds is not None:
+                log_times -= log_odds
+            log_times[~allowed] = np.inf
+            # ranks keep the order where all are far away
+            tie_breaker = np.argsort(np.argsort(log_times, axis=1), axis=1) / shape[1]
         total = tie_breaker + reuse_off * used.sum(axis=0) + reuse_pair * used
         total += worse * not_best
         total[~allowed] = (shape[0] + 1) * (total[allowed].max(initial=0) + 1)

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 
 from ..data.obs_ids import shorten
-from .plan import MimicPlan, get_odds
+from .plan import MimicPlan, get_log_odds
 from .ranker import describe_failure
 
 __all__ = ["describe_unlike", "make_ranked_plan"]
@@ -89,7 +89,9 @@ def make_ranked_plan(rankings, ranking="conditions", n_best=None, **options):
         cost,
         matrices,
         n_best=np.where(is_unlike, 1, n_best),
-        odds=get_odds(matrices["DISTANCE"]) if ranking == "conditions" else None,
+        log_odds=get_log_odds(matrices["DISTANCE"])
+        if ranking == "conditions"
+        else None,
         **options,
     )
     if plan.unlike:

@@ -7,7 +7,7 @@ from astropy.table import Table
 from ..data.irfs import is_in_safe_range
 from ..utils.coordinates import from_polar, get_ring_area, to_fov_lon_lat
 from .divergence import CountsComparison, compare_counts, kl_divergence
-from .veto import find_refused
+from .veto import N_SIGMA, find_refused
 
 __all__ = [
     "KL_MAX",
@@ -25,8 +25,8 @@ __all__ = [
 KL_MAX = 0.00125
 """Default for the largest divergence of a good pair: shapes that differ by 5% rms.
 
-That of pairs of OFF runs of H.E.S.S. DL3 DR1 which the default criteria match is 0.0006
-on average, shapes that differ by 3.5% rms."""
+That of pairs of OFF runs of H.E.S.S. DL3 DR1 which the default criteria match is 0.0005
+on average, shapes that differ by 3.3% rms."""
 
 P_VALUE_MIN = 0.05
 """P-value below which the difference of a pair is not put down to chance."""
@@ -174,31 +174,38 @@ def compare_observations(target, off, bins, covers):
     )
 
 
-def compare_predictions(predicted, predicted_off):
+def compare_predictions(predicted, predicted_off, bins, covers):
     """Compare the counts that background IRFs predict. They have no noise.
 
     Parameters
     ----------
     predicted : `~numpy.ndarray`
-        Predicted counts of the target, in any unit. Shape (n_bins,).
+        Predicted counts of the target in a time. Shape (n_energy, n_offset).
     predicted_off : `~numpy.ndarray`
-        Predicted counts of the candidates. Shape (n_candidates, n_bins). NaN for a
-        candidate that is not to be compared.
+        The same of the candidates. Shape (n_off, n_energy, n_offset).
+    bins, covers : `~numpy.ndarray` of bool
+        Common bins, and the candidates that cover them, see `get_common_masks`.
 
     Returns
     -------
-    kl_div : `~numpy.ndarray`
-        Divergence of the target from each candidate. Shape (n_candidates,).
+    comparison : `~gammapy_mimic.selection.divergence.CountsComparison`
+        Comparison with each OFF observation, without a p-value, as if counts were
+        infinite. NaN for those that do not cover the bins, or predict nothing there.
     """
-    kl_div = np.full(len(predicted_off), np.nan)
-    total = predicted_off.sum(axis=1)
+    own, off = predicted[bins], predicted_off[:, bins]
+    total = np.where(covers, off.sum(axis=1), np.nan)
     usable = total > 0
-    if not usable.any():
-        return kl_div
-    shape = predicted / predicted.sum()
-    shapes = predicted_off[usable] / total[usable, np.newaxis]
-    kl_div[usable] = kl_divergence(shape, shapes, axis=1)
-    return kl_div
+    kl_div, ratio = np.full((2, len(off)), np.nan)
+    if usable.any():
+        shapes = off[usable] / total[usable, np.newaxis]
+        kl_div[usable] = kl_divergence(own / own.sum(), shapes, axis=1)
+        ratio[usable] = total[usable] / own.sum()
+    delta_rms = np.sqrt(2 * np.maximum(kl_div, 0))
+    blank, many = np.full(len(off), np.nan), np.full(len(off), np.inf)
+    noise = np.zeros(len(off))
+    return CountsComparison(
+        kl_div, kl_div, blank, delta_rms, noise, ratio, n=many, m=many
+    )
 
 
 def predict_counts(bkg, energy_axis, offset_axis, n_offsets=5, n_angles=36):
@@ -292,41 +299,34 @@ def rank_observations(
     bins, covers = _make_common_masks(target, off, accepted, predicted)
     livetime_ratio = _compare(np.divide, off_conditions, conditions, "livetime")
     if predicted is None:
-        comparison = compare_observations(target, off, bins, covers)
-        kl_div, kl_corr = comparison.kl_div, comparison.kl_corr
-        p_value, rate_ratio = comparison.p_value, comparison.ratio / livetime_ratio
+        shapes = compare_observations(target, off, bins, covers)
+        # counts of livetimes that may differ, as predictions are not
+        rate_ratio = shapes.ratio / livetime_ratio
+        variances = (1 / np.maximum(_, 1) for _ in (shapes.n, shapes.m))
+        rate_noise = N_SIGMA * np.sqrt(sum(variances))
     else:
-        own, covered = predicted[0][bins], predicted[1][:, bins]
-        covered = np.where(covers[:, np.newaxis], covered, np.nan)
-        kl_div = kl_corr = compare_predictions(own, covered)
-        p_value = np.full(len(off), np.nan)
-        blank = np.full(len(off), np.nan)
-        known = np.isfinite(kl_div)
-        rate_ratio = np.divide(covered.sum(axis=1), own.sum(), out=blank, where=known)
+        shapes = compare_predictions(predicted[0], predicted[1], bins, covers)
+        rate_ratio, rate_noise = shapes.ratio, 0
     rejected["threshold"] = accepted & ~covers & bins.any()
-    rejected["no_common_counts"] = accepted & np.isnan(kl_corr) & ~rejected["threshold"]
+    is_blank = np.isnan(shapes.kl_corr) & ~rejected["threshold"]
+    rejected["no_common_counts"] = accepted & is_blank
     log_ratios = {
-        "rate": np.log(rate_ratio),
+        "rate": _get_excess(np.log(rate_ratio), rate_noise),
         "effective_area": off_conditions.get_area_ratios(conditions, bins.any(axis=1)),
     }
     for name, mask in criteria.reject_ratios(log_ratios).items():
         rejected[name] = accepted & mask
     distance = criteria.get_distances(conditions, off_conditions, log_ratios)
     is_rejected = np.any(list(rejected.values()), axis=0)
-    if predicted is None:
-        is_refused = find_refused(comparison, ~is_rejected, kl_max)
-    else:
-        # without noise
-        is_refused = kl_corr > (np.inf if kl_max is None else kl_max)
-
+    is_refused = find_refused(shapes, ~is_rejected, kl_max)
     table = Table(
         {
             "OFF_OBS_ID": off.obs_ids,
             "DISTANCE": distance,
-            "KL_DIV": kl_div,
-            "KL_CORR": kl_corr,
-            "P_VALUE": p_value,
-            "DELTA_RMS": np.sqrt(2 * np.maximum(kl_corr, 0)),
+            "KL_DIV": shapes.kl_div,
+            "KL_CORR": shapes.kl_corr,
+            "P_VALUE": shapes.p_value,
+            "DELTA_RMS": shapes.delta_rms,
             "RATE_RATIO": rate_ratio,
             "LIVETIME_RATIO": livetime_ratio,
             "DELTA_ZENITH": -_compare(
@@ -337,7 +337,7 @@ def rank_observations(
             ),
             "ONTIME": off.ontime,
             "LIVETIME": _get(off_conditions, "livetime"),
-            "STATUS": find_status(p_value, is_refused, predicted is None),
+            "STATUS": find_status(shapes.p_value, is_refused, predicted is None),
             "REASONS": _describe_reasons(rejected),
         }
     )
@@ -345,9 +345,14 @@ def rank_observations(
     table["STATUS"][is_rejected] = "rejected"
     for name, (unit, text) in FORMATS.items():
         table[name].unit, table[name].info.format = unit, text
-    key = distance if ranking == "conditions" else kl_corr
+    key = distance if ranking == "conditions" else shapes.kl_corr
     order = np.lexsort((table["OFF_OBS_ID"], key, is_large, is_rejected))
     return table[order]
+
+
+def _get_excess(values, noise):
+    """Get what of values is beyond noise, of either sign: noise must not choose."""
+    return np.sign(values) * np.maximum(np.abs(values) - noise, 0)
 
 
 def _make_common_masks(target, off, accepted, predicted):

@@ -15,8 +15,8 @@ import numpy as np
 __all__ = ["DivergenceNoise", "find_refused", "get_noise", "pool_divergences"]
 
 N_SIGMA = 3
-"""Significance of a refusal: that of all candidates of a target, which would leave it
-without a partner, is by chance in 0.13% of targets."""
+"""Significance of a refusal: chance refuses all candidates of a target, if they are of
+its shape, in about 0.1% of targets."""
 
 N_NODES = 48
 """Divergences of which the distribution of true ones is made."""
@@ -64,18 +64,22 @@ def find_refused(comparison, accepted, kl_max):
     Returns
     -------
     is_refused : `~numpy.ndarray` of bool
-        Whether the pooled divergence is above ``kl_max`` by more than `N_SIGMA` of what
-        the fluctuation of the target can do, which all have in common. Shape
-        (n_candidates,).
+        Whether the pooled divergence is above ``kl_max`` by more than `N_SIGMA` of its
+        noise: that of the target, which all have in common, and that of the candidates
+        that are pooled. Shape (n_candidates,).
     """
-    is_refused = np.zeros(len(accepted), dtype=bool)
+    if kl_max is None:
+        return np.zeros(len(accepted), dtype=bool)
+    # predictions have no noise
+    is_refused = np.isinf(comparison.n) & (comparison.kl_corr > kl_max)
     rows = np.flatnonzero(accepted & (comparison.kl_std > 0))
-    if kl_max is None or len(rows) == 0:
+    if len(rows) == 0:
         return is_refused
     kl_corr = comparison.kl_corr[rows]
     noise = get_noise(comparison.kl_std[rows], comparison.n[rows], comparison.m[rows])
-    limit = kl_max + N_SIGMA * np.sqrt(noise.get_common(kl_max))
-    is_refused[rows] = pool_divergences(kl_corr, noise) > limit
+    pooled, n_pooled = pool_divergences(kl_corr, noise)
+    variance = noise.get_common(kl_max) + noise.get_own(kl_max) / n_pooled
+    is_refused[rows] = pooled > kl_max + N_SIGMA * np.sqrt(variance)
     return is_refused
 
 
@@ -136,10 +140,13 @@ def pool_divergences(kl_corr, noise):
     pooled : `~numpy.ndarray`
         Estimates between the smallest and the largest divergence. Shape
         (n_candidates,).
+    n_pooled : `~numpy.ndarray`
+        Number of candidates that share an estimate, one or more: rather too small, as
+        one value of many may lie on several nodes of the grid. Shape (n_candidates,).
     """
     low, high = np.min(kl_corr), np.max(kl_corr)
     if not high > low:
-        return kl_corr.copy()
+        return kl_corr.copy(), np.ones(len(kl_corr))
     nodes = np.linspace(low, high, N_NODES)
     likelihood = _get_likelihood(kl_corr, nodes, noise)
     # of many, every so-manieth by its divergence: no draw, and any order
@@ -151,7 +158,9 @@ def pool_divergences(kl_corr, noise):
         # density <- mean posterior of the candidates
         density = density * ((1 / (fitted @ density)) @ fitted) / len(rows)
     posterior = likelihood * density
-    return posterior @ nodes / posterior.sum(axis=1)
+    posterior /= posterior.sum(axis=1, keepdims=True)
+    n_pooled = np.maximum(len(kl_corr) * (posterior @ density), 1)
+    return posterior @ nodes, n_pooled
 
 
 def _get_likelihood(kl_corr, nodes, noise):
