@@ -923,8 +923,8 @@ class TestBadInput:
             ({"width": "3 m"}, "width must be an angle .*, got '3 m'"),
             ({"width": "-0.3 deg"}, "width must be an angle above 0 .* got '-0.3 deg'"),
             ({"width": [1, 2] * u.deg}, "width must be an angle above 0"),
-            ({"random_state": -1}, "not negative, or None, got -1"),
-            ({"random_state": 1.5}, "not negative, or None, got 1.5"),
+            ({"random_state": -1}, "random_state must be .* of 0 or more, got -1"),
+            ({"random_state": 1.5}, "random_state must be .* of 0 or more, got 1.5"),
             ({"energy_axis": [1, 2]}, r"energy_axis must be a MapAxis, got \[1, 2\]"),
             (
                 {"energy_axis": MapAxis.from_bounds(1, 2, 1, unit="deg", name="rad")},

@@ -242,7 +242,7 @@ class TestKLBackgroundSelector(ObservationMakerContract):
             ({"distribution": "flux"}, "Invalid distribution: 'flux'"),
             ({"background": "4d"}, "Invalid background: '4d'"),
             ({"smooth": "much"}, "Invalid smooth: 'much'"),
-            ({"kl_max": 0}, "kl_max must be positive, got 0"),
+            ({"kl_max": 0}, "kl_max must be a positive number, or None, got 0"),
             ({"criteria": {"airmas": 1}}, "Did you mean 'airmass'"),
         ],
     )

@@ -17,7 +17,7 @@ from .observation import (
     replace_parts,
 )
 
-__all__ = ["check_cut", "cut_observation"]
+__all__ = ["CUT_TOLERANCE", "check_cut", "cut_observation"]
 
 CUT_TOLERANCE = 1.0
 """In s, by which a part may reach beyond the good time: tables have rounded times."""

@@ -22,6 +22,7 @@ from .headers import (
     derive_times,
     get_header_deadc,
     get_header_pointing,
+    to_float,
 )
 from .irfs import get_safe_range, parse_safe_range
 from .obs_ids import get_obs_id, to_obs_ids
@@ -258,6 +259,27 @@ def get_conditions(header, gti):
         conditions |= derive_times(*gti, get_header_deadc(header))
     empty = (type(None), fits.card.Undefined)
     return {key: _ for key, _ in conditions.items() if not isinstance(_, empty)}
+
+
+def get_good_time(header, gti):
+    """Get the good time of what `read_file` or `read_held` has read.
+
+    Parameters
+    ----------
+    header : dict-like
+        Header of the events.
+    gti : tuple of `~numpy.ndarray` or None
+        Start and stop, in s. None if the header follows from the GTI.
+
+    Returns
+    -------
+    good_time : float
+        Sum of the GTI, in s, to a microsecond. NaN if it is not known.
+    """
+    if gti is None:
+        return to_float(header.get("ONTIME"))
+    start, stop = gti
+    return round(float(np.sum(stop - start)), 6) if start.size else np.nan
 
 
 def read_held(observation):

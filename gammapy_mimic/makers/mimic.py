@@ -219,7 +219,7 @@ class MimicMaker(ObservationMaker):
         ------
         ValueError
             If the plan has no partner, or names one that is not there, or a part that
-            is not in its good time.
+            is not in its good time or has no events.
         """
         if not self.can_make(observation):
             raise ValueError(
@@ -233,7 +233,15 @@ class MimicMaker(ObservationMaker):
         if cut is None:
             return off
         try:
-            return cut_observation(off, *cut)
+            part = cut_observation(off, *cut)
+            if len(part.events.table) == 0:
+                start, stop = cut
+                raise ValueError(
+                    f"the part from CUT_START, {start:.10g} s, to CUT_STOP, "
+                    f"{stop:.10g} s, has no events. Change it, or set both to nan for "
+                    "the whole."
+                )
+            return part
         except ValueError as error:
             raise ValueError(
                 f"OBS_ID {obs_id} in mimic set {self.mimic_set} of the plan, with "

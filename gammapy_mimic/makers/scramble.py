@@ -37,6 +37,7 @@ from ..scramble.estimate import estimate_background
 from ..scramble.events import FoVEvents, fill_table, move_events
 from ..selection.binning import FoVBinning
 from ..utils.angles import check_angle
+from ..utils.checks import check_integer
 from ..utils.coordinates import get_axes, get_offset
 from ..utils.random import random_generator
 from .core import ObservationMaker, check_dataset_maker, check_option
@@ -84,13 +85,7 @@ def _check_radius(name, value):
 def _check_seed(random_state):
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
-    is_int = isinstance(random_state, int | np.integer)
-    if isinstance(random_state, bool) or not is_int or random_state < 0:
-        raise ValueError(
-            "random_state must be an integer that is not negative, or None, got "
-            f"{random_state!r}"
-        )
-    return int(random_state)
+    return check_integer("random_state", random_state, minimum=0)
 
 
 class ScrambleMaker(ObservationMaker):

@@ -2,9 +2,11 @@
 
 import copy
 import functools
+import numbers
 from types import MappingProxyType
 
 import astropy.units as u
+from gammapy.data import DataStore, Observation
 
 from ..data.observation import replace_background, to_pool
 from ..exclusion.sky_regions import check_regions
@@ -13,6 +15,7 @@ from ..selection.criteria import MatchCriteria
 from ..selection.cuts import check_livetime, prepare_ranking
 from ..selection.index import OffIndex
 from ..selection.indexed_pool import IndexedPool
+from ..selection.plan import check_draws
 from ..selection.ranked_plan import make_ranked_plan
 from ..selection.ranker import Ranker, describe_failure
 from ..selection.ranking import KL_MAX, RANKINGS
@@ -52,8 +55,9 @@ def _check_exclusion_regions(regions):
 
 
 def _check_kl_max(value):
-    if value is not None and not value > 0:
-        raise ValueError(f"kl_max must be positive, got {value}")
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if value is not None and not (is_number and value > 0):
+        raise ValueError(f"kl_max must be a positive number, or None, got {value!r}")
     return value
 
 
@@ -69,6 +73,17 @@ def _check_time_request(value):
             f"time_request must be a positive time such as '10 h', got {value!r}"
         )
     return time
+
+
+def _to_targets(observations):
+    """Make a list of observations of one, of several, or of a datastore."""
+    if isinstance(observations, Observation):
+        observations = [observations]
+    targets = to_pool(observations, "observations")
+    if isinstance(targets, DataStore):
+        # an event list and its GTI are enough
+        return targets.get_observations(required_irf=[])
+    return targets
 
 
 class KLBackgroundSelector(ObservationMaker):
@@ -298,8 +313,9 @@ class KLBackgroundSelector(ObservationMaker):
 
         Parameters
         ----------
-        observations : `~gammapy.data.Observations`
-            Target observations.
+        observations : `~gammapy.data.Observations`, list or datastore
+            Target observations, or one of them: whatever ``off_observations`` may be,
+            or an `~gammapy.data.Observation`.
         n_sets : int, optional
             Number of mimic sets. Default is 5.
         randomise : bool, optional
@@ -328,10 +344,12 @@ class KLBackgroundSelector(ObservationMaker):
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If there is no candidate for any target, or an option is not valid.
         """
         check_livetime(livetime)
+        check_draws(n_sets, n_best, random_state)
+        observations = _to_targets(observations)
         rankings = self._ranker.rank_all(observations, path, n_jobs)
         options = livetime, self.criteria.livetime
         return make_ranked_plan(

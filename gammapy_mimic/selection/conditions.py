@@ -19,6 +19,8 @@ FOV_RADIUS_MAX = 10 * u.deg
 """Radius of the field of view of any IACT: an object that is farther off is none."""
 
 
+TINY = np.finfo(float).tiny
+
 NUMBERS = (
     *("airmass", "zenith", "azimuth", "nsb", "n_tels", "muon_efficiency"),
     *("livetime", "elevation", "mjd"),
@@ -246,7 +248,8 @@ class Conditions:
             name=name,
             pointing=pointing,
             target=_get_target(table, pointing),
-            livetime=_read_optional(table, "LIVETIME", "s"),
+            # 0 stands for none
+            livetime=_read_optional(table, "LIVETIME", "s", minimum=TINY),
             elevation=elevation,
             azimuth=_read_optional(table, "AZ_PNT", "deg"),
             # its unit differs from one experiment to the other

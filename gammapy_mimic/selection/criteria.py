@@ -40,6 +40,9 @@ WAYS_OUT = {
     "same_field": "The field of the target may be in all of them: same_field: false "
     "accepts such partners, or set a smaller field_radius. Exclude or scramble the "
     "sources that target and partner share.",
+    "livetime": "The criterion livetime rejects OFF observations that are too short: a "
+    "larger one accepts more. With livetime='whole' it rejects those that are too long "
+    "as well: use livetime='cut', which cuts them.",
 }
 """What to do where a criterion rejects all candidates of an archive."""
 
@@ -200,6 +203,8 @@ class MatchCriteria:
     def check_columns(self, *conditions):
         """Find the criteria that cannot be applied, as their column is missing.
 
+        Also those that reject nothing, but have a weight in the distance.
+
         Parameters
         ----------
         *conditions : `Conditions`
@@ -223,10 +228,12 @@ class MatchCriteria:
         }
         limits = {name: getattr(self, name) for name in columns}
         limits |= {name: _.max_difference for name, _ in self.columns.items()}
+        # those that only have a weight would be missed in the distance
+        weights = self.weights | {name: _.weight for name, _ in self.columns.items()}
         unknown = {
             name
             for name, limit in limits.items()
-            if limit is not None
+            if (limit is not None or weights.get(name, 0) > 0)
             and any(_.get_values(columns.get(name, name)) is None for _ in conditions)
         }
         # a default that is for those who have the column
@@ -235,10 +242,21 @@ class MatchCriteria:
         if skipped:
             message = f"No column in the observation table for {sorted(skipped)}"
             if self.strict:
-                raise ValueError(f"{message}. Set these criteria to None.")
+                raise ValueError(f"{message}. {self._describe_ways_out(skipped)}")
             log.warning(f"{message}: these criteria are skipped.")
         self._check_targets(conditions[0], unknown)
         return unknown
+
+    def _describe_ways_out(self, skipped):
+        """Say what to do about criteria whose column is missing."""
+        columns = skipped & set(self.columns)
+        limited = {_ for _ in skipped - columns if getattr(self, _) is not None}
+        ways_out = {
+            "Set {} to None.": limited,
+            "Leave {} out of weights.": skipped - columns - limited,
+            "Leave {} out of columns.": columns,
+        }
+        return " ".join(text.format(sorted(_)) for text, _ in ways_out.items() if _)
 
     def _check_targets(self, targets, skip):
         """Warn of targets of which a condition is not known that others have."""

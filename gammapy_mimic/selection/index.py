@@ -22,17 +22,19 @@ from regions import Regions
 
 from ..data.checks import add_way_out
 from ..data.columns import split_missing
+from ..data.cut import CUT_TOLERANCE
 from ..data.events import get_seconds, get_time_ref, read_column
 from ..data.files import open_fits
 from ..data.headers import META_KEYS, OBS_TABLE_COLUMNS, make_obs_table
 from ..data.irfs import interpolate_area
-from ..data.obs_ids import to_obs_ids
+from ..data.obs_ids import shorten, to_obs_ids
 from ..data.observation import describe_error, to_pool
 from ..data.readers import (
     NO_FILE,
     find_sources,
     get_conditions,
     get_file_version,
+    get_good_time,
     read_file,
     read_header,
     read_held,
@@ -50,7 +52,7 @@ __all__ = ["OffIndex"]
 log = logging.getLogger(__name__)
 
 CREATOR = "gammapy-mimic"
-INDEX_VERSION = 4
+INDEX_VERSION = 5
 FILE_COLUMNS = ("FILE_SIZE", "FILE_TIME", "FILE_HDUS")
 FILLED_COLUMNS = ("ONTIME", "LIVETIME", "DEADC", "TSTART", "TSTOP", "ALT_PNT", "AZ_PNT")
 """Columns whose unknown values are taken from GTI and header of the events."""
@@ -64,8 +66,8 @@ class OffIndex:
     Parameters
     ----------
     table : `~gammapy.data.ObservationTable`
-        Observation table with ``ENERGY_MIN``, ``ENERGY_MAX``, ``FILE_SIZE``,
-        ``FILE_TIME`` and ``FILE_HDUS``.
+        Observation table with ``ENERGY_MIN``, ``ENERGY_MAX``, ``EVENT_COUNT``,
+        ``GOOD_TIME`` (sum of the GTI), ``FILE_SIZE``, ``FILE_TIME`` and ``FILE_HDUS``.
     counts : `~numpy.ndarray` of int
         Counts outside the exclusion regions. Shape (n_obs, n_energy, n_offset).
     fraction : `~numpy.ndarray` of float
@@ -157,7 +159,8 @@ class OffIndex:
 
         An observation is known if it is in this index and the size and time of its
         files have not changed. One in memory never is. The conditions are always those
-        of the given observations.
+        of the given observations. Where their table tells more time than the GTI have,
+        ONTIME is that of the GTI, and LIVETIME follows from it, with a warning.
 
         Parameters
         ----------
@@ -203,6 +206,7 @@ class OffIndex:
             table = _make_obs_table(rows, files)
         else:
             table = _complete_obs_table(obs_table, rows, files)
+            _limit_to_good_time(table, np.array([_.good_time for _ in rows.values()]))
         table = _to_plain_table(table)
         versions = [versions.get(obs_id, NO_FILE) for obs_id in rows]
         _add_columns(table, rows.values(), versions)
@@ -243,11 +247,11 @@ class OffIndex:
 
     def _get_known_rows(self, versions):
         """Rows of the files that have not changed, by OBS_ID."""
-        names = ("ENERGY_MIN", "ENERGY_MAX", "EVENT_COUNT")
-        low, high, n_events = (self.table[name] for name in names)
+        names = ("ENERGY_MIN", "ENERGY_MAX", "EVENT_COUNT", "GOOD_TIME")
+        low, high, n_events, good_time = (self.table[name] for name in names)
         energy_ranges = zip(low, high, strict=True)
         arrays = self.counts, self.fraction, self.aeff
-        rows = map(_Row, *arrays, energy_ranges, n_events)
+        rows = map(_Row, *arrays, energy_ranges, n_events, good_time)
         rows = dict(zip(self.obs_ids.tolist(), rows, strict=True))
         known = self._get_file_versions().items()
         return {i: rows[i] for i, version in known if versions.get(i) == version}
@@ -540,6 +544,7 @@ def _add_columns(table, rows, versions):
     for name, values in zip(("ENERGY_MIN", "ENERGY_MAX"), ranges.T, strict=True):
         table[name] = Column(values, unit="TeV")
     table["EVENT_COUNT"] = np.array([_.n_events for _ in rows], dtype=np.int64)
+    table["GOOD_TIME"] = Column([_.good_time for _ in rows], unit="s", dtype=float)
     versions = np.array(versions, dtype=np.int64).reshape(-1, len(FILE_COLUMNS))
     for name, values in zip(FILE_COLUMNS, versions.T, strict=True):
         table[name] = values
@@ -599,6 +604,27 @@ def _complete_obs_table(table, rows, sources):
     return table
 
 
+def _limit_to_good_time(table, good_time):
+    """Take the time of the GTI, in s, where the table tells more of it."""
+    known = _read_filled(table)
+    ontime, livetime, deadc = (known[_] for _ in ("ONTIME", "LIVETIME", "DEADC"))
+    excess = np.fmax(ontime, livetime) - good_time
+    is_too_long = excess > CUT_TOLERANCE
+    if not is_too_long.any():
+        return
+    fraction = np.where(deadc <= 1, deadc, livetime / ontime)
+    times = {"ONTIME": good_time, "LIVETIME": fraction * good_time}
+    for name, values in times.items():
+        values = np.where(is_too_long, values, known[name])
+        table[name] = Column(values, unit="s")
+    obs_ids = table["OBS_ID"][is_too_long].tolist()
+    log.warning(
+        f"The observation table has more time than the GTI of {len(obs_ids)} "
+        f"observations, up to {np.nanmax(excess):.0f} s, OBS_ID {shorten(obs_ids)}. "
+        "ONTIME is taken from the GTI, and LIVETIME follows from it."
+    )
+
+
 def _read_filled(table):
     """Read the columns that may have to be filled, NaN where a value is unknown."""
     columns = {}
@@ -628,6 +654,7 @@ class _Row(NamedTuple):
     aeff: np.ndarray
     energy_range: tuple
     n_events: int
+    good_time: float
     header: dict | None = None
 
 
@@ -636,6 +663,7 @@ def _count_source(source, is_file, binning, with_header):
     try:
         read = read_file if is_file else read_held
         events, pointing, energy_range, aeff, header = read(source)
+        good_time = get_good_time(*header)
         # most of the time of a file is spent on the cards
         header = get_conditions(*header) if with_header else None
         events.check_any()
@@ -644,7 +672,8 @@ def _count_source(source, is_file, binning, with_header):
         return None, describe_error(error, source.events.path if is_file else "")
     counts, fraction = binning.count(events.ra, events.dec, events.energy, pointing)
     area = _get_area(aeff, binning.energy_centers)
-    return _Row(counts, fraction, area, energy_range, len(events.ra), header), None
+    row = counts, fraction, area, energy_range, len(events.ra), good_time, header
+    return _Row(*row), None
 
 
 def _get_area(aeff, energy):

@@ -10,9 +10,11 @@ from astropy.table import Table
 from gammapy.utils.scripts import make_path
 from scipy.optimize import linear_sum_assignment
 
+from ..data.columns import split_missing
 from ..data.cut import check_cut
 from ..data.events import get_unit_factor, read_column
 from ..data.obs_ids import NO_PARTNER, to_obs_id, to_obs_ids
+from ..utils.checks import check_integer
 from ..utils.files import replace_file
 from ..utils.random import random_generator
 from .conditions import Conditions
@@ -20,13 +22,16 @@ from .criteria import MatchCriteria, describe_rejections
 from .cuts import check_livetime, draw_cuts, get_ontime, is_too_long
 from .plan_summary import summarise_plan
 
-__all__ = ["MimicPlan", "assign_partners"]
+__all__ = ["MimicPlan", "assign_partners", "check_draws"]
 
 log = logging.getLogger(__name__)
 
 
 P_VALUE_UNLIKE = 0.001
 """P-value below which a pair differs for certain."""
+
+STATUSES = ("ok", "differs", "undecided", "large_kl", "no_mimic")
+"""What may be said of a pair, see `~gammapy_mimic.selection.ranking.find_status`."""
 
 MINIMUM = {"OBS_ID": 0, "OFF_OBS_ID": NO_PARTNER, "MIMIC_SET": 1}
 
@@ -59,8 +64,9 @@ class MimicPlan:
     table : `~astropy.table.Table`
         Plan. Needs the columns ``OBS_ID`` and ``OFF_OBS_ID`` (-1: no partner), others
         are filled: ``MIMIC_SET`` with 1, ``STATUS`` with "ok" or "no_mimic", numbers
-        with NaN. ``ONTIME`` (good time) and ``LIVETIME`` are those of the whole OFF
-        observation, ``LIVETIME_RATIO`` and ``RATE_RATIO`` are OFF over target,
+        with NaN, as all are of a row without partner. ``ONTIME`` (good time) and
+        ``LIVETIME`` are those of the whole OFF observation, ``LIVETIME_RATIO`` and
+        ``RATE_RATIO`` are OFF over target,
         ``DELTA_ZENITH`` is OFF minus target. ``ENERGY_MIN`` is the higher of both
         thresholds. ``CUT_START`` and ``CUT_STOP`` tell which part of the good time of
         the OFF observation is used, NaN: all of it.
@@ -68,9 +74,10 @@ class MimicPlan:
     Raises
     ------
     ValueError
-        If a column is missing, a number is not valid, a target has two partners in one
-        set, an observation is its own partner, an OFF observation is used twice in one
-        set, or a part is none of the good time of the OFF observation.
+        If a column is missing, a number or a status is not valid, the status is
+        "no_mimic" but there is a partner, a target has two partners in one set, an
+        observation is its own partner, an OFF observation is used twice in one set, or
+        a part is none of the good time of the OFF observation.
     """
 
     def __init__(self, table):
@@ -85,7 +92,12 @@ class MimicPlan:
             if dtype is float:
                 self.table[name].info.format = ".4g"
         has_partner = self.table["OFF_OBS_ID"] != NO_PARTNER
+        _check_status(self.table[has_partner], np.flatnonzero(has_partner))
         self.table["STATUS"][~has_partner] = "no_mimic"
+        # who takes a partner away by hand leaves its numbers
+        for name, (dtype, _) in COLUMNS.items():
+            if dtype is float:
+                self.table[name][~has_partner] = np.nan
         _check_cuts(self.table)
 
         own = self.table["OBS_ID"] == self.table["OFF_OBS_ID"]
@@ -170,6 +182,7 @@ class MimicPlan:
             If there is no candidate for any target, or an option is not valid.
         """
         check_livetime(livetime)
+        check_draws(n_sets, n_best, random_state)
         criteria = MatchCriteria.create(criteria)
         # sorted, so that the plan does not depend on the order of the tables
         targets = _sort(Conditions.from_obs_table(obs_table))
@@ -407,15 +420,19 @@ class MimicPlan:
         ValueError
             If the plan has no such set.
         """
-        if mimic_set not in self.sets:
-            raise ValueError(
-                f"The plan has no mimic set {mimic_set}, choose from {self.sets}."
-            )
-        rows = self.table[self.table["MIMIC_SET"] == mimic_set]
+        rows = self._get_rows(mimic_set)
         if not questionable:
             rows = rows[rows["STATUS"] != "large_kl"]
         pairs = zip(rows["OBS_ID"], rows["OFF_OBS_ID"], strict=True)
         return {int(obs_id): int(off) for obs_id, off in pairs if off != NO_PARTNER}
+
+    def _get_rows(self, mimic_set):
+        """Rows of a mimic set, an error if there is none."""
+        if mimic_set not in self.sets:
+            raise ValueError(
+                f"The plan has no mimic set {mimic_set}, choose from {self.sets}."
+            )
+        return self.table[self.table["MIMIC_SET"] == mimic_set]
 
     def cuts(self, mimic_set):
         """Parts of OFF observations that a mimic set uses.
@@ -430,8 +447,13 @@ class MimicPlan:
         cuts : dict of tuple of float
             Begin and end of the part, in s of good time of the OFF observation, by
             target observation ID. Without the OFF observations that are used whole.
+
+        Raises
+        ------
+        ValueError
+            If the plan has no such set.
         """
-        rows = self.table[self.table["MIMIC_SET"] == mimic_set]
+        rows = self._get_rows(mimic_set)
         rows = rows[~np.isnan(rows["CUT_START"])]
         columns = (rows[name].tolist() for name in ("OBS_ID", "CUT_START", "CUT_STOP"))
         return {obs_id: tuple(cut) for obs_id, *cut in zip(*columns, strict=True)}
@@ -463,7 +485,8 @@ class MimicPlan:
         Returns
         -------
         summary : `~gammapy_mimic.selection.plan_summary.PlanSummary`
-            Summary. NaN for what is not known.
+            Summary of all pairs but those with the status "large_kl", which are left
+            out of all numbers. NaN for what is not known.
         """
         return summarise_plan(self.table)
 
@@ -582,6 +605,14 @@ def get_log_odds(distance):
     return -(distance**2) / 2
 
 
+def check_draws(n_sets, n_best, random_state):
+    """Raise an error if these are no options of `assign_partners`."""
+    check_integer("n_sets", n_sets)
+    check_integer("random_state", random_state, minimum=0)
+    if n_best is not None:
+        check_integer("n_best", n_best)
+
+
 def assign_partners(
     cost,
     obs_ids,
@@ -608,7 +639,7 @@ def assign_partners(
         Number of sets. Default is 5.
     randomise : bool, optional
         Whether to draw among the best candidates of each target. Default is True.
-    n_best : int or `~numpy.ndarray`, optional
+    n_best : int or `~numpy.ndarray` of int, optional
         Number of best candidates, of all targets or of each. Default is all.
     log_odds : `~numpy.ndarray`, optional
         Logarithm of how often a candidate is drawn, over others. Shape
@@ -624,13 +655,11 @@ def assign_partners(
     Raises
     ------
     ValueError
-        If the number of sets or of candidates is not positive.
+        If the number of sets or of candidates is no positive integer.
     """
     shape = cost.shape
     n_best = shape[1] if n_best is None else n_best
-    for name, value in {"n_sets": n_sets, "n_best": n_best}.items():
-        if np.any(np.less(value, 1)):
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    check_draws(n_sets, np.min(n_best).item(), random_state)
     allowed = np.isfinite(cost)
     finite = np.where(allowed, cost, 0)
     normalised = (finite - finite.min()) / max(np.ptp(finite), 1e-300)
@@ -719,21 +748,40 @@ def _check_cuts(table):
             raise ValueError(f"row {idx + 1}, {error}") from None
 
 
+def _check_status(table, rows):
+    """Raise an error if pairs, of these rows, have no partner by their status."""
+    for idx in np.flatnonzero(table["STATUS"] == "no_mimic"):
+        raise ValueError(
+            f"row {rows[idx] + 1}, STATUS: 'no_mimic', but OFF_OBS_ID is "
+            f"{table['OFF_OBS_ID'][idx]}. Set OFF_OBS_ID to {NO_PARTNER} to use no "
+            "partner, or STATUS to 'ok'."
+        )
+
+
+def _get_statuses(table):
+    """Statuses of the column, "ok" where it is blank. An error names the row."""
+    values, is_missing = split_missing(table["STATUS"])
+    values = np.char.strip(values.astype(str))
+    values = np.where(is_missing | (values == ""), "ok", values)
+    for idx in np.flatnonzero(~np.isin(values, STATUSES)):
+        raise ValueError(
+            f"row {idx + 1}, STATUS: {str(values[idx])!r} is not valid. Choose from "
+            f"{STATUSES}."
+        )
+    return values
+
+
 def _fill_column(table, name, dtype, unit):
     """Read a column of a plan, with defaults where it has none or is masked."""
-    if name in MINIMUM and name in table.colnames:
-        return _get_integers(table, name)
-    if dtype is float and name in table.colnames:
-        return _get_floats(table, name, unit)
     defaults = {int: 1, float: np.nan, str: "ok"}
     if name not in table.colnames:
-        dtype_filled = None if dtype is str else dtype
-        values = np.full(len(table), defaults[dtype], dtype=dtype_filled)
+        values = np.full(len(table), defaults[dtype])
+    elif dtype is int:
+        values = _get_integers(table, name)
+    elif dtype is float:
+        values = _get_floats(table, name, unit)
     else:
-        filled = np.ma.filled(np.ma.asarray(table[name]), defaults[dtype])
-        if dtype is str:
-            filled = [_.decode() if isinstance(_, bytes) else str(_) for _ in filled]
-        values = np.array(filled, dtype=dtype)
+        values = _get_statuses(table)
     # room for every status
     return values.astype("U10") if dtype is str else values
 

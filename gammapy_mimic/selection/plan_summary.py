@@ -17,7 +17,7 @@ RATIO_MIN = 0.9
 """OFF livetime over target livetime that is enough: each OFF observation may be shorter
 than its target by the default of the criterion."""
 
-WAY_OUT = "Use fewer sets, wider criteria or more OFF observations."
+WAY_OUT = "wider criteria or more OFF observations."
 
 
 class PlanSummary(NamedTuple):
@@ -79,7 +79,8 @@ class PlanSummary(NamedTuple):
                 f"the targets, {_to_hours(self.off_livetime)} for "
                 f"{_to_hours(self.target_livetime)}."
             )
-        return " ".join([*texts, WAY_OUT]) if texts else ""
+        way_out = f"Use fewer sets, {WAY_OUT}" if self.n_sets > 1 else f"Use {WAY_OUT}"
+        return " ".join([*texts, way_out]) if texts else ""
 
     def to_table(self):
         """Make a table of one row.
@@ -144,9 +145,11 @@ def summarise_plan(table):
     Returns
     -------
     summary : `PlanSummary`
-        Summary. Without ``ONTIME``, an observation is taken to have no dead time.
+        Summary, without the pairs with the status "large_kl", which are left out of
+        all numbers. Without ``ONTIME``, an observation is taken to have no dead time.
     """
     table = table[table["OFF_OBS_ID"] != NO_PARTNER]
+    table = table[table["STATUS"] != "large_kl"]
     obs_ids, off_obs_ids = (table[_].tolist() for _ in ("OBS_ID", "OFF_OBS_ID"))
     reuse = Counter(off_obs_ids)
     repeated = Counter(zip(obs_ids, off_obs_ids, strict=True))
