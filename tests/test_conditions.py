@@ -132,12 +132,19 @@ class TestDistance:
             ({"columns": [1]}, "columns must be"),
             ({"weights": {"airmas": 1}}, "weights must be .*airmass.*'airmas': 1"),
             ({"weights": {"airmass": True}}, "weights must be .*True"),
-            ({"rate": 1}, "rate must be a factor above 1, or null for none, got 1"),
+            ({"rate": 1}, "rate must be a factor above 1, or null .* got 1"),
         ],
     )
     def test_nonsense(self, criteria, match):
         with pytest.raises(ValueError, match=match):
             MatchCriteria.create(criteria)
+
+    def test_limits_that_go_with_that_of_the_airmass(self):
+        assert MatchCriteria().zenith.deg == 15
+        assert MatchCriteria().rate == 2
+        assert MatchCriteria(airmass=None).zenith is None
+        assert MatchCriteria(airmass=None).rate is None
+        assert MatchCriteria(airmass=None, zenith="9 deg").zenith.deg == 9
 
     def test_zenith_limits_where_the_airmass_does_not(self):
         """Near zenith, 0.15 of airmass lets 30 deg pass."""

@@ -31,6 +31,9 @@ COLUMNS = {
 }
 """Columns of GADF that count in the distance where a table has them."""
 
+AUTO = {"zenith": Angle("15 deg"), "rate": 2.0}
+"""Limits where there is one of the airmass."""
+
 COMPARED = DIFFERENCES | {"livetime": "livetime", "epochs": "mjd"}
 """Conditions of the target that criteria compare with."""
 
@@ -75,7 +78,8 @@ class MatchCriteria:
         Largest difference of the airmass, 1 / sin(elevation). Default is 0.15.
     zenith : `~astropy.coordinates.Angle` or str, optional
         Largest difference of the zenith angle: near zenith, where the airmass hardly
-        changes, it is what limits. Default is 15 deg.
+        changes, it is what limits. Default is "auto": 15 deg, or none if there is no
+        limit of the airmass.
     azimuth : `~astropy.coordinates.Angle` or str, optional
         Largest difference of the azimuths, on the circle. Default is None.
     nsb : float, optional
@@ -87,8 +91,9 @@ class MatchCriteria:
         where the table has it.
     rate : float, optional
         Largest factor between the rates of events of OFF and target, either way,
-        outside all sources and where both are compared. Default is 2. Only what is
-        beyond three standard errors of counting counts, here and in the distance.
+        outside all sources and where both are compared. Only what is beyond three
+        standard errors of counting counts, here and in the distance. Default is "auto":
+        2, or none if there is no limit of the airmass, on which rates depend.
     effective_area : float, optional
         Largest factor between the effective areas of OFF and target, either way: their
         mean ratio in the logarithm, over all energies that are compared alike. Default
@@ -137,12 +142,12 @@ class MatchCriteria:
 
     livetime: float | None = 0.1
     airmass: float | None = 0.15
-    zenith: Angle | None = "15 deg"
+    zenith: Angle | None = "auto"
     azimuth: Angle | None = None
     nsb: float | None = None
     n_tels: int | None = None
     muon_efficiency: float | None = 0.3
-    rate: float | None = 2
+    rate: float | None = "auto"
     effective_area: float | None = None
     time_difference: u.Quantity | None = None
     epochs: Time | None = None
@@ -163,6 +168,10 @@ class MatchCriteria:
             value = convert_criterion(field.name, getattr(self, field.name))
             # the class is frozen, as what is kept depends on its values
             object.__setattr__(self, field.name, value)
+        for name, limit in AUTO.items():
+            if isinstance(getattr(self, name), str):
+                value = None if self.airmass is None else limit
+                object.__setattr__(self, name, value)
 
     @classmethod
     def create(cls, criteria=None):

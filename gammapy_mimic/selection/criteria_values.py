@@ -200,6 +200,18 @@ def _or_none(convert, none=None):
     return lambda value: none if value is None else convert(value)
 
 
+def _or_auto(what, convert):
+    """Take "auto", too."""
+    return (
+        f"{what}, or auto",
+        lambda value: value if _is_auto(value) else convert(value),
+    )
+
+
+def _is_auto(value):
+    return isinstance(value, str) and value == "auto"
+
+
 def _angle_kind(low, high, with_low=True):
     bounds = low, high, with_low
     convert = _or_none(lambda value: check_angle("angle", value, *bounds))
@@ -208,6 +220,7 @@ def _angle_kind(low, high, with_low=True):
 
 ELEVATIONS = 0, 90, True
 NUMBER = f"a finite number of 0 or more{NONE}", _or_none(_to_number)
+FACTOR = f"a factor above 1{NONE}", _or_none(_to_factor)
 SWITCH = "true or false", _to_switch
 
 KINDS = {
@@ -215,8 +228,9 @@ KINDS = {
     **dict.fromkeys(("same_object", "same_field", "strict"), SWITCH),
     "n_tels": (f"a whole number of 0 or more{NONE}", _or_none(_to_whole_number)),
     "azimuth": _angle_kind(0, 180),
-    "zenith": _angle_kind(0, 180),
-    **dict.fromkeys(RATIOS, (f"a factor above 1{NONE}", _or_none(_to_factor))),
+    "zenith": _or_auto(*_angle_kind(0, 180)),
+    "rate": _or_auto(*FACTOR),
+    "effective_area": FACTOR,
     "columns": (
         "limits and weights by column, such as {'ZTRGRATE': {'max_difference': 0.1, "
         "'relative': true, 'weight': 1}}",
