@@ -498,6 +498,7 @@ def test_selected_time(config, kl_max):
         assert_allclose(mimic.gti.time_sum.to_value("min"), 28)
 
 
+@pytest.mark.slow
 def test_systematics(config):
     """As by hand, and for maps with all that single observations tell."""
     config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])

@@ -38,8 +38,21 @@ def run_and_change(config, name, change, force):
     run_pipeline(MimicAnalysis(config), force=[force], report=report)
 
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("change", [touch, lambda path: path.unlink()])
+def remove(path):
+    path.unlink()
+
+
+SLOW = [
+    pytest.param(name, change, marks=pytest.mark.slow)
+    for name in FILES
+    for change in (touch, remove)
+    if (name, change) not in (("systematics", touch), ("mimic_1", remove))
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [("systematics", touch), ("mimic_1", remove), *SLOW]
+)
 def test_changed_before_it_is_read(again, finished, name, change):
     file, reader = FILES[name]
     path = get_out(again) / file

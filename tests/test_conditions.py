@@ -205,8 +205,15 @@ class TestDraw:
         ratio = rank_observations(target, off, plans.CRITERIA)["RATE_RATIO"]
         assert np.all(np.abs(ratio - 1) < 5 / np.sqrt(10_000))
 
-    @pytest.mark.parametrize("randomise", [True, False])
-    @pytest.mark.parametrize("rate", [2.0, None])
+    @pytest.mark.parametrize(
+        ("randomise", "rate"),
+        [
+            (False, 2.0),
+            pytest.param(True, 2.0, marks=pytest.mark.slow),
+            pytest.param(True, None, marks=pytest.mark.slow),
+            pytest.param(False, None, marks=pytest.mark.slow),
+        ],
+    )
     def test_rate_is_not_that_of_fluctuations(self, plans, randomise, rate):
         """Total counts do not follow those of the target, of one rate for all."""
         mean, error = plans.measure_total(120, 45, randomise=randomise, rate=rate)

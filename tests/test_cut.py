@@ -437,6 +437,7 @@ class TestSelector:
 
 
 @pytest.mark.parametrize("tag", ["pks2155_flare", "msh1552", "crab"])
+@pytest.mark.slow
 def test_hess_livetimes(hess_store, tag):
     """That of the target, or less where the OFF run is shorter."""
     targets, off = (select_runs(hess_store, _) for _ in (tag, "offdata"))

@@ -160,6 +160,7 @@ class TestBrokenFiles:
     @pytest.mark.parametrize(
         "kl_max", [1.0, pytest.param(None, marks=pytest.mark.slow)]
     )
+    @pytest.mark.slow
     def test_left_out(self, broken, caplog, kl_max):
         """Before the plan is made, whatever it is made from."""
         broken.mimic.selection.kl_max = kl_max

@@ -678,6 +678,7 @@ class TestVeritas:
         assert sorted(table["OFF_OBS_ID"]) == [64082, 64083]
         assert "rejected" not in table["STATUS"]
 
+    @pytest.mark.slow
     def test_mimics_have_no_crab(self, veritas, tmp_path):
         """Hidden in the OFF observations, and looked for in the mimics by spectra."""
         targets, off = veritas

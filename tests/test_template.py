@@ -481,6 +481,7 @@ def test_template_is_read_back_by_gammapy(tmp_path):
     assert bkg.fov_alignment == FoVAlignment.ALTAZ  # "auto"
 
 
+@pytest.mark.slow
 def test_parts_can_be_added_in_any_order():
     observations, regions = get_fields("3d altaz", "random")
     axes = get_axes(observations[0].bkg)
