@@ -259,3 +259,26 @@ def test_processes_of_a_pool_ignore_interrupts(backend):
     inputs = [(1,), (2,)]
     handlers = run_parallel(get_handler, inputs, n_jobs=2, parallel_backend=backend)
     assert handlers == [signal.SIG_IGN] * 2
+
+
+KILLED = """
+import os, signal, time
+from gammapy_mimic.utils.parallel import run_parallel
+
+def work(number):
+    print(os.getpid(), flush=True)
+    if number == 1:
+        os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+
+run_parallel(work, [(0,), (1,)], n_jobs=2)
+"""
+
+
+def test_processes_end_with_that_which_started_them():
+    """Also if it is killed. They waited for ever, and held its output open."""
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=25
+    )
+    assert process.returncode == -signal.SIGKILL
+    assert len(process.stdout.split()) == 2

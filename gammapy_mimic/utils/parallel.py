@@ -1,7 +1,10 @@
 """Run a function many times, through `gammapy.utils.parallel`."""
 
 import functools
+import multiprocessing
+import os
 import signal
+import threading
 
 from gammapy.utils import parallel
 
@@ -50,9 +53,7 @@ def run_parallel(function, inputs, n_jobs=None, parallel_backend=None, task_name
     # Gammapy's default is an enumeration, or a text
     backend = getattr(parallel.BACKEND_DEFAULT, "value", parallel.BACKEND_DEFAULT)
     if (parallel_backend or backend) == "multiprocessing":
-        # a terminal interrupts all processes, and this one ends the others
-        ignore = signal.SIGINT, signal.SIG_IGN
-        options |= {"initializer": signal.signal, "initargs": ignore}
+        options["initializer"] = _start_worker
     check_interrupts()
     results = parallel.run_multiprocessing(
         functools.partial(_call, function),
@@ -66,6 +67,20 @@ def run_parallel(function, inputs, n_jobs=None, parallel_backend=None, task_name
     # one that was lost when the processes were started
     check_interrupts()
     return results
+
+
+def _start_worker():
+    """Make a process of a pool one that ends with that which started it, not before."""
+    # a terminal interrupts all processes, and the first ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # where it cannot, as it was killed, or interrupted while it started them
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent():
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _call(function, *args):
