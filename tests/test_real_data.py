@@ -48,7 +48,8 @@ def test_hess_significance_of_five_sets(hess_store, tag, n_mimics, choice):
     for row in rows:
         difference = row["mean"] - row["expected_mean"]
         assert abs(difference) < 3 * row["mean_err"] < 0.15
-        assert abs(row["width"] - 1) < 3 * row["width_err"] < 0.07
+        # of 20 sets, the largest
+        assert abs(row["width"] - 1) < 3.5 * row["width_err"] < 0.08
     width = f"{total['width']:.3f} ± {total['width_err']:.3f}"
     assert width == get_widths()[tag][choice]
 
