@@ -200,6 +200,7 @@ def test_blocks_of_datasets(config, monkeypatch):
     assert_same(analysis.datasets, expected)
 
 
+@pytest.mark.slow
 def test_random_state(config):
     config = config.update(DATASETS["1d"])
     plans = []
@@ -286,6 +287,7 @@ def test_run_with_a_ring_in_bins_of_energy(config, tmp_path):
         assert "no prediction of the background" in text
 
 
+@pytest.mark.slow
 def test_dataset_that_is_masked_completely(config):
     """One bin that no template covers: an error that names what masks it."""
     config = config.update(DATASETS["3d"]).update(TEMPLATE)

@@ -99,6 +99,7 @@ def test_added_file_is_a_change(tmp_path):
             pass
 
 
+@pytest.mark.slow
 def test_plan_that_is_edited_while_a_run_uses_it(again):
     """The report is of the plan that the run has read, and is made again."""
     path = get_out(again) / "plan.ecsv"

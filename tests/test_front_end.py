@@ -132,6 +132,7 @@ class TestBrokenFiles:
         with pytest.raises(ValueError, match=r"OFF_OBS_ID \[102\] cannot be read"):
             run(broken)
 
+    @pytest.mark.slow
     def test_strict_when_the_plan_is_there(self, broken):
         run(broken, reduce=False)
         broken.mimic.strict = True

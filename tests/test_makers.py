@@ -317,6 +317,7 @@ class TestOrder:
             make(name).run(dataset, target)
 
 
+@pytest.mark.slow
 def test_scrambler_and_selector_in_either_order(make, stores, target):
     targets = stores["targets"].get_observations([1, 2])
     safe = SafeMaskMaker(["offset-max"], offset_max=2 * u.deg)

@@ -226,6 +226,7 @@ def test_exposure_by_kept_over_all_events_instead_of_solid_angle(name):
     assert_allclose(predict(observations[0], other).sum(), predicted, rtol=0.002)
 
 
+@pytest.mark.slow
 def test_unmasked_solid_angle_of_a_ring_is_that_of_geometry():
     observation = simulate_fields("2d")[0][0]
     center = observation.pointing.fixed_icrs.directional_offset_by(
