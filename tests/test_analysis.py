@@ -159,7 +159,11 @@ def test_plain_part_is_that_of_gammapy(config, case, stack):
             assert type(dataset) is type(target)
             assert dataset.counts.geom == target.counts.geom
             assert dataset.counts.data.sum() > 0
-            assert not np.array_equal(dataset.counts.data, target.counts.data)
+        # a spectrum of two counts may be the same by chance
+        assert any(
+            not np.array_equal(dataset.counts.data, target.counts.data)
+            for dataset, target in zip(datasets, analysis.datasets, strict=True)
+        )
         observations = analysis.mimic_observations[mimic_set]
         partners = analysis.plan.partners(mimic_set)
         headers = [_.events.table.meta for _ in observations]
