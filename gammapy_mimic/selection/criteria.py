@@ -26,8 +26,8 @@ APPLIED = (
 """Criteria in the order in which reasons are given."""
 
 COLUMNS = {
-    "TRGRATE": {"relative": True, "weight": 1},
-    "ZTRGRATE": {"relative": True, "weight": 1},
+    "TRGRATE": ColumnCriterion(relative=True),
+    "ZTRGRATE": ColumnCriterion(relative=True),
 }
 """Columns of GADF that count in the distance where a table has them."""
 
@@ -366,8 +366,7 @@ class MatchCriteria:
             limit = getattr(limit, "value", limit)
             column = ColumnCriterion(limit, is_relative, self.weights.get(name, 1))
             total += _get_term(target, off, attribute, column)
-        defaults = {name: ColumnCriterion(**_) for name, _ in COLUMNS.items()}
-        for name, column in (defaults | self.columns).items():
+        for name, column in (COLUMNS | self.columns).items():
             total += _get_term(target, off, name, column)
         for name, values in log_ratios.items():
             limit, weight = getattr(self, name), self.weights.get(name, 1)

@@ -64,11 +64,7 @@ def make_ranked_plan(rankings, ranking="conditions", n_best=None, **options):
         # in one order, as columns of the matrices
         tables.append(table[np.argsort(table["OFF_OBS_ID"])])
 
-    matrices = {
-        name: np.array([_[name] for _ in tables])
-        for name in PAIR_COLUMNS
-        if name in tables[0].colnames
-    }
+    matrices = {name: np.array([_[name] for _ in tables]) for name in PAIR_COLUMNS}
     is_rejected = matrices["STATUS"] == "rejected"
     if is_rejected.all():
         raise ValueError(
