@@ -71,7 +71,11 @@ class TestScramble:
         result, after, is_inside = read_events(out)
         assert after.meta["SCR_NREM"] == was_inside.sum()
         assert after.meta["SCR_NEVT"] == is_inside.sum()
-        assert f"{was_inside.sum()} were removed" in capsys.readouterr().out
+        text = capsys.readouterr().out
+        assert f"{was_inside.sum()} were removed" in text
+        phi, width = after.meta["SCR_PHI"], after.meta["SCR_SIG"]
+        assert phi == is_inside.sum() / len(after)
+        assert f"{phi:.1%} of all events, has the width {width:.2f}" in text
         np.testing.assert_array_equal(result.bkg.data, observation.bkg.data)
         assert result.obs_id == observation.obs_id
 

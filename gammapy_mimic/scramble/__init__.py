@@ -15,7 +15,12 @@ of 0.3 deg at an offset of 0.2 deg.) What is inside of the regions plays no part
 The copies follow the events that they are copies of. A background that is measured at
 the same offsets, from these very events, is correlated with them: its significance
 distribution is too narrow where the regions cover much of an offset, as close to the
-camera centre. Against a background from the whole FoV, or the true one, it is right.
+camera centre. With a background from the whole FoV it is too narrow where the region
+has a large share of all events, see `get_significance_width`. Against the true one it
+is right.
+
+Where the events around a region have a significant gradient over the FoV, the copies
+follow it, in number and position.
 
 Where the regions cover more than half, an event outside is not asked to stand for more
 than one inside. The rest is extrapolated from other offsets, corrected for solid angle
@@ -26,5 +31,6 @@ centre, and 1.25 where twelve such regions cover an annulus.
 """
 
 from .check import ScrambleCheck
+from .significance import get_significance_width
 
-__all__ = ["ScrambleCheck"]
+__all__ = ["ScrambleCheck", "get_significance_width"]

@@ -18,7 +18,8 @@ from ..utils.coordinates import (
 )
 from .annuli import merge_intervals
 from .coverage import get_fov_radius, measure_coverage
-from .estimate import find_covered_intervals
+from .estimate import OutsideEvents, find_covered_intervals
+from .gradient import tilt_coverage
 
 __all__ = ["CheckedEvents", "Distribution", "FoVImage", "ScrambleCheck"]
 
@@ -122,7 +123,7 @@ class ScrambleCheck:
     Azimuth and energy are those of the events at the scrambled offsets, see
     ``intervals``. The expectation without sources is made of the events outside of
     the regions, each with the weight :math:`1 / (1 - c)` where the regions cover a
-    part c of its offset.
+    part c of its offset, or of its background if that has a significant gradient.
 
     Attributes
     ----------
@@ -192,6 +193,7 @@ class ScrambleCheck:
         frame, regions = _get_frame(observation), maker.find_regions(observation)
         exclusions = [make_exclusion(region).turn(frame) for region in regions]
         coverage = measure_coverage(exclusions, get_fov_radius(offset))
+        coverage = _follow_gradient(coverage, events[0])
         intervals = _find_intervals(maker, observation, coverage)
         extent = np.quantile(offset, EXTENT_QUANTILE) * EXTENT_FACTOR
         # a field that is scrambled as a whole reaches further than is of interest
@@ -241,6 +243,14 @@ def _find_intervals(maker, observation, coverage):
     return merge_intervals(
         [(max(mean.deg - width.deg, 0), mean.deg + width.deg) for mean, width in annuli]
     )
+
+
+def _follow_gradient(coverage, events):
+    azimuth = np.radians(events.azimuth)
+    is_inside = coverage.is_inside(events.offset, azimuth)
+    outside = OutsideEvents.create(events.offset, events.energy, is_inside, coverage)
+    xy = events.offset * np.array([np.sin(azimuth), np.cos(azimuth)])
+    return tilt_coverage(coverage, outside, xy)
 
 
 def _make_weights(events, coverage):

@@ -31,9 +31,10 @@ class Coverage(NamedTuple):
     edges: np.ndarray
     """Edges of the bins, in deg. Shape (n_bins + 1,)."""
     fraction: np.ndarray
-    """Part of the solid angle that is covered by any region. Shape (n_bins,)."""
+    """Part of the background that is covered by any region: that of the solid angle
+    times the mean density. Shape (n_bins,)."""
     region_fraction: np.ndarray
-    """Part that is covered by each region. Shape (n_regions, n_bins)."""
+    """Part of the solid angle covered by each region. Shape (n_regions, n_bins)."""
     points: np.ndarray
     """Offset (deg) and azimuth (rad) of points that fill the regions. Shape (2, n)."""
     starts: np.ndarray
@@ -41,6 +42,9 @@ class Coverage(NamedTuple):
     """
     exclusions: tuple
     """Regions (`~gammapy_mimic.exclusion.sky_regions.Exclusion`) in the FoV's frame."""
+    density: np.ndarray
+    """Density of the background at the points, relative to others of the same bin.
+    Shape (n,), of ones for a background that depends on the offset alone."""
 
     def find_bin(self, offset):
         """Find the bins of offsets, in deg; those beyond the last are in the last."""
@@ -114,6 +118,7 @@ def measure_coverage(exclusions, fov_radius):
         points=points[:, order],
         starts=np.searchsorted(point_bins[order], np.arange(n_bins + 1)),
         exclusions=tuple(exclusions),
+        density=np.ones(points.shape[1]),
     )
 
 

@@ -10,6 +10,7 @@ from .estimate import (
     find_covered_intervals,
     warn_of_wider_annulus,
 )
+from .gradient import tilt_coverage
 
 __all__ = ["draw_annulus", "draw_azimuth", "draw_fill"]
 
@@ -111,7 +112,7 @@ def _draw_bins(density, bands, rng):
     return bins.clip(0, n_bins - 1)
 
 
-def draw_fill(offset, energy, is_inside, coverage, energy_edges, rng):
+def draw_fill(offset, energy, is_inside, coverage, energy_edges, rng, xy=None):
     """Draw events that replace those inside of the regions.
 
     Parameters
@@ -127,6 +128,9 @@ def draw_fill(offset, energy, is_inside, coverage, energy_edges, rng):
         extrapolated are drawn. Those with few events are merged.
     rng : `~numpy.random.Generator`
         Random generator.
+    xy : `~numpy.ndarray`, optional
+        Positions of the events to the east and to the north, in deg. With them, the
+        copies follow a gradient that is significant. Shape (2, n).
 
     Returns
     -------
@@ -147,6 +151,8 @@ def draw_fill(offset, energy, is_inside, coverage, energy_edges, rng):
             f"All {len(offset)} events are inside the regions, nothing is left to "
             "measure the background. Use smaller or fewer regions."
         )
+    if xy is not None:
+        coverage = tilt_coverage(coverage, outside, xy)
     results = [(np.empty(0, dtype=int), *np.empty((2, 0)))]
     for interval in find_covered_intervals(coverage):
         estimate = estimate_interval(coverage, interval, outside, energy_edges)
@@ -174,13 +180,14 @@ def _place(offset, bins, coverage, rng):
     """
     offset, azimuth = offset.copy(), np.empty(len(offset))
     todo = np.arange(len(offset))
-    n_points = np.diff(coverage.starts)
+    cumulative = np.concatenate([[0], np.cumsum(coverage.density)])
+    starts = cumulative[coverage.starts]
     for trial in range(PLACE_TRIES + 1):
         if not len(todo):
             break
-        idx = coverage.starts[bins[todo]] + np.floor(
-            rng.uniform(size=len(todo)) * n_points[bins[todo]]
-        ).astype(int)
+        draw = rng.uniform(size=len(todo)) * np.diff(starts)[bins[todo]]
+        draw += starts[bins[todo]]
+        idx = np.searchsorted(cumulative, draw, side="right") - 1
         point_offset, azimuth[todo] = coverage.points[:, idx]
         if trial == PLACE_TRIES:
             offset[todo] = point_offset

@@ -59,5 +59,11 @@ def scramble(path, out, scrambler, overwrite, plot):
         f"Wrote {out}: {len(table)} events, of which {moved} have a new position; "
         f"{removed} were removed. {n_regions} {regions} in the field of view."
     )
+    if scrambler.method == "fill":
+        phi, width = (table.meta[_] for _ in ("SCR_PHI", "SCR_SIG"))
+        click.echo(
+            f"With an FoV background the significance of the region, {phi:.1%} of all "
+            f"events, has the width {width:.2f}."
+        )
     if plot is not None:
         click.echo(f"Wrote {plot}")
