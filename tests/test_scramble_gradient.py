@@ -14,6 +14,7 @@ from gammapy_mimic.scramble.draw import draw_fill
 from gammapy_mimic.scramble.estimate import OutsideEvents
 from gammapy_mimic.scramble.gradient import tilt_coverage
 from gammapy_mimic.simulate import simulate_observation
+from gammapy_mimic.utils.coordinates import from_polar
 
 from .helpers import replace_events
 from .test_scramble import EDGES, draw_field, make_coverage
@@ -41,7 +42,7 @@ def fill(field, coverage, seed=0, follow=True):
     offset, azimuth, energy = field
     is_inside = coverage.is_inside(offset, azimuth)
     args = offset, energy, is_inside, coverage, EDGES, np.random.default_rng(seed)
-    return draw_fill(*args, get_xy(offset, azimuth) if follow else None)
+    return draw_fill(*args, from_polar(offset, azimuth) if follow else None)
 
 
 def sum_along(offset, azimuth, coverage, angle=ANGLE):
@@ -125,7 +126,7 @@ def test_extreme_fields(n_events, spread):
     azimuth = np.linspace(1 - spread, 1 + spread, n_events)
     is_inside = coverage.is_inside(offset, azimuth)
     outside = OutsideEvents.create(offset, offset, is_inside, coverage)
-    tilted = tilt_coverage(coverage, outside, get_xy(offset, azimuth))
+    tilted = tilt_coverage(coverage, outside, from_polar(offset, azimuth))
     assert tilted.fraction.min() >= 0
     assert tilted.fraction.max() <= 1
     assert tilted.density.min() > 0

@@ -389,7 +389,7 @@ class ScrambleMaker(ObservationMaker):
         args = offset, field.fov.energy, field.is_inside
         options = field.coverage, self.energy_axis.edges.value, rng
         if self.method == "fill":
-            return draw_fill(*args, *options, np.degrees(field.fov.vectors[:2]))
+            return draw_fill(*args, *options, field.fov.vectors)
         return draw_annulus(*args, self._get_annuli(field), *options)
 
     def _get_annuli(self, field):

@@ -10,6 +10,7 @@ from ..data.observation import get_fixed_pointing, get_good_events, get_hdu
 from ..exclusion.sky_regions import is_excluded, make_exclusion
 from ..utils.coordinates import (
     from_fov_lon_lat,
+    from_polar,
     get_axes,
     get_azimuth,
     get_offset,
@@ -249,8 +250,7 @@ def _follow_gradient(coverage, events):
     azimuth = np.radians(events.azimuth)
     is_inside = coverage.is_inside(events.offset, azimuth)
     outside = OutsideEvents.create(events.offset, events.energy, is_inside, coverage)
-    xy = events.offset * np.array([np.sin(azimuth), np.cos(azimuth)])
-    return tilt_coverage(coverage, outside, xy)
+    return tilt_coverage(coverage, outside, from_polar(events.offset, azimuth))
 
 
 def _make_weights(events, coverage):

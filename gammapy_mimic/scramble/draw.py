@@ -112,7 +112,7 @@ def _draw_bins(density, bands, rng):
     return bins.clip(0, n_bins - 1)
 
 
-def draw_fill(offset, energy, is_inside, coverage, energy_edges, rng, xy=None):
+def draw_fill(offset, energy, is_inside, coverage, energy_edges, rng, vectors=None):
     """Draw events that replace those inside of the regions.
 
     Parameters
@@ -128,9 +128,9 @@ def draw_fill(offset, energy, is_inside, coverage, energy_edges, rng, xy=None):
         extrapolated are drawn. Those with few events are merged.
     rng : `~numpy.random.Generator`
         Random generator.
-    xy : `~numpy.ndarray`, optional
-        Positions of the events to the east and to the north, in deg. With them, the
-        copies follow a gradient that is significant. Shape (2, n).
+    vectors : `~numpy.ndarray`, optional
+        Directions of the events, in the frame of the FoV. With them, the copies follow
+        a gradient that is significant. Shape (3, n).
 
     Returns
     -------
@@ -151,8 +151,8 @@ def draw_fill(offset, energy, is_inside, coverage, energy_edges, rng, xy=None):
             f"All {len(offset)} events are inside the regions, nothing is left to "
             "measure the background. Use smaller or fewer regions."
         )
-    if xy is not None:
-        coverage = tilt_coverage(coverage, outside, xy)
+    if vectors is not None:
+        coverage = tilt_coverage(coverage, outside, vectors)
     results = [(np.empty(0, dtype=int), *np.empty((2, 0)))]
     for interval in find_covered_intervals(coverage):
         estimate = estimate_interval(coverage, interval, outside, energy_edges)

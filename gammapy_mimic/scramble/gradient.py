@@ -76,7 +76,8 @@ class _Plane(NamedTuple):
         In deg and deg2. Shapes (2, n_bins) and (2, 2, n_bins).
         """
         x, y = self.xy
-        x, y, xx, xy, yy = self.get_mean(np.array([x, y, x * x, x * y, y * y]))
+        x, y, xx, xy = self.get_mean(np.array([x, y, x * x, x * y]))
+        yy = 2 * self.square * self.coverage.fraction - xx
         norm = 1 - self.coverage.fraction
         norm = np.where(norm > 0, norm, 1)
         mean = -np.array([x, y]) / norm
@@ -84,7 +85,7 @@ class _Plane(NamedTuple):
         return mean, second - mean[:, np.newaxis] * mean
 
 
-def tilt_coverage(coverage, outside, xy):
+def tilt_coverage(coverage, outside, vectors):
     """Weigh the coverage with the gradient of the events outside of the regions.
 
     There is one gradient for each interval of offset that regions cover, and none
@@ -96,8 +97,8 @@ def tilt_coverage(coverage, outside, xy):
         Regions, in a background that depends on the offset alone.
     outside : `~gammapy_mimic.scramble.estimate.OutsideEvents`
         Events outside of the regions. Shape (n,).
-    xy : `~numpy.ndarray`
-        Positions of all events to the east and to the north, in deg. Shape (2, n_all).
+    vectors : `~numpy.ndarray`
+        Directions of all events, in the frame of the FoV. Shape (3, n_all).
 
     Returns
     -------
@@ -107,8 +108,9 @@ def tilt_coverage(coverage, outside, xy):
     plane = _Plane.create(coverage)
     n_bins = len(coverage.fraction)
     counts = np.bincount(outside.bins, minlength=n_bins)
-    sums = [np.bincount(outside.bins, _[outside.idx], n_bins) for _ in xy]
-    events = counts, np.array(sums)
+    xy = [_[outside.idx] for _ in vectors[:2]]
+    sums = [np.bincount(outside.bins, _, n_bins) for _ in xy]
+    events = counts, np.degrees(sums)
     moments = plane.get_moments()
     fraction, density = coverage.fraction.copy(), coverage.density.copy()
     for low, high in find_covered_intervals(coverage):
@@ -116,7 +118,7 @@ def tilt_coverage(coverage, outside, xy):
         gradient = _fit_gradient(plane, window, events, moments)
         if not gradient.any():
             continue
-        if _is_spot(plane, window, outside.bins, xy[:, outside.idx]):
+        if _is_spot(plane, window, outside.bins, xy):
             log.warning(
                 f"The events around the regions between {low:.2f} and {high:.2f} deg "
                 "are crowded at one azimuth, as those of a source are. Not taken for a "
@@ -147,12 +149,12 @@ def _is_spot(plane, window, bins, xy):
     """Whether events outside of the regions are crowded at one azimuth."""
     used = window[bins]
     counts = np.bincount(bins[used], minlength=len(window))
-    events, points = (x + 1j * y for x, y in (xy[:, used], plane.xy))
+    events, points = (np.arctan2(*_) for _ in (xy, plane.xy))
     norm = np.where(window, 1 - plane.coverage.fraction, 1)
     poles = []
     for order in (1, 2):
-        mean = -plane.get_mean(np.exp(1j * order * np.angle(points))) / norm
-        total = np.exp(1j * order * np.angle(events)).sum()
+        mean = -plane.get_mean(np.exp(1j * order * points)) / norm
+        total = np.exp(1j * order * events[used]).sum()
         poles.append(abs(total - mean @ counts))
     return poles[1] > SPOT_MIN * poles[0]
 
