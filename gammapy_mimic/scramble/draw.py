@@ -153,7 +153,8 @@ def draw_fill(offset, energy, is_inside, coverage, energy_edges, rng, vectors=No
         )
     if vectors is not None:
         coverage = tilt_coverage(coverage, outside, vectors)
-    results = [(np.empty(0, dtype=int), *np.empty((2, 0)))]
+    none = np.empty(0, dtype=int)
+    results = [(none, np.empty(0), none)]
     for interval in find_covered_intervals(coverage):
         estimate = estimate_interval(coverage, interval, outside, energy_edges)
         warn_of_wider_annulus(coverage, interval, estimate)
@@ -167,9 +168,9 @@ def draw_fill(offset, energy, is_inside, coverage, energy_edges, rng, vectors=No
         bins[far] = _draw_bins(estimate.profile, estimate.bands[copied[far]], rng)
         lower, upper = coverage.edges[bins[far]], coverage.edges[bins[far] + 1]
         new_offset[far] = draw_in_ring(lower, upper, rng)
-        placed = _place(new_offset, bins, coverage, rng)
-        results.append((estimate.outside.idx[copied], *placed))
-    return tuple(map(np.concatenate, zip(*results, strict=True)))
+        results.append((estimate.outside.idx[copied], new_offset, bins))
+    idx, new_offset, bins = map(np.concatenate, zip(*results, strict=True))
+    return idx, *_place(new_offset, bins, coverage, rng)
 
 
 def _place(offset, bins, coverage, rng):
@@ -182,11 +183,11 @@ def _place(offset, bins, coverage, rng):
     todo = np.arange(len(offset))
     cumulative = np.concatenate([[0], np.cumsum(coverage.density)])
     starts = cumulative[coverage.starts]
+    sums = np.diff(starts)
     for trial in range(PLACE_TRIES + 1):
         if not len(todo):
             break
-        draw = rng.uniform(size=len(todo)) * np.diff(starts)[bins[todo]]
-        draw += starts[bins[todo]]
+        draw = starts[bins[todo]] + rng.uniform(size=len(todo)) * sums[bins[todo]]
         idx = np.searchsorted(cumulative, draw, side="right") - 1
         point_offset, azimuth[todo] = coverage.points[:, idx]
         if trial == PLACE_TRIES:
