@@ -14,12 +14,18 @@ from gammapy.data import Observation
 
 from ..data.irfs import get_fov_alignment
 from ..data.obs_ids import get_obs_id, to_obs_ids
+from ..utils.angles import check_angle
 from .bins import TemplateBins
 from .counts import TemplateCounts
 from .groups import describe_group, make_group_labels
 from .rates import check_smooth
 
-__all__ = ["make_template", "make_templates"]
+__all__ = [
+    "make_group_counts",
+    "make_template",
+    "make_template_counts",
+    "make_templates",
+]
 
 ALIGNMENTS = ("auto", "RADEC", "ALTAZ")
 
@@ -27,15 +33,11 @@ ALIGNMENTS = ("auto", "RADEC", "ALTAZ")
 def make_template(
     observations,
     dimension="2d",
-    energy_axis=None,
-    offset_axis=None,
-    fov_lon_axis=None,
-    fov_lat_axis=None,
-    exclusion_regions=(),
-    fov_alignment="auto",
     smooth=None,
     smooth_options=None,
     livetime_fraction=None,
+    keep_empty=False,
+    **options,
 ):
     """Make a background IRF from the events of observations.
 
@@ -59,8 +61,65 @@ def make_template(
     Parameters
     ----------
     observations : `~gammapy.data.Observations` or list of, or one, Observation
-        OFF observations, or a single one for a background from the run itself. They
-        are read one at a time, and what is read is not kept.
+        OFF observations. For a background from the run itself see `make_own_template`.
+    dimension : {"2d", "3d"}, optional
+        Rate as a function of offset or of FoV position. Default is "2d".
+    smooth : {None, "gauss", "poly", "spline"}, optional
+        Smoothing, see `smooth_rate`. Default is None. To have the raw template as well
+        without reading the observations again, use `make_template_counts`.
+    smooth_options : dict, optional
+        Options of the smoothing.
+    livetime_fraction : float, optional
+        Livetime over observation time of what the template is for, see
+        `~gammapy_mimic.data.observation.get_livetime_fraction`. Default is the mean of
+        the observations that it is made of.
+    keep_empty : bool, optional
+        Whether the template has all energy bins that were asked for. Those beyond are
+        0, but for one on either side that continues the spectrum once more: Gammapy
+        then predicts the same. Default is False.
+    **options : dict, optional
+        Axes, exclusion regions and alignment, as for `make_template_counts`.
+
+    Returns
+    -------
+    bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
+        Background rate, in s-1 TeV-1 sr-1. ``bkg.meta`` has N_OBS, OBS_IDS, ONTIME and
+        LIVETIME (in s), and DEADC, the fraction of livetime that the rate is for.
+
+    Raises
+    ------
+    ValueError
+        If there are no observations, an option or axis is not valid, an observation
+        was taken in DRIFT mode or has no location ("ALTAZ"), or there are no counts.
+    """
+    # before anything is read
+    check_smooth(smooth, smooth_options)
+    counts = make_template_counts(observations, dimension, **options)
+    return counts.to_irf(smooth, smooth_options, livetime_fraction, keep_empty)
+
+
+def make_template_counts(
+    observations,
+    dimension="2d",
+    energy_axis=None,
+    offset_axis=None,
+    fov_lon_axis=None,
+    fov_lat_axis=None,
+    exclusion_regions=(),
+    fov_alignment="auto",
+    angle="0 deg",
+):
+    """Count the events of observations in the bins of a template.
+
+    What is read once can be made into several templates:
+
+    >>> counts = make_template_counts(observations)  # doctest: +SKIP
+    >>> raw, smooth = counts.to_irf(), counts.to_irf("gauss")  # doctest: +SKIP
+
+    Parameters
+    ----------
+    observations : `~gammapy.data.Observations` or list of, or one, Observation
+        OFF observations. They are read one at a time, and what is read is not kept.
     dimension : {"2d", "3d"}, optional
         Rate as a function of offset or of FoV position. Default is "2d".
     energy_axis : `~gammapy.maps.MapAxis`, optional
@@ -75,37 +134,28 @@ def make_template(
     fov_alignment : {"auto", "RADEC", "ALTAZ"}, optional
         What a 3D template is aligned with. "auto" is the alignment of the background
         IRF of the first observation. Default is "auto".
-    smooth : {None, "gauss", "poly", "spline"}, optional
-        Smoothing, see `smooth_rate`. Default is None.
-    smooth_options : dict, optional
-        Options of the smoothing.
-    livetime_fraction : float, optional
-        Livetime over observation time of what the template is for, see
-        `~gammapy_mimic.data.observation.get_livetime_fraction`. Default is the mean of
-        the observations that it is made of.
+    angle : `~astropy.units.Quantity` or str, optional
+        Angle by which a position is turned about the pointing, from north to growing RA
+        or azimuth, to what is counted in its stead. Default is 0 deg.
 
     Returns
     -------
-    bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
-        Background rate, in s-1 TeV-1 sr-1. ``bkg.meta`` has N_OBS, OBS_IDS, ONTIME and
-        LIVETIME (in s), and DEADC, the fraction of livetime that the rate is for.
+    counts : `TemplateCounts`
+        Counts and exposure.
 
     Raises
     ------
     ValueError
-        If there are no observations, an option or axis is not valid, an observation
-        was taken in DRIFT mode or has no location ("ALTAZ"), or there are no counts.
+        As `make_template`.
     """
     observations = _to_list(observations)
-    bins = TemplateBins.create(
-        dimension,
-        exclusion_regions,
-        energy=energy_axis,
-        offset=offset_axis,
-        fov_lon=fov_lon_axis,
-        fov_lat=fov_lat_axis,
-    )
-    check_smooth(smooth, smooth_options)
+    axes = {
+        "energy": energy_axis,
+        "offset": offset_axis,
+        "fov_lon": fov_lon_axis,
+        "fov_lat": fov_lat_axis,
+    }
+    bins = TemplateBins.create(dimension, exclusion_regions, **axes)
     if fov_alignment not in ALIGNMENTS:
         raise ValueError(
             f"fov_alignment must be one of {ALIGNMENTS}, got {fov_alignment!r}."
@@ -115,16 +165,25 @@ def make_template(
         fov_alignment = "RADEC"
     elif fov_alignment == "auto":
         fov_alignment = get_fov_alignment(observations[0]).upper()
+    angle = check_angle("angle", angle, low=-360, high=360, with_low=True).deg
     # one at a time: the events of all may not fit into the memory
     parts = (
-        TemplateCounts.from_observation(observation, bins, fov_alignment)
+        TemplateCounts.from_observation(observation, bins, fov_alignment, angle)
         for observation in observations
     )
-    counts = functools.reduce(TemplateCounts.__add__, parts)
-    return counts.to_irf(smooth, smooth_options, livetime_fraction)
+    return functools.reduce(TemplateCounts.__add__, parts)
 
 
-def make_templates(observations, obs_table, groups, **kwargs):
+def make_templates(
+    observations,
+    obs_table,
+    groups,
+    smooth=None,
+    smooth_options=None,
+    livetime_fraction=None,
+    keep_empty=False,
+    **options,
+):
     """Make one template for each group of observations.
 
     Parameters
@@ -135,8 +194,8 @@ def make_templates(observations, obs_table, groups, **kwargs):
         Table with a row for each of them.
     groups : dict of list
         Bin edges by column of the table, see `make_group_labels`.
-    **kwargs : dict
-        Options of `make_template`.
+    smooth, smooth_options, livetime_fraction, keep_empty, **options
+        As for `make_template`.
 
     Returns
     -------
@@ -148,6 +207,37 @@ def make_templates(observations, obs_table, groups, **kwargs):
     ------
     ValueError
         If an observation is not in the table, or none is in any group.
+    """
+    check_smooth(smooth, smooth_options)
+    counts = make_group_counts(observations, obs_table, groups, **options)
+    templates = {}
+    for label, part in counts.items():
+        templates[label] = part.to_irf(
+            smooth, smooth_options, livetime_fraction, keep_empty
+        )
+        templates[label].meta["GROUP"] = describe_group(groups, label)
+    return templates
+
+
+def make_group_counts(observations, obs_table, groups, **options):
+    """Count the events of each group of observations in the bins of a template.
+
+    Parameters
+    ----------
+    observations, obs_table, groups
+        As for `make_templates`.
+    **options : dict, optional
+        As for `make_template_counts`.
+
+    Returns
+    -------
+    counts : dict of `TemplateCounts`
+        Counts by label of the group, for the groups that have observations.
+
+    Raises
+    ------
+    ValueError
+        As `make_templates`.
     """
     observations = _to_list(observations)
     labels = make_group_labels(obs_table, groups)
@@ -167,11 +257,10 @@ def make_templates(observations, obs_table, groups, **kwargs):
             f"None of the {len(observations)} observations is in a group of {groups}."
         )
 
-    templates = {}
-    for label in sorted(members):
-        templates[label] = make_template(members[label], **kwargs)
-        templates[label].meta["GROUP"] = describe_group(groups, label)
-    return templates
+    return {
+        label: make_template_counts(members[label], **options)
+        for label in sorted(members)
+    }
 
 
 def _to_list(observations):

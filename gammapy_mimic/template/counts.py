@@ -76,7 +76,7 @@ class TemplateCounts:
         self.meta = meta
 
     @classmethod
-    def from_observation(cls, observation, bins, fov_alignment="RADEC"):
+    def from_observation(cls, observation, bins, fov_alignment="RADEC", angle=0):
         """Count the events of an observation.
 
         Parameters
@@ -87,6 +87,9 @@ class TemplateCounts:
             Bins and exclusion regions.
         fov_alignment : {"RADEC", "ALTAZ"}, optional
             What the FoV is aligned with. Default is "RADEC".
+        angle : float, optional
+            Angle, in deg, by which a position is turned about the pointing, from north
+            to growing RA or azimuth, to what is counted in its stead. Default is 0.
 
         Returns
         -------
@@ -102,7 +105,7 @@ class TemplateCounts:
         load_events_file(observation)
         get_gti(observation)
         pointing = get_fixed_pointing(observation)
-        frames = _Frames(observation, pointing, fov_alignment)
+        frames = _Frames(observation, pointing, fov_alignment, angle)
         exclusions = bins.find_near_exclusions(frames.axes[2])
         covered = bins.get_covered_mask(*get_safe_range(observation))
         counts = _count_events(observation, bins, exclusions, frames)
@@ -154,12 +157,18 @@ class TemplateCounts:
             {key: value + other.meta[key] for key, value in self.meta.items()},
         )
 
-    def to_irf(self, smooth=None, smooth_options=None, livetime_fraction=None):
+    def to_irf(
+        self,
+        smooth=None,
+        smooth_options=None,
+        livetime_fraction=None,
+        keep_empty=False,
+    ):
         """Make the background IRF.
 
         Parameters
         ----------
-        smooth, smooth_options, livetime_fraction
+        smooth, smooth_options, livetime_fraction, keep_empty
             As for `make_template`.
 
         Returns
@@ -188,7 +197,7 @@ class TemplateCounts:
             raise ValueError(
                 f"There are no events {self._describe()} outside the exclusion regions."
             )
-        self._warn(bins, valid)
+        self._warn(bins, valid, "0" if keep_empty else "left out")
 
         rings = bins.offset, bins.ring_edges
         exposure = exposure * bins.energy_width
@@ -211,6 +220,8 @@ class TemplateCounts:
         rate = make_nodes(rate.reshape(shape), exposure.reshape(shape), bins.axes)
         if livetime_fraction is None:
             livetime_fraction = self.meta["LIVETIME"] / self.meta["ONTIME"]
+        if keep_empty:
+            rate, bins = _pad_energy(rate, self.bins.energy_edges, start), self.bins
         return self._make_irf(bins, rate * livetime_fraction, livetime_fraction)
 
     def _describe(self):
@@ -229,8 +240,8 @@ class TemplateCounts:
             )
         return valid
 
-    def _warn(self, bins, valid):
-        """Say which bins have no exposure, once."""
+    def _warn(self, bins, valid, others):
+        """Say which bins have no exposure, and what the others are, once."""
         exposed = valid.any(axis=1)
         n_unexposed = len(self.livetime) - exposed.sum()
         parts = []
@@ -240,7 +251,7 @@ class TemplateCounts:
             parts.append(
                 f"{n_unexposed} of {len(self.livetime)} energy bins, in the safe range "
                 "of no observation (those next to it are extrapolated, the others "
-                f"left out: the template is from {low:.3g} to {high:.3g} TeV)"
+                f"{others}: the template is from {low:.3g} to {high:.3g} TeV)"
             )
         masked = ~valid & exposed[:, np.newaxis]
         if masked.any():
@@ -277,6 +288,26 @@ class TemplateCounts:
         )
 
 
+def _pad_energy(rate, edges, start):
+    """Pad a rate with energy bins on either side, which are 0.
+
+    But for one bin on either side, which has the value that Gammapy extrapolates to:
+    it interpolates the log of the rate, and would go down to 0 in the half of the last
+    bin that may still be in the safe range.
+    """
+    nodes, log_rate = get_center(np.log(edges)), np.log(rate)
+    padded = np.zeros((len(nodes), *rate.shape[1:]))
+    stop = start + len(rate)
+    padded[start:stop] = rate
+    for idx, last, step in ((start - 1, 0, 1), (stop, -1, -1)):
+        if 0 <= idx < len(nodes):
+            slope = log_rate[last] - log_rate[last + step]
+            near = nodes[idx + step], nodes[idx + 2 * step]
+            ratio = (nodes[idx] - near[0]) / (near[0] - near[1])
+            padded[idx] = np.exp(log_rate[last] + ratio * slope)
+    return padded
+
+
 class _Frames:
     """The FoV of an observation, fixed to the sky or turning.
 
@@ -284,8 +315,9 @@ class _Frames:
     the FoV.
     """
 
-    def __init__(self, observation, pointing, alignment):
-        self.axes = get_axes(pointing)
+    def __init__(self, observation, pointing, alignment, angle):
+        self._turn = _make_turn(angle)
+        self.axes = self._turn @ get_axes(pointing)
         self.gti = observation.gti
         self.is_fixed = alignment == "RADEC"
         if self.is_fixed:
@@ -313,7 +345,8 @@ class _Frames:
         up /= np.linalg.norm(up, axis=1, keepdims=True)
         # azimuth turns the other way round than right ascension
         right = np.cross(pointing, up)
-        return np.stack([right, up, np.full_like(up, pointing)], axis=1)
+        axes = np.stack([right, up, np.full_like(up, pointing)], axis=1)
+        return self._turn @ axes
 
     def make_mean(self):
         """Matrices for steps of the good time, and their weights. Shape (n,)."""
@@ -326,6 +359,12 @@ class _Frames:
         weights = np.concatenate([np.diff(_) for _ in edges])
         time = np.concatenate([get_center(_) for _ in edges])
         return self.make(time), weights / weights.sum()
+
+
+def _make_turn(angle):
+    """Matrix that turns vectors of the FoV back by an angle, in deg."""
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
 
 
 def _get_good_time(gti):
