@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 from gammapy.analysis import AnalysisConfig
 from gammapy.analysis.config import (
+    EnergyAxisConfig,
     GammapyBaseConfig,
     SkyCoordConfig,
     deep_update,
@@ -49,6 +50,7 @@ __all__ = [
     "MimicWorkflowConfig",
     "OffConfig",
     "OffSelectionConfig",
+    "PositionAxisConfig",
     "ScrambleConfig",
     "SystematicsConfig",
     "TemplateConfig",
@@ -119,6 +121,7 @@ def _check_radius(value):
 
 RADIUS_MAX = 10  # deg, more than a field of view
 N_SETS_MAX = 1000
+POSITION_BINS_MAX = 500
 
 Radius = Annotated[AngleType, BeforeValidator(to_angle), AfterValidator(_check_radius)]
 PositiveFinite = Annotated[PositiveFloat, Field(allow_inf_nan=False)]
@@ -256,6 +259,21 @@ class ScrambleConfig(GammapyBaseConfig):
     width: Radius | None = None
 
 
+class PositionAxisConfig(GammapyBaseConfig):
+    """Bins of equal width in the field of view.
+
+    Attributes
+    ----------
+    max : angle, optional
+        Largest offset, or longitude and latitude, which go from -max to max.
+    nbins : int, optional
+        Number of bins.
+    """
+
+    max: Radius | None = None
+    nbins: Annotated[PositiveInt, Field(le=POSITION_BINS_MAX)] | None = None
+
+
 class TemplateConfig(GammapyBaseConfig):
     """Background template that is made from the best OFF observations.
 
@@ -267,11 +285,27 @@ class TemplateConfig(GammapyBaseConfig):
         Smoothing.
     time_request : str, optional
         Livetime to stack, such as "10 h". Default are all good observations.
+    obs_ids : list of int
+        OFF observations that all templates are made of, but for those of the mimic set.
+        Default is to select them for each target.
+    energy_axis : `~gammapy.analysis.config.EnergyAxisConfig`
+        Bins in energy. Default are 24 from 0.1 to 100 TeV.
+    offset_axis : `PositionAxisConfig`
+        Bins in offset, of "2d". Default are 10 up to 2.5 deg.
+    fov_axis : `PositionAxisConfig`
+        Bins in longitude and in latitude, of "3d". Default are 20 from -2.5 to 2.5 deg.
+    keep_empty : bool
+        Whether templates have all these energies, or those with exposure.
     """
 
     dimension: DimensionEnum = "2d"
     smooth: SmoothEnum | None = None
     time_request: str | None = None
+    obs_ids: list[ObsId] = Field(default_factory=list)
+    energy_axis: EnergyAxisConfig = EnergyAxisConfig()
+    offset_axis: PositionAxisConfig = PositionAxisConfig()
+    fov_axis: PositionAxisConfig = PositionAxisConfig()
+    keep_empty: bool = False
 
     @field_validator("time_request")
     @classmethod

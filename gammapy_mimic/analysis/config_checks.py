@@ -19,6 +19,9 @@ ANGLES = {
 """Angles that must be positive, and the largest in deg that makes sense."""
 
 AXES = ("datasets.geom.axes.energy", "datasets.geom.axes.energy_true")
+TEMPLATE_AXES = {"energy_axis": None, "offset_axis": "2d", "fov_axis": "3d"}
+"""Dimension of the templates that have the axis, None for any."""
+
 N_BINS_MAX = 10_000
 N_PIXELS_MAX = 20_000
 """Bins of energy, and pixels of a side of a map."""
@@ -53,7 +56,9 @@ def find_bad_values(config):
     is_whole = len(is_given) == 1 and (wcs.skydir.frame or is_given == {False})
     what = "frame, lon and lat, or none of them"
     check(is_whole, "datasets.geom.wcs.skydir", what, wcs.skydir)
-    for key in AXES:
+    if config.mimic is not None:
+        _check_template(config.mimic.template, check)
+    for key in _get_axes(config):
         axis = _get_value(config, key)
         for name in ("min", "max"):
             energy = getattr(axis, name)
@@ -69,6 +74,27 @@ def find_bad_values(config):
         what = f"at most {N_PIXELS_MAX} times wcs.binsize, {wcs.binsize}"
         check(is_good, "datasets.geom.wcs.width", what, side)
     return problems
+
+
+def _get_axes(config):
+    """Keys of the axes in energy."""
+    is_mimic = config.mimic is not None
+    return (*AXES, "mimic.template.energy_axis") if is_mimic else AXES
+
+
+def _check_template(template, check):
+    """Check what the keys of the section say together."""
+    for name, dimension in TEMPLATE_AXES.items():
+        axis, key = getattr(template, name), f"mimic.template.{name}"
+        is_given = {_ is not None for _ in axis.model_dump().values()}
+        what = f"all of {', '.join(type(axis).model_fields)}, or none of them"
+        check(len(is_given) == 1, key, what, axis)
+        is_used = dimension in (None, template.dimension)
+        what = f"left out, as it is for dimension: {dimension}"
+        check(is_used or is_given == {False}, key, what, axis)
+    is_good = not (template.time_request and template.obs_ids)
+    what = "left out, as there are obs_ids, which are all used"
+    check(is_good, "mimic.template.time_request", what, template.time_request)
 
 
 def _get_value(config, key):

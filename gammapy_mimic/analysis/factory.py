@@ -32,6 +32,7 @@ __all__ = [
     "get_links",
     "make_axes",
     "make_point_reference",
+    "make_template_axes",
     "make_wobble_finder",
 ]
 
@@ -130,6 +131,36 @@ def make_axes(config):
         axes[name] = MapAxis.from_energy_bounds(
             axis.min, axis.max, nbin=axis.nbins, name=name
         )
+    return axes
+
+
+def make_template_axes(config):
+    """Make the axes of templates that are not the default.
+
+    Parameters
+    ----------
+    config : `~gammapy_mimic.analysis.config.TemplateConfig`
+        Section ``mimic.template``.
+
+    Returns
+    -------
+    axes : list of `~gammapy.maps.MapAxis`
+        Axes.
+    """
+    axes, energy = [], config.energy_axis
+    if energy.nbins is not None:
+        bounds = energy.min, energy.max, energy.nbins
+        axes.append(MapAxis.from_energy_bounds(*bounds))
+    position, names = config.offset_axis, ["offset"]
+    if config.dimension == "3d":
+        position, names = config.fov_axis, ["fov_lon", "fov_lat"]
+    if position.nbins is not None:
+        high = position.max.deg
+        low = 0 if names == ["offset"] else -high
+        axes += [
+            MapAxis.from_bounds(low, high, position.nbins, unit="deg", name=name)
+            for name in names
+        ]
     return axes
 
 
@@ -293,6 +324,13 @@ class MakerFactory:
 
     def _make_selector(self, index=None, criteria=None):
         config = self.config.mimic
+        template = config.template
+        missing = sorted({*template.obs_ids} - {*self.off_datastore.obs_ids.tolist()})
+        if missing:
+            raise ValueError(
+                f"mimic.template.obs_ids: OBS_ID {missing} are not OFF observations, "
+                "see mimic.off."
+            )
         return KLBackgroundSelector(
             self.off_datastore,
             criteria=criteria or config.selection.criteria,
@@ -300,9 +338,12 @@ class MakerFactory:
             distribution=config.selection.distribution,
             exclusion_regions=list(self.exclusion_regions),
             kl_max=config.selection.kl_max,
-            time_request=config.template.time_request,
-            background=config.template.dimension,
-            smooth=config.template.smooth,
+            time_request=template.time_request,
+            background=template.dimension,
+            smooth=template.smooth,
+            template_axes=make_template_axes(template),
+            template_obs_ids=template.obs_ids or None,
+            keep_empty=template.keep_empty,
             index=index,
         )
 

@@ -7,7 +7,9 @@ from types import MappingProxyType
 
 import astropy.units as u
 from gammapy.data import DataStore, Observation
+from gammapy.maps import MapAxis
 
+from ..data.obs_ids import get_obs_id, to_obs_ids
 from ..data.observation import replace_background, to_pool
 from ..exclusion.sky_regions import check_regions
 from ..selection.binning import FoVBinning
@@ -19,7 +21,12 @@ from ..selection.plan import check_draws
 from ..selection.ranked_plan import make_ranked_plan
 from ..selection.ranker import Ranker, describe_failure
 from ..selection.ranking import KL_MAX, RANKINGS
-from ..template.target import make_target_template, select_ranked
+from ..template.bins import TemplateBins
+from ..template.target import (
+    make_target_counts,
+    make_target_template,
+    select_ranked,
+)
 from .core import (
     NotTreatedError,
     ObservationMaker,
@@ -44,6 +51,28 @@ def _check_axis(name, axis):
     if axis is not None:
         FoVBinning.create(**{name: axis})
     return axis
+
+
+def _check_template_axes(axes):
+    """Check a list of axes, which the dimension of the template has to fit."""
+    if axes is None:
+        return None
+    is_list = isinstance(axes, list | tuple)
+    if not is_list or not all(isinstance(_, MapAxis) for _ in axes):
+        raise TypeError(f"template_axes must be a list of MapAxis, got {axes!r}")
+    names = [_.name for _ in axes]
+    if len({*names}) < len(names):
+        raise ValueError(f"template_axes has a name twice, got {names}")
+    return tuple(axes)
+
+
+def _check_template_obs_ids(obs_ids):
+    if obs_ids is None:
+        return None
+    obs_ids = tuple(to_obs_ids(obs_ids).tolist())
+    if not obs_ids:
+        raise ValueError("template_obs_ids is empty. None is what is selected.")
+    return obs_ids
 
 
 def _check_exclusion_regions(regions):
@@ -130,6 +159,15 @@ class KLBackgroundSelector(ObservationMaker):
         Dimension of the template. Default is "2d".
     smooth : {None, "gauss", "poly", "spline"}, optional
         Smoothing of the template. Default is None.
+    template_axes : list of `~gammapy.maps.MapAxis`, optional
+        Bins of the template: "energy", and "offset" or "fov_lon" and "fov_lat", or some
+        of them. Default are those of `~gammapy_mimic.template.make_template_counts`.
+    template_obs_ids : list of int, optional
+        OFF observations that the template is made of, whatever their rank, but for the
+        target itself and those of its mimic set. Default is to select them.
+    keep_empty : bool, optional
+        Whether the template has energy bins without exposure, see
+        `~gammapy_mimic.template.make_template`. Default is False.
     index : `~gammapy_mimic.selection.OffIndex`, optional
         Index of the OFF observations, if there is one. Default is to make it when it
         is needed, which reads all of them, and again when ``off_observations``, an axis
@@ -167,6 +205,9 @@ class KLBackgroundSelector(ObservationMaker):
             "time_request": _check_time_request,
             "background": check_option("background", available_backgrounds),
             "smooth": check_option("smooth", available_smooth),
+            "template_axes": _check_template_axes,
+            "template_obs_ids": _check_template_obs_ids,
+            "keep_empty": check_option("keep_empty", (False, True)),
             "index": check_type("index", "an OffIndex", OffIndex),
             "dataset_maker": check_dataset_maker,
         }
@@ -185,6 +226,9 @@ class KLBackgroundSelector(ObservationMaker):
         time_request=None,
         background="2d",
         smooth=None,
+        template_axes=None,
+        template_obs_ids=None,
+        keep_empty=False,
         index=None,
         dataset_maker=None,
     ):
@@ -200,6 +244,9 @@ class KLBackgroundSelector(ObservationMaker):
             time_request=time_request,
             background=background,
             smooth=smooth,
+            template_axes=template_axes,
+            template_obs_ids=template_obs_ids,
+            keep_empty=keep_empty,
             index=index,
             dataset_maker=dataset_maker,
         )
@@ -208,6 +255,13 @@ class KLBackgroundSelector(ObservationMaker):
         if changed & set(POOL_PARAMETERS):
             # of the index the one that was given, not the one that it is made into
             self._pool = IndexedPool(*(self.__dict__[_] for _ in POOL_PARAMETERS))
+        if changed & {"background", "template_axes"}:
+            self._check_bins()
+
+    def _check_bins(self):
+        """Raise an error if the axes of the template are not those of its dimension."""
+        axes = {_.name: _ for _ in self.template_axes or ()}
+        TemplateBins.create(self.background, **axes)
 
     @property
     def index(self):
@@ -372,7 +426,8 @@ class KLBackgroundSelector(ObservationMaker):
         exclude : list of int, optional
             OFF observations not to use. Default is none.
         obs_ids : list of int, optional
-            OFF observations to use instead of the selected ones.
+            OFF observations to use instead of the selected ones, but for those that are
+            excluded and the target itself. Default is ``template_obs_ids``.
 
         Returns
         -------
@@ -386,10 +441,56 @@ class KLBackgroundSelector(ObservationMaker):
             If there is no good OFF observation, or the target is a mimic of one of
             those that would be used.
         """
-        if obs_ids is None:
-            obs_ids = self.select(observation, exclude)["OFF_OBS_ID"].tolist()
-        options = {"dimension": self.background, "smooth": self.smooth}
+        obs_ids = self._choose(observation, exclude, obs_ids)
+        options = {"smooth": self.smooth, "keep_empty": self.keep_empty}
+        options |= self._count_options
         return make_target_template(observation, self._pool, obs_ids, **options)
+
+    def make_template_counts(self, observation, exclude=(), obs_ids=None):
+        """Count what the background template for a target is made of.
+
+        To have it raw and smooth, without reading twice.
+
+        Parameters
+        ----------
+        observation, exclude, obs_ids
+            As for `make_background`.
+
+        Returns
+        -------
+        counts : `~gammapy_mimic.template.TemplateCounts`
+            Counts and exposure, of which ``to_irf`` makes a template.
+
+        Raises
+        ------
+        ValueError
+            As `make_background`.
+        """
+        obs_ids = self._choose(observation, exclude, obs_ids)
+        options = self._count_options
+        return make_target_counts(observation, self._pool, obs_ids, **options)
+
+    @property
+    def _count_options(self):
+        """Dimension and axes, as `make_template_counts` has them."""
+        axes = {f"{_.name}_axis": _ for _ in self.template_axes or ()}
+        return {"dimension": self.background, **axes}
+
+    def _choose(self, observation, exclude, obs_ids):
+        """OBS_IDs of the OFF observations that the template is made of."""
+        obs_ids = self.template_obs_ids if obs_ids is None else obs_ids
+        if obs_ids is None:
+            return self.select(observation, exclude)["OFF_OBS_ID"].tolist()
+        obs_ids = to_obs_ids(obs_ids).tolist()
+        # what is looked for would be in the template
+        left_out = {*to_obs_ids(exclude).tolist(), get_obs_id(observation)}
+        kept = [_ for _ in obs_ids if _ not in left_out]
+        if not kept:
+            raise NotTreatedError(
+                f"All of {obs_ids}, the OFF observations given for the template of "
+                f"OBS_ID {observation.obs_id}, are excluded, or are itself."
+            )
+        return kept
 
     def make_observation(self, observation):
         """Make an observation with the background template.

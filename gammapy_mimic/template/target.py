@@ -7,10 +7,10 @@ import numpy as np
 
 from ..data.obs_ids import NO_PARTNER, shorten, to_obs_ids
 from ..data.observation import get_livetime_fraction, load_events_file
-from .core import make_template
+from .core import make_template_counts
 from .groups import select_livetime
 
-__all__ = ["make_target_template", "select_ranked"]
+__all__ = ["make_target_counts", "make_target_template", "select_ranked"]
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,9 @@ def select_ranked(table, exclude=(), time_request=None):
     return table[: select_livetime(table["LIVETIME"].quantity, time_request)]
 
 
-def make_target_template(observation, pool, obs_ids, **options):
+def make_target_template(
+    observation, pool, obs_ids, smooth=None, keep_empty=False, **options
+):
     """Make the template for a target, with the dead time of that.
 
     Parameters
@@ -71,8 +73,10 @@ def make_target_template(observation, pool, obs_ids, **options):
         OFF observations, and sources in any of the fields.
     obs_ids : list of int
         OFF observations to make the template of.
+    smooth, keep_empty
+        As for `~gammapy_mimic.template.make_template`.
     **options : dict, optional
-        Options of `~gammapy_mimic.template.make_template`.
+        Options of `~gammapy_mimic.template.make_template_counts`.
 
     Returns
     -------
@@ -84,10 +88,34 @@ def make_target_template(observation, pool, obs_ids, **options):
     ValueError
         If the target is a mimic of one of them.
     """
-    obs_ids = to_obs_ids(obs_ids).tolist()
-    # a copy, which keeps the header for the dead time below
+    # a copy, which keeps the header that both need
     observation = copy.copy(observation)
-    header = load_events_file(observation, with_events=False)
+    load_events_file(observation, with_events=False)
+    counts = make_target_counts(observation, pool, obs_ids, **options)
+    fraction = get_livetime_fraction(observation)
+    return counts.to_irf(smooth, livetime_fraction=fraction, keep_empty=keep_empty)
+
+
+def make_target_counts(observation, pool, obs_ids, **options):
+    """Count the events of OFF observations in the bins of the template for a target.
+
+    Parameters
+    ----------
+    observation, pool, obs_ids, **options
+        As for `make_target_template`.
+
+    Returns
+    -------
+    counts : `~gammapy_mimic.template.TemplateCounts`
+        Counts and exposure.
+
+    Raises
+    ------
+    ValueError
+        If the target is a mimic of one of them.
+    """
+    obs_ids = to_obs_ids(obs_ids).tolist()
+    header = load_events_file(copy.copy(observation), with_events=False)
     # its own events would be in the template, and hide what is looked for
     partner = int(header.get("MIM_OBS", NO_PARTNER))
     if partner in obs_ids:
@@ -96,9 +124,8 @@ def make_target_template(observation, pool, obs_ids, **options):
             "which the template would be made of. Use MimicMaker(background=selector), "
             "or exclude all OFF observations of the mimic set."
         )
-    return make_template(
+    return make_template_counts(
         [pool.get(_) for _ in obs_ids],
         exclusion_regions=pool.exclusion_regions,
-        livetime_fraction=get_livetime_fraction(observation),
         **options,
     )
