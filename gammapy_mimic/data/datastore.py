@@ -67,6 +67,7 @@ __all__ = [
 ]
 
 DATA_DIR = "data"
+GROUPS_FILE = "groups.fits"
 
 
 def write_datastore(observations, path, irfs="link", overwrite=False):
@@ -445,7 +446,15 @@ def _make_hdu_table(rows, path):
     return table
 
 
-def write_background(datastore, path, templates, labels=None, overwrite=False):
+def write_background(
+    datastore,
+    path,
+    templates,
+    labels=None,
+    overwrite=False,
+    groups=None,
+    others=None,
+):
     """Write a datastore whose observations have other backgrounds.
 
     Only the backgrounds are written, one file each, and one for each dead time that
@@ -465,6 +474,14 @@ def write_background(datastore, path, templates, labels=None, overwrite=False):
         Label by OBS_ID. Default is that the labels are the OBS_IDs.
     overwrite : bool, optional
         Whether to replace a store that this package wrote. Default is False.
+    groups : `~astropy.table.Table`, optional
+        Groups of observations, whose GROUP_ID are the labels, see
+        `~gammapy_mimic.template.make_group_table`. It is written as ``groups.fits``,
+        with a column FILE: the template as it is, of a group without observations, too.
+        The observation table has a column GROUP_ID then. Default is None.
+    others : dict of `~gammapy.irf.BackgroundIRF`, optional
+        Backgrounds by the names of files that are written beside, and that no
+        observation has. Default is none.
 
     Raises
     ------
@@ -481,7 +498,12 @@ def write_background(datastore, path, templates, labels=None, overwrite=False):
         raise ValueError(f"There is no template for {missing or 'any observation'}.")
     path = _resolve(path)
     with _replace_datastore(path, overwrite) as folder:
-        rows, written = [], {}
+        for name, irf in (others or {}).items():
+            irf.to_hdulist().writeto(folder / DATA_DIR / f"{name}.fits")
+        writer = _BackgroundWriter(folder / DATA_DIR, templates)
+        if groups is not None:
+            _write_groups(groups, writer, folder / GROUPS_FILE)
+        rows = []
         for obs_id, label in progress_bar(labels.items(), desc="Write backgrounds"):
             observation = datastore.obs(obs_id, required_irf="all-optional")
             for name in ("events", "gti", *IRF_NAMES):
@@ -490,24 +512,52 @@ def write_background(datastore, path, templates, labels=None, overwrite=False):
                     rows.append(_index_link(obs_id, name, location, path))
             location = get_hdu(observation, "events")
             header = read_fits_header(location.path(), location.hdu_name)
-            is_2d = templates[label].has_offset_axis
             fraction = get_livetime_fraction(observation)
-            # what depends on the offset alone reads the same mirrored
-            key = label, not is_2d and _reads_reversed(header), round(fraction, 9)
-            if key not in written:
-                irf = convert_dead_time(templates[label], fraction)
-                irf = _to_gadf_alignment(irf, header)
-                number = sum(_[0] == label for _ in written)
-                suffix = f"_{number}" if number else ""
-                file_name = f"background_{label}{suffix}.fits"
-                hdu_list = irf.to_hdulist()
-                hdu_list.writeto(folder / DATA_DIR / file_name)
-                written[key] = file_name, hdu_list
-            rows += _index_written(obs_id, *written[key])
+            rows += _index_written(obs_id, *writer.write(label, fraction, header))
         _make_hdu_table(rows, path).write(folder / DataStore.DEFAULT_HDU_TABLE)
         obs_table = datastore.obs_table
         obs_table = obs_table[np.isin(obs_table["OBS_ID"], list(labels))]
+        if groups is not None:
+            obs_table["GROUP_ID"] = [labels[_] for _ in obs_table["OBS_ID"].tolist()]
         obs_table.write(folder / DataStore.DEFAULT_OBS_TABLE)
+
+
+class _BackgroundWriter:
+    """Writer of the files of templates, one for each way in which one is needed."""
+
+    def __init__(self, folder, templates):
+        self.folder = folder
+        self.templates = templates
+        self._written = {}
+
+    def write(self, label, livetime_fraction=None, header=None):
+        """Write a template for an observation, or as it is. File name and HDUs."""
+        template, header = self.templates[label], header or {}
+        if livetime_fraction is None:
+            livetime_fraction = (template.meta or {}).get("DEADC", 1)
+        # what depends on the offset alone reads the same mirrored
+        is_mirrored = not template.has_offset_axis and _reads_reversed(header)
+        key = label, is_mirrored, round(livetime_fraction, 9)
+        if key not in self._written:
+            irf = convert_dead_time(template, livetime_fraction)
+            irf = _to_gadf_alignment(irf, header)
+            number = sum(_[0] == label for _ in self._written)
+            suffix = f"_{number}" if number else ""
+            file_name = f"background_{label}{suffix}.fits"
+            hdu_list = irf.to_hdulist()
+            hdu_list.writeto(self.folder / file_name)
+            self._written[key] = file_name, hdu_list
+        return self._written[key]
+
+
+def _write_groups(groups, writer, path):
+    """Write the table of the groups, and the templates of all of them."""
+    groups = groups.copy()
+    labels = groups["GROUP_ID"].tolist()
+    files = {label: writer.write(label)[0] for label in writer.templates}
+    groups["FILE"] = [f"{DATA_DIR}/{files[_]}" if _ in files else "" for _ in labels]
+    groups.meta |= {"EXTNAME": "GROUPS", "CREATOR": f"{CREATOR} {__version__}"}
+    groups.write(path)
 
 
 def open_datastore(path, links=()):

@@ -63,17 +63,33 @@ OPTIONS = (
 
 
 def config_options(function):
-    """Add the options that select and compare observations, and pass a config on."""
+    """Add the options that select and compare observations, and pass a config on.
+
+    With an option ``from_run``, no OFF observations are needed.
+    """
     names = inspect.signature(_make_config).parameters
 
     @functools.wraps(function)
     def command(**values):
+        _check_selections(**values)
         config = _make_config(**{name: values.pop(name) for name in names})
         return function(config=config, **values)
 
     for option in reversed(OPTIONS):
         command = option(command)
     return command
+
+
+def _check_selections(target_obs, target_query, off_obs, off_query, from_run=None, **_):
+    """Raise an error if it is not said which observations are meant."""
+    selections = {"target": (target_obs, target_query), "off": (off_obs, off_query)}
+    if from_run is not None and selections.pop("off") != (None, None):
+        raise click.UsageError("--from-run has no OFF observations: leave them out.")
+    for kind, (obs_ids, query) in selections.items():
+        if (obs_ids is None) == (query is None):
+            raise click.UsageError(f"Give either --{kind}-obs or --{kind}-query.")
+        if query is None and not obs_ids:
+            raise click.UsageError(f"--{kind}-obs is empty.")
 
 
 def _make_config(
@@ -92,12 +108,6 @@ def _make_config(
     ranking,
     index,
 ):
-    selections = {"target": (target_obs, target_query), "off": (off_obs, off_query)}
-    for kind, (obs_ids, query) in selections.items():
-        if (obs_ids is None) == (query is None):
-            raise click.UsageError(f"Give either --{kind}-obs or --{kind}-query.")
-        if query is None and not obs_ids:
-            raise click.UsageError(f"--{kind}-obs is empty.")
     MatchCriteria.create(dict(criteria))
     # the configuration that is written can be run from another folder
     datastore, off_datastore, index = (

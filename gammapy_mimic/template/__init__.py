@@ -8,7 +8,12 @@ from .core import (
     make_templates,
 )
 from .counts import TemplateCounts
-from .groups import describe_group, make_group_labels, select_livetime
+from .groups import (
+    describe_group,
+    make_group_labels,
+    make_group_table,
+    select_livetime,
+)
 from .own import make_own_counts, make_own_template
 from .rates import smooth_rate
 
@@ -18,6 +23,7 @@ __all__ = [
     "describe_group",
     "make_group_counts",
     "make_group_labels",
+    "make_group_table",
     "make_own_counts",
     "make_own_template",
     "make_template",

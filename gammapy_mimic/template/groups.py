@@ -4,12 +4,18 @@ import logging
 
 import astropy.units as u
 import numpy as np
+from astropy.table import Table
 
 from ..data.events import read_column
 from ..data.headers import OBS_TABLE_COLUMNS
 from ..data.obs_ids import shorten
 
-__all__ = ["describe_group", "make_group_labels", "select_livetime"]
+__all__ = [
+    "describe_group",
+    "make_group_labels",
+    "make_group_table",
+    "select_livetime",
+]
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +59,7 @@ def make_group_labels(obs_table, groups):
         column = obs_table[name]
         if column.dtype.kind not in "iuf":
             raise ValueError(f"Column {name!r} has no numbers, but {column.dtype}.")
-        # not that of the column first: an archive in rad would be cut at 30 rad
-        unit = OBS_TABLE_COLUMNS.get(name) or str(column.unit or "")
+        unit = _get_unit(obs_table, name)
         edges = _check_edges(name, edges, unit)
         values = read_column(obs_table, name, unit)
         if name in WRAPPED_COLUMNS:
@@ -75,6 +80,12 @@ def make_group_labels(obs_table, groups):
     return np.where(outside, -1, labels)
 
 
+def _get_unit(obs_table, name):
+    """Get the unit of the edges of groups."""
+    # not that of the column first: an archive in rad would be cut at 30 rad
+    return OBS_TABLE_COLUMNS.get(name) or str(obs_table[name].unit or "")
+
+
 def _check_edges(name, edges, unit):
     """Array of the edges in a unit, an error if they make no bins."""
     is_list = isinstance(edges, list | tuple | np.ndarray)
@@ -92,6 +103,40 @@ def _check_edges(name, edges, unit):
             f"got {edges!r}."
         )
     return values
+
+
+def make_group_table(obs_table, groups, templates):
+    """Make a table of all groups.
+
+    Parameters
+    ----------
+    obs_table, groups
+        As for `make_group_labels`.
+    templates : dict of `~gammapy.irf.BackgroundIRF`
+        Templates by label.
+
+    Returns
+    -------
+    table : `~astropy.table.Table`
+        Columns GROUP_ID, the label, the bounds of each column, such as ZEN_PNT_MIN and
+        ZEN_PNT_MAX, and N_OBS and LIVETIME of the template: 0 where there is none.
+    """
+    edges = {}
+    for name, values in groups.items():
+        unit = _get_unit(obs_table, name)
+        edges[name] = u.Quantity(_check_edges(name, values, unit), unit)
+    shape = [len(_) - 1 for _ in edges.values()]
+    table = Table({"GROUP_ID": np.arange(np.prod(shape))})
+    indices = np.unravel_index(table["GROUP_ID"], shape)
+    for (name, values), idx in zip(edges.items(), indices, strict=True):
+        table[f"{name}_MIN"], table[f"{name}_MAX"] = values[idx], values[idx + 1]
+    nothing = {"N_OBS": 0, "LIVETIME": 0.0}
+    found = [
+        templates[_].meta if _ in templates else nothing for _ in table["GROUP_ID"]
+    ]
+    table["N_OBS"] = [_["N_OBS"] for _ in found]
+    table["LIVETIME"] = [_["LIVETIME"] for _ in found] * u.s
+    return table
 
 
 def describe_group(groups, label):
