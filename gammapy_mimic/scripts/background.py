@@ -8,7 +8,8 @@ from gammapy.utils.scripts import make_path
 from ..analysis.core import MimicAnalysis
 from ..analysis.factory import make_template_axes
 from ..data.datastore import select_datastore, write_background
-from ..data.obs_ids import get_obs_id, shorten, to_obs_ids
+from ..data.obs_ids import get_obs_id, shorten
+from ..data.observation import get_livetime_fraction
 from ..exclusion.core import ExclusionRegions
 from ..makers import KLBackgroundSelector
 from ..template import (
@@ -251,17 +252,22 @@ def _select_targets(analysis):
 def _write_templates(analysis, counts, labels, groups, raw, outdir, overwrite):
     """Make templates of counts by label, and write them and figures."""
     config = analysis.config.mimic.template
-    templates, others = {}, {}
+    smooths = [config.smooth, None] if raw else [config.smooth]
+    fractions = {}
+    # those of several targets have a mean dead time, and are converted for each
+    if labels is None:
+        fractions = {_.obs_id: get_livetime_fraction(_) for _ in analysis.observations}
+    templates, others, table = {}, {}, None
     for label, part in counts:
-        irf = part.to_irf(config.smooth, keep_empty=config.keep_empty)
-        templates[label] = irf
+        options = fractions.get(label), config.keep_empty
+        irfs = [part.to_irf(smooth, None, *options) for smooth in smooths]
+        if groups:
+            for irf in irfs:
+                irf.meta["GROUP"] = describe_group(groups, label)
+        templates[label] = irfs[0]
         if raw:
-            irf = part.to_irf(keep_empty=config.keep_empty)
-            others[f"background_{label}_raw"] = irf
-    table = None
+            others[f"background_{label}_raw"] = irfs[1]
     if groups:
-        for label, irf in templates.items():
-            irf.meta["GROUP"] = describe_group(groups, label)
         obs_table = analysis.factory.off_datastore.obs_table
         table = make_group_table(obs_table, groups, templates)
     write_background(
@@ -278,16 +284,15 @@ def _write_templates(analysis, counts, labels, groups, raw, outdir, overwrite):
     figures = {f"background_{label}": irf for label, irf in templates.items()} | others
     add_files(outdir, [f"{name}.png" for name in figures])
     for name, irf in figures.items():
-        save_figure(_plot(irf), outdir / f"{name}.png")
+        save_figure(_plot(irf, name), outdir / f"{name}.png")
 
 
-def _plot(bkg):
+def _plot(bkg, name):
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
     plot_background(bkg, ax=axes[0])
     plot_background_spectrum(bkg, ax=axes[1])
     plot_background_image(bkg, ax=axes[2])
-    obs_ids = to_obs_ids(bkg.meta["OBS_IDS"].split(","))
-    text = f"{len(obs_ids)} observations: OBS_ID {shorten(obs_ids)}"
-    group = bkg.meta.get("GROUP")
-    figure.suptitle(text if group is None else f"{group}, {text}")
+    obs_ids = f"OBS_ID {shorten(bkg.meta['OBS_IDS'].split(','))}"
+    parts = name, bkg.meta.get("GROUP"), obs_ids
+    figure.suptitle(", ".join(part for part in parts if part))
     return figure

@@ -66,6 +66,8 @@ class TemplateCounts:
         OBS_IDS (list of int), ONTIME and LIVETIME, in s.
     """
 
+    _has_warned = False  # of what all templates of these counts share
+
     def __init__(self, bins, fov_alignment, counts, exposure, moment, livetime, meta):
         self.bins = bins
         self.fov_alignment = fov_alignment
@@ -242,6 +244,9 @@ class TemplateCounts:
 
     def _warn(self, bins, valid, others):
         """Say which bins have no exposure, and what the others are, once."""
+        if self._has_warned:
+            return
+        self._has_warned = True
         exposed = valid.any(axis=1)
         n_unexposed = len(self.livetime) - exposed.sum()
         parts = []

@@ -43,7 +43,8 @@ def plot_background(bkg, ax=None, energies=None, label="", **kwargs):
     axis = _get_position_axis(bkg)
     rates = [_evaluate(bkg, energy, axis.center) for energy in energies]
     ax = _plot_lines(ax, axis, rates, energies.to("TeV"), label, **kwargs)
-    ax.set_yscale("log")
+    # of bins without exposure nothing is drawn
+    ax.set_yscale("log", nonpositive="mask")
     ax.set_ylabel(RATE_LABEL)
     return ax
 
@@ -76,7 +77,8 @@ def plot_background_spectrum(bkg, ax=None, offsets=None, label="", **kwargs):
     rates = [_evaluate(bkg, axis.center, offset) for offset in offsets]
     ax = _plot_lines(ax, axis, rates, offsets.to("deg"), label, **kwargs)
     ax.set_xscale("log")
-    ax.set_yscale("log")
+    # of bins without exposure nothing is drawn
+    ax.set_yscale("log", nonpositive="mask")
     ax.set_ylabel(RATE_LABEL)
     return ax
 
