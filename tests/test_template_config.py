@@ -160,7 +160,7 @@ class TestConfig:
 
     def test_defaults(self, stores):
         selector = make_analysis(stores, "{}").factory.selector
-        assert selector.template_axes == ()
+        assert selector.template_axes is None
         assert selector.template_obs_ids is None
         assert selector.keep_empty is False
 

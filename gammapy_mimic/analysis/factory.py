@@ -341,7 +341,7 @@ class MakerFactory:
             time_request=template.time_request,
             background=template.dimension,
             smooth=template.smooth,
-            template_axes=make_template_axes(template),
+            template_axes=make_template_axes(template) or None,
             template_obs_ids=template.obs_ids or None,
             keep_empty=template.keep_empty,
             index=index,
