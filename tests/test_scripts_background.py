@@ -247,9 +247,24 @@ def test_bad_input_of_own(select, tmp_path, capsys, args, match):
     assert_fails(capsys, tmp_path / "out", match, *args, code=2)
 
 
-def test_targets_are_not_off_observations_of_all(select, tmp_path, capsys, stores):
-    args = [str(_) for _ in select("--from-obs", "1,3")]
-    args[args.index("--off-datastore") + 1] = str(stores["targets"].hdu_table.base_dir)
-    args[args.index("OBS_ID > 100")] = "OBS_ID > 0"
-    match = "--from-obs: OBS_ID [1] are targets"
-    assert_fails(capsys, tmp_path / "out", match, *args)
+class TestTargetsAmongOff:
+    @pytest.fixture
+    def select_all(self, select, stores):
+        def select_all(*options):
+            args = [str(_) for _ in select(*options)]
+            store = str(stores["targets"].hdu_table.base_dir)
+            args[args.index("--off-datastore") + 1] = store
+            args[args.index("OBS_ID > 100")] = "OBS_ID > 0"
+            return args
+
+        return select_all
+
+    def test_one_for_all(self, select_all, tmp_path, capsys):
+        match = "--from-obs: OBS_ID [1] are targets"
+        args = select_all("--from-obs", "1,3")
+        assert_fails(capsys, tmp_path / "out", match, *args)
+
+    def test_groups(self, select_all, caplog):
+        assert run(*select_all("--group", "ZEN_PNT=[0, 90]", *AXES)) == 0
+        match = "The events of OBS_ID 1, 2 are in the template of their own group"
+        assert match in caplog.text

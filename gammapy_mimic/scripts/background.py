@@ -1,5 +1,7 @@
 """``gammapy-mimic background``: background templates into a datastore."""
 
+import logging
+
 import click
 import matplotlib.pyplot as plt
 from gammapy.utils.pbar import progress_bar
@@ -32,6 +34,8 @@ from .inputs import config_options
 from .options import AngleText, EnergyText, IntList, KeyValue
 
 __all__ = ["background"]
+
+log = logging.getLogger(__name__)
 
 N_BINS = click.IntRange(min=1)
 
@@ -139,9 +143,10 @@ def background(
             counts, labels = _count_groups(analysis, groups)
         elif from_obs:
             counts, labels = _count_given(analysis)
+        elif from_run:
+            counts, labels = _count_own(analysis, from_run, angles), None
         else:
-            counts = _count_own if from_run else _count_selected
-            counts, labels = counts(analysis, from_run, angles), None
+            counts, labels = _count_selected(analysis), None
         _write_templates(analysis, counts, labels, groups, raw, outdir, overwrite)
 
 
@@ -181,7 +186,7 @@ def _add_template(config, dimension, energy_axis, offset_axis, fov_axis, **optio
     return config.update(type(config).from_dict(data, "options"))
 
 
-def _count_selected(analysis, *_):
+def _count_selected(analysis):
     """Count OFF observations that are most alike, for each target."""
     for observation in progress_bar(analysis.observations, desc="Make backgrounds"):
         yield observation.obs_id, analysis.selector.make_template_counts(observation)
@@ -237,6 +242,13 @@ def _count_groups(analysis, groups):
         raise ValueError(
             f"There is no OFF observation in the group of OBS_ID {missing}. "
             "Change the groups or the selection."
+        )
+    shared = sorted({*labels} & {*off.obs_table["OBS_ID"].tolist()})
+    if shared:
+        log.warning(
+            f"The events of OBS_ID {shorten(shared)} are in the template of their own "
+            "group, which hides what is looked for. Leave them out of the OFF "
+            "observations."
         )
     return counts.items(), labels
 
