@@ -80,7 +80,7 @@ def count_without_noise(observation, bins):
     expected = (rate * ontime).to_value("sr-1") * bins.solid_angle
     counts.counts = expected * (counts.livetime > 0)[:, np.newaxis]
     # so many that no bin is sparse
-    for name in ("counts", "exposure", "livetime"):
+    for name in ("counts", "livetimes"):
         setattr(counts, name, 1e6 * getattr(counts, name))
     return counts
 

@@ -21,9 +21,6 @@ from gammapy.modeling.models import (
     SkyModel,
 )
 from gammapy.utils.fits import HDULocation
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion, PointSkyRegion, RectangleSkyRegion
 
@@ -41,9 +38,7 @@ from gammapy_mimic.template import (
     make_template,
     make_templates,
     select_livetime,
-    smooth_rate,
 )
-from gammapy_mimic.template.rates import make_nodes, weight_exposure
 
 from .helpers import cut_gti, need_runs, remove_location, replace, replace_events
 
@@ -137,7 +132,7 @@ def get_counts(observations, regions, alignment="RADEC", **axes):
 
 
 def get_pull(template, truth, counts):
-    """Deviation from the truth over the error of the expected counts."""
+    """Deviation from the truth over the error of the counts of a bin."""
     expected_rate = evaluate_truth(truth, template.axes)
     edges = template.axes["energy"].edges.to_value("TeV")
     start = np.argmin(np.abs(counts.bins.energy_edges - edges[0]))
@@ -146,7 +141,7 @@ def get_pull(template, truth, counts):
     # the rate is one per observation time
     expected = expected_rate * exposure / template.meta["DEADC"]
     valid = expected > 20
-    pull = (template.data / expected_rate - 1) * np.sqrt(expected)
+    pull = np.log(template.data / expected_rate) * np.sqrt(expected)
     return pull[valid]
 
 
@@ -178,7 +173,8 @@ def test_template_is_the_truth_within_statistics(name, kind):
 
     pull = get_pull(template, truth, counts)
     assert len(pull) > 550
-    assert 0.9 < np.mean(pull**2) < 1.1
+    # more precise than the counts of each bin alone
+    assert np.mean(pull**2) < 0.4
     assert abs(pull.mean()) < 0.12
 
     predicted, expected = (
@@ -311,115 +307,6 @@ def test_wide_bins_are_not_biased(n_energy):
         predict(observations[0], _, edges).sum() for _ in (template, truth)
     )
     assert_allclose(predicted, expected, rtol=0.005)
-
-
-def test_nodes_have_the_integral_of_the_mean_rate():
-    """With Gammapy's own interpolation and integration, in very wide bins."""
-    energy_axis = MapAxis.from_energy_bounds("1 TeV", "100 TeV", nbin=4)
-    offset_axis = MapAxis.from_bounds(0, 2.5, 5, unit="deg", name="offset")
-    bins = TemplateBins([energy_axis, offset_axis])
-    low, high = bins.energy_edges[:-1], bins.energy_edges[1:]
-    spectrum = (low**-1.7 - high**-1.7) / 1.7 / (high - low)
-    edges = np.radians(bins.position_edges[0])
-    width = np.radians(1.3)
-    profile = -np.diff(np.exp(-(edges**2) / 2 / width**2)) * width**2 * 2 * np.pi
-    rate = np.outer(spectrum, profile / bins.solid_angle)
-    exposure = np.full(rate.shape, 1e8)
-
-    nodes = make_nodes(rate, exposure, bins.axes)
-    bkg = Background2D(bins.axes, nodes, unit=UNIT)
-    fine = np.geomspace(1, 100, 401)[:, np.newaxis] * u.TeV
-    offset = (np.arange(1000) + 0.5) / 1000 * 2.5
-    total = bkg.integrate_log_log(
-        axis_name="energy", energy=fine, offset=offset[np.newaxis] * u.deg
-    )
-    ring = 2 * np.pi * np.sin(np.radians(offset)) * np.radians(2.5 / 1000)
-    total = total.to_value("s-1 sr-1") * ring
-    wanted = rate * np.diff(bins.energy_edges)[:, np.newaxis] * bins.solid_angle
-
-    assert_allclose(total.sum(), wanted.sum(), rtol=2e-3)
-    by_energy = total.reshape(4, 100, 1000).sum(axis=(1, 2))
-    assert_allclose(by_energy, wanted.sum(axis=1), rtol=2e-3)
-    by_offset = total.reshape(400, 5, 200).sum(axis=(0, 2))
-    assert_allclose(by_offset, wanted.sum(axis=0), rtol=0.01)
-    # the spectrum is a power law, of which the mean is above the value at the centre
-    assert np.all(wanted.sum(axis=1) > 1.05 * (nodes @ bins.solid_angle) * (high - low))
-
-
-def test_partly_masked_bin_has_the_mean_rate_of_the_whole():
-    """The part that is left is not at the centre of the bin."""
-    edges = np.linspace(0, 3, 7)
-
-    def integrate(low, high):
-        return (np.exp(-0.8 * low) - np.exp(-0.8 * high)) / 0.8
-
-    exposure = np.full((2, 6), 0.5)
-    counts = np.array([integrate(edges[:-1], edges[1:])] * 2)
-    rate = counts / exposure
-    moment = np.zeros((1, 2, 6))
-    # one half of a bin is masked
-    exposure[0, 3], counts[0, 3], moment[0, 0, 3] = 0.25, integrate(1.5, 1.75), -1 / 32
-    assert counts[0, 3] / exposure[0, 3] > 1.09 * rate[0, 3]
-    weighted = weight_exposure(exposure, moment, counts / exposure, [edges])
-    assert_allclose(counts / weighted, rate, rtol=0.01)
-
-
-def make_smooth_input(dimension="2d"):
-    axes = {} if dimension == "2d" else {"fov_lon": None, "fov_lat": None}
-    bins = TemplateBins.create(dimension, **axes)
-    sigma = np.linspace(1.1, 1.4, 24)[:, np.newaxis]
-    shape = np.exp(-(bins.offset**2) / 2 / sigma**2) * bins.solid_angle
-    return bins, shape / shape.sum(axis=1, keepdims=True)
-
-
-@pytest.mark.parametrize("dimension", ["2d", "3d"])
-@pytest.mark.parametrize("method", METHODS)
-def test_a_smoothing_kernel_that_is_not_normalised(method, dimension):
-    """A flat rate stays flat and the integral stays, whatever the exposure."""
-    bins, shape = make_smooth_input(dimension)
-    rng = np.random.default_rng(1)
-    exposure = rng.uniform(0.1, 1, shape.shape) * 1e7 * bins.solid_angle
-    args = bins.solid_angle, bins.position, method
-    assert_allclose(smooth_rate(np.ones(shape.shape), exposure, *args), 1, rtol=1e-3)
-
-    rate = rng.poisson(shape * 500) / exposure
-    exposure[:, 3] = 0
-    smooth = smooth_rate(rate, exposure, *args)
-    assert_allclose(smooth @ bins.solid_angle, rate @ bins.solid_angle)
-    assert np.all(smooth >= 0)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@given(
-    counts=arrays(int, (4, 10), elements=st.integers(0, 1000)),
-    exposure=arrays(float, (4, 10), elements=st.sampled_from([0, 0.1, 1, 30])),
-)
-def test_smoothing_keeps_the_integral_and_the_sign(method, counts, exposure):
-    solid_angle = np.linspace(1, 19, 10)
-    position = np.linspace(0.1, 2.4, 10)[np.newaxis]
-    rate = np.divide(counts, exposure, out=np.zeros(counts.shape), where=exposure > 0)
-    smooth = smooth_rate(rate, exposure, solid_angle, position, method)
-
-    assert np.all(smooth >= 0)
-    assert np.all(np.isfinite(smooth))
-    seen = np.any(rate * exposure > 0, axis=1)
-    assert_allclose((smooth @ solid_angle)[seen], (rate @ solid_angle)[seen])
-
-
-@pytest.mark.parametrize("dimension", ["2d", "3d"])
-@pytest.mark.parametrize("method", METHODS)
-def test_smoothing_brings_few_counts_closer_to_the_truth(method, dimension):
-    bins, shape = make_smooth_input(dimension)
-    n_counts = 200 if dimension == "2d" else 2000
-    exposure = np.ones(shape.shape) * bins.solid_angle
-    counts = np.random.default_rng(2).poisson(shape * n_counts)
-    args = bins.solid_angle, bins.position, method
-    smooth = smooth_rate(counts / exposure, exposure, *args) * exposure
-
-    expected = shape * n_counts
-    scale = counts.sum(axis=1, keepdims=True) / n_counts
-    rms, rms_smooth = (np.std(_ - scale * expected) for _ in (counts, smooth))
-    assert rms_smooth < (0.8 if dimension == "2d" else 0.5) * rms
 
 
 @pytest.mark.slow

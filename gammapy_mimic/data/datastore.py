@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.table import Column
 from astropy.utils.exceptions import AstropyUserWarning
 from gammapy.data import DataStore, EventList, HDUIndexTable
-from gammapy.irf import Background3D, FoVAlignment
+from gammapy.irf import FoVAlignment
 from gammapy.irf.io import IRF_DL3_HDU_SPECIFICATION
 from gammapy.maps import MapAxis
 from gammapy.utils.fits import HDULocation
@@ -375,19 +375,22 @@ def _to_gadf_alignment(bkg, header):
             "be aligned with ALTAZ."
         )
     axes, data = list(bkg.axes), bkg.data
+    options = {"neff": bkg.neff} if hasattr(bkg, "neff") else {}
     if is_reversed != reads_reversed:
         idx = bkg.axes.index("fov_lon")
         axes[idx] = MapAxis.from_edges(
             -axes[idx].edges[::-1], name="fov_lon", interp=axes[idx].interp
         )
         data = np.flip(data, axis=idx)
-    return Background3D(
+        options = {key: np.flip(value, axis=idx) for key, value in options.items()}
+    return type(bkg)(
         axes=axes,
         data=data,
         unit=bkg.unit,
         meta=copy.deepcopy(bkg.meta),
         is_pointlike=bkg.is_pointlike,
         fov_alignment=FoVAlignment.RADEC,
+        **options,
     )
 
 

@@ -122,6 +122,8 @@ def scale_rate(bkg, factor, **meta):
         Background.
     """
     options = {} if bkg.has_offset_axis else {"fov_alignment": bkg.fov_alignment}
+    if hasattr(bkg, "neff"):
+        options["neff"] = bkg.neff
     meta = {**(bkg.meta or {}), **meta}
     data, axes = bkg.data * factor, list(bkg.axes)
     return type(bkg)(axes=axes, data=data, unit=bkg.unit, meta=meta, **options)

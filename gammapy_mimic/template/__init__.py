@@ -15,7 +15,6 @@ from .groups import (
     select_livetime,
 )
 from .own import make_own_counts, make_own_template
-from .rates import smooth_rate
 
 __all__ = [
     "TemplateBins",
@@ -30,5 +29,4 @@ __all__ = [
     "make_template_counts",
     "make_templates",
     "select_livetime",
-    "smooth_rate",
 ]

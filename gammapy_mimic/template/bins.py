@@ -116,6 +116,11 @@ class TemplateBins:
         return np.diff(self.energy_edges)[:, np.newaxis]
 
     @functools.cached_property
+    def energy(self):
+        """Centres of the energy bins, log in energy, in TeV. Shape (n_energy,)."""
+        return self.axes["energy"].center.to_value("TeV")
+
+    @functools.cached_property
     def position_edges(self):
         """Edges of offset, or of longitude and latitude, in deg. List of arrays."""
         return [axis.edges.to_value("deg") for axis in self.axes[1:]]
@@ -132,20 +137,17 @@ class TemplateBins:
             return self.position[0]
         return get_offset(from_fov_lon_lat(*self.position))
 
+    @functools.cached_property
+    def spread(self):
+        """Mean square distance from the centres, in deg2. Shape (n_position,)."""
+        widths = [np.diff(_) for _ in self.position_edges]
+        return (_get_grid(widths) ** 2).sum(axis=0) / 12
+
     @property
     def offset_max(self):
         """Offset of the farthest corner, in deg."""
         corner = [np.abs(_).max() for _ in self.position_edges]
         return get_offset(from_fov_lon_lat(*corner)) if self.is_3d else corner[0]
-
-    @functools.cached_property
-    def ring_edges(self):
-        """Edges of rings as wide as the bins, over the whole FoV, in deg."""
-        edges = self.position_edges[0]
-        if not self.is_3d:
-            return edges
-        width = np.diff(edges).max()
-        return np.arange(0, self.offset.max() + width, width)
 
     @functools.cached_property
     def solid_angle(self):

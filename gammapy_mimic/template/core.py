@@ -18,7 +18,7 @@ from ..utils.angles import check_angle
 from .bins import TemplateBins
 from .counts import TemplateCounts
 from .groups import describe_group, make_group_labels
-from .rates import check_smooth
+from .smoothing import check_smooth
 
 __all__ = [
     "make_group_counts",
@@ -46,13 +46,17 @@ def make_template(
     bins that are in the safe range of any observation: there the spectrum is continued,
     because Gammapy interpolates up to the limit of the safe range.
 
+    The rate is a smooth shape, times what the counts tell beside it: see
+    `~gammapy_mimic.template.rate.estimate_rate`. So bins with few counts, or masked in
+    all observations, are neither empty nor raised, and no bin is negative. Each
+    observation has a norm and a tilt in energy of its own
+    (`~gammapy_mimic.template.norms.fit_norms`), and may leave at its threshold without
+    a step: the template is the mean of all, weighted by livetime, also where it is made
+    of some.
+
     The values are not the mean rates of the bins, but those from which Gammapy, which
     interpolates the log of the rate between bin centres, predicts the counts, see
-    `make_nodes`. That interpolation makes a hole, as wide as a bin, around each bin
-    without counts. Such a bin gets the rate expected from the spectrum and the mean
-    shape of the FoV, at most that of half a count. If many bins are empty then make
-    them wider, or smooth. Where all observations are masked the rate is interpolated in
-    offset, with a warning.
+    `~gammapy_mimic.template.nodes.make_nodes`.
 
     Gammapy takes a power law between the edges of the energy bins of a dataset. If
     those are much wider than the bins of the template then use
@@ -65,8 +69,10 @@ def make_template(
     dimension : {"2d", "3d"}, optional
         Rate as a function of offset or of FoV position. Default is "2d".
     smooth : {None, "gauss", "poly", "spline"}, optional
-        Smoothing, see `smooth_rate`. Default is None. To have the raw template as well
-        without reading the observations again, use `make_template_counts`.
+        Smoothing of what the smooth shape lacks, see
+        `~gammapy_mimic.template.smoothing.smooth_ratio`, instead of taking it as far as
+        the counts of each bin tell. Default is None. To have both without reading the
+        observations again, use `make_template_counts`.
     smooth_options : dict, optional
         Options of the smoothing.
     livetime_fraction : float, optional
@@ -85,6 +91,8 @@ def make_template(
     bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
         Background rate, in s-1 TeV-1 sr-1. ``bkg.meta`` has N_OBS, OBS_IDS, ONTIME and
         LIVETIME (in s), and DEADC, the fraction of livetime that the rate is for.
+        ``bkg.neff`` has the effective counts of each bin, 1 over the variance of the
+        log of its rate; they are written as the column BKG_NEFF beside BKG.
 
     Raises
     ------

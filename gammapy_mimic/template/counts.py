@@ -6,7 +6,6 @@ import logging
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import AltAz
-from gammapy.irf import Background2D, Background3D
 
 from ..data.events import get_seconds
 from ..data.irfs import get_safe_range
@@ -18,18 +17,15 @@ from ..data.observation import (
     get_location,
     load_events_file,
 )
+from ..data.template_irfs import TemplateBackground2D, TemplateBackground3D
 from ..exclusion.sky_regions import is_excluded
 from ..utils.coordinates import altaz_to_radec, get_axes, to_vectors
 from ..version import __version__
 from .bins import get_center
-from .rates import (
-    check_smooth,
-    fill_empty,
-    fill_unexposed,
-    make_nodes,
-    smooth_rate,
-    weight_exposure,
-)
+from .nodes import make_nodes
+from .norms import fit_norms
+from .rate import estimate_rate
+from .smoothing import check_smooth
 
 __all__ = ["TemplateCounts"]
 
@@ -55,27 +51,43 @@ class TemplateCounts:
         What the FoV is aligned with.
     counts : `~numpy.ndarray`
         Counts outside the exclusion regions. Shape (n_energy, n_position).
-    exposure : `~numpy.ndarray`
-        Livetime times unmasked solid angle, in s sr. Same shape.
-    moment : `~numpy.ndarray`
-        Exposure times distance in position from the mean of the bin, in s sr deg. 0 in
-        a bin that is not masked. Shape (n_axes, n_energy, n_position).
-    livetime : `~numpy.ndarray`
-        Livetime in whose safe range an energy bin is, in s. Shape (n_energy,).
+    spectra : `~numpy.ndarray`
+        The same of each observation, at all positions. Shape (n_obs, n_energy).
+    livetimes : `~numpy.ndarray`
+        Livetime of each observation in whose safe range an energy bin is, in s. Shape
+        (n_obs, n_energy).
+    areas : `~numpy.ndarray`
+        Unmasked solid angle of each observation, in sr. Shape (n_obs, n_position).
+    moments : `~numpy.ndarray`
+        Solid angle times distance in position from the mean of the bin, in sr deg. 0 in
+        a bin that is not masked. Shape (n_obs, n_axes, n_position).
     meta : dict
         OBS_IDS (list of int), ONTIME and LIVETIME, in s.
     """
 
     _has_warned = False  # of what all templates of these counts share
 
-    def __init__(self, bins, fov_alignment, counts, exposure, moment, livetime, meta):
+    def __init__(
+        self, bins, fov_alignment, counts, spectra, livetimes, areas, moments, meta
+    ):
         self.bins = bins
         self.fov_alignment = fov_alignment
         self.counts = counts
-        self.exposure = exposure
-        self.moment = moment
-        self.livetime = livetime
+        self.spectra = spectra
+        self.livetimes = livetimes
+        self.areas = areas
+        self.moments = moments
         self.meta = meta
+
+    @property
+    def livetime(self):
+        """Livetime in whose safe range an energy bin is, in s. Shape (n_energy,)."""
+        return self.livetimes.sum(axis=0)
+
+    @property
+    def exposure(self):
+        """Livetime times unmasked solid angle, in s sr. Shape as that of the counts."""
+        return self.livetimes.T @ self.areas
 
     @classmethod
     def from_observation(cls, observation, bins, fov_alignment="RADEC", angle=0):
@@ -122,14 +134,14 @@ class TemplateCounts:
         ontime = float(observation.gti.time_sum.to_value("s") * fraction)
         livetime = float(observation.observation_live_time_duration.to_value("s"))
         masked = _get_masked(bins, exclusions, frames)
-        time = np.multiply.outer(livetime * covered, bins.solid_angle)
         return cls(
             bins,
             fov_alignment,
             counts,
-            time * (1 - masked[0]).clip(0),
-            -time * masked[1:, np.newaxis],
-            livetime * covered,
+            counts.sum(axis=1)[np.newaxis],
+            livetime * covered[np.newaxis],
+            (bins.solid_angle * (1 - masked[0]).clip(0))[np.newaxis],
+            (-bins.solid_angle * masked[1:])[np.newaxis],
             {
                 "OBS_IDS": [get_obs_id(observation)],
                 "ONTIME": ontime,
@@ -149,13 +161,15 @@ class TemplateCounts:
                 "Only counts in the same bins and with the same FoV alignment can be "
                 "added."
             )
+        names = "spectra", "livetimes", "areas", "moments"
         return TemplateCounts(
             self.bins,
             self.fov_alignment,
             self.counts + other.counts,
-            self.exposure + other.exposure,
-            self.moment + other.moment,
-            self.livetime + other.livetime,
+            *(
+                np.concatenate([getattr(_, name) for _ in (self, other)])
+                for name in names
+            ),
             {key: value + other.meta[key] for key, value in self.meta.items()},
         )
 
@@ -189,42 +203,45 @@ class TemplateCounts:
         # Gammapy interpolates up to there
         exposed = np.flatnonzero(valid.any(axis=1))
         start, stop = max(exposed[0] - 1, 0), min(exposed[-1] + 2, len(valid))
-        bins = self.bins.slice_energy(start, stop)
-        valid = valid[start:stop]
-        counts, exposure, *moment = (
-            np.where(valid, _[start:stop], 0)
-            for _ in (self.counts, self.exposure, *self.moment)
-        )
+        used, bins = slice(start, stop), self.bins.slice_energy(start, stop)
+        valid = valid[used]
+        counts = np.where(valid, self.counts[used], 0)
         if not counts.any():
             raise ValueError(
                 f"There are no events {self._describe()} outside the exclusion regions."
             )
         self._warn(bins, valid, "0" if keep_empty else "left out")
 
-        rings = bins.offset, bins.ring_edges
-        exposure = exposure * bins.energy_width
-        rate = fill_unexposed(counts, exposure, *rings)
-        exposure = weight_exposure(
-            exposure, np.array(moment) * bins.energy_width, rate, bins.position_edges
+        exposure, moment = self._get_exposure(used, bins, counts)
+        exposure = np.where(valid, exposure, 0)
+        options = smooth, smooth_options or {}
+        rate, ratio, variance = estimate_rate(counts, exposure, moment, bins, *options)
+        rate, ratio, exposure = (
+            _.reshape(bins.axes.shape) for _ in (rate, ratio, exposure)
         )
-        rate = fill_unexposed(counts, exposure, *rings)
-        if smooth is not None:
-            rate = smooth_rate(
-                rate,
-                exposure,
-                bins.solid_angle,
-                bins.position,
-                smooth,
-                **(smooth_options or {}),
-            )
-        rate = fill_empty(rate, exposure, bins.energy_edges, bins.solid_angle)
-        shape = bins.axes.shape
-        rate = make_nodes(rate.reshape(shape), exposure.reshape(shape), bins.axes)
+        rate = make_nodes(rate, ratio, exposure, bins.axes)
         if livetime_fraction is None:
             livetime_fraction = self.meta["LIVETIME"] / self.meta["ONTIME"]
+        neff = (1 / variance).reshape(rate.shape)
         if keep_empty:
             rate, bins = _pad_energy(rate, self.bins.energy_edges, start), self.bins
-        return self._make_irf(bins, rate * livetime_fraction, livetime_fraction)
+            n_above = len(rate) - start - len(neff)
+            neff = np.pad(neff, [(start, n_above), *[(0, 0)] * (neff.ndim - 1)])
+        return self._make_irf(bins, rate, neff, livetime_fraction)
+
+    def _get_exposure(self, used, bins, counts):
+        """Exposure, with the norms of the observations, and its moment.
+
+        Shapes (n_energy, n_position) and (n_axes, n_energy, n_position).
+        """
+        # in one order, for one result
+        order = np.argsort(self.meta["OBS_IDS"], kind="stable")
+        areas, moments = self.areas[order], self.moments[order]
+        livetime = self.livetimes[order, used] * bins.energy_width.T
+        spectra, positions = self.spectra[order, used], counts.sum(axis=0)
+        options = livetime, areas, np.log(bins.energy)
+        livetime = livetime * fit_norms(spectra, positions, *options)
+        return livetime.T @ areas, np.einsum("ie,iap->aep", livetime, moments)
 
     def _describe(self):
         low, high = self.bins.energy_edges[[0, -1]]
@@ -248,13 +265,14 @@ class TemplateCounts:
             return
         self._has_warned = True
         exposed = valid.any(axis=1)
-        n_unexposed = len(self.livetime) - exposed.sum()
+        n_all = len(self.counts)
+        n_unexposed = n_all - exposed.sum()
         parts = []
         # a default axis is wide, to be cut
         if n_unexposed and not self.bins.has_default_energy:
             low, high = bins.energy_edges[[0, -1]]
             parts.append(
-                f"{n_unexposed} of {len(self.livetime)} energy bins, in the safe range "
+                f"{n_unexposed} of {n_all} energy bins, in the safe range "
                 "of no observation (those next to it are extrapolated, the others "
                 f"{others}: the template is from {low:.3g} to {high:.3g} TeV)"
             )
@@ -267,12 +285,12 @@ class TemplateCounts:
                 where.append(f"{axis.name} {low:.3g} to {high:.3g} {axis.unit}")
             parts.append(
                 f"{masked.sum()} of {masked.size} bins, {1 - MIN_FRACTION:.0%} or more "
-                f"masked ({', '.join(where)}; the rate is interpolated in offset)"
+                f"masked ({', '.join(where)}; the rate is that of a mean shape)"
             )
         if parts:
             log.warning(f"Bins without exposure: {'; '.join(parts)}.")
 
-    def _make_irf(self, bins, rate, livetime_fraction):
+    def _make_irf(self, bins, rate, neff, livetime_fraction):
         obs_ids = self.meta["OBS_IDS"]
         meta = {
             "CREATOR": f"gammapy-mimic {__version__}",
@@ -282,15 +300,12 @@ class TemplateCounts:
             "LIVETIME": self.meta["LIVETIME"],
             "DEADC": float(livetime_fraction),
         }
+        options = {"unit": "s-1 TeV-1 sr-1", "neff": neff}
+        rate = rate * livetime_fraction
         if not bins.is_3d:
-            return Background2D(bins.axes, rate, unit="s-1 TeV-1 sr-1", meta=meta)
-        return Background3D(
-            bins.axes,
-            rate,
-            unit="s-1 TeV-1 sr-1",
-            fov_alignment=self.fov_alignment,
-            meta=meta | {"FOVALIGN": self.fov_alignment},
-        )
+            return TemplateBackground2D(bins.axes, rate, meta=meta, **options)
+        meta["FOVALIGN"] = options["fov_alignment"] = self.fov_alignment
+        return TemplateBackground3D(bins.axes, rate, meta=meta, **options)
 
 
 def _pad_energy(rate, edges, start):

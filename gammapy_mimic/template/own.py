@@ -26,10 +26,10 @@ def make_own_template(
 
     For an observation without an archive of OFF observations. It is an approximation:
     *what is looked for may be in its own background*. Exclude the known sources, and
-    where one is looked for. A source that is not excluded subtracts itself: nearly all
-    of it with "masked", its share of the ring with "radial"; with "rotated" it makes a
-    hole on the other side. Emission that is extended over rings of the field of view
-    (FoV) subtracts itself with any method.
+    where one is looked for. A source that is not excluded subtracts itself: the more
+    the brighter it is with "masked", its share of the ring with "radial"; with
+    "rotated" it makes a hole on the other side. Emission that is extended over rings of
+    the field of view (FoV) subtracts itself with any method.
 
     There are no more events in the template than in the observation. With "masked" its
     fluctuations are those of the counts, and significances come out too small. With
@@ -40,8 +40,8 @@ def make_own_template(
     method     dimension  rate at a position            gradient over the FoV
     =========  =========  ============================  =========================
     "radial"   2D         mean of its ring              averaged
-    "masked"   3D         its own, in excluded bins     kept, but averaged in
-                          the mean of the ring          excluded bins
+    "masked"   3D         its own, in excluded bins     kept, but smooth in
+                          a smooth shape                excluded bins
     "rotated"  3D         that of the positions turned  turned with them: opposite
                           about the pointing, counts    for 180 deg, averaged for
                           and unmasked exposure alike   angles all around
@@ -130,6 +130,6 @@ def _count_rotated(observation, angles, **options):
         make_template_counts(observation, "3d", angle=_, **options) for _ in angles
     ]
     total = parts[0]
-    for name in ("counts", "exposure", "moment", "livetime"):
+    for name in ("counts", "spectra", "areas", "moments"):
         setattr(total, name, sum(getattr(_, name) for _ in parts))
     return total

@@ -1,0 +1,294 @@
+"""Rates of templates: the shape, what it lacks, norms of runs, smoothing, and nodes."""
+
+from functools import partial
+
+import astropy.units as u
+import numpy as np
+import pytest
+from gammapy.irf import Background2D
+from gammapy.maps import MapAxis
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_allclose
+
+from gammapy_mimic.simulate.irfs import energy_threshold
+from gammapy_mimic.template import TemplateBins
+from gammapy_mimic.template.nodes import make_nodes
+from gammapy_mimic.template.norms import fit_norms
+from gammapy_mimic.template.poisson import fit_log_linear
+from gammapy_mimic.template.posterior import fit_posterior
+from gammapy_mimic.template.rate import add_slope, estimate_rate
+from gammapy_mimic.template.smoothing import smooth_ratio
+
+from .template_toys import compare_rings, get_rate, make_runs, make_template
+
+METHODS = ["gauss", "poly", "spline"]
+slow = pytest.mark.slow
+EDGES = np.geomspace(0.422, 100, 20)  # in the safe range
+
+
+def draw(expected, seed):
+    rng = np.random.default_rng(seed)
+    return [rng.poisson(_) for _ in expected]
+
+
+# --------------------------------------------------------------------------- closure
+
+
+@pytest.mark.parametrize("smooth", [None, *METHODS])
+@pytest.mark.parametrize("width", [0.8, 1.2])
+@pytest.mark.parametrize("dimension", ["2d", pytest.param("3d", marks=slow)])
+def test_noise_free_counts_give_the_rate(dimension, width, smooth):
+    bins, expected, exposures = make_runs(dimension, 1e6, width=width)
+    template = make_template(bins, expected, exposures, smooth=smooth)
+    truth = partial(get_rate, width=width)
+    assert_allclose(compare_rings(template, truth, EDGES), 1, atol=0.002)
+
+
+@pytest.mark.parametrize(
+    "smooth", [None, "gauss", *(pytest.param(_, marks=slow) for _ in METHODS[1:])]
+)
+@pytest.mark.parametrize("n_events", [500, 2000, 7000, 30_000])
+@pytest.mark.parametrize("dimension", ["2d", pytest.param("3d", marks=slow)])
+def test_few_counts_do_not_bend_a_template(dimension, n_events, smooth):
+    """Empty bins were raised and rescaled: -14% for 500 events, -8% for 2000 (3D)."""
+    width = 0.8
+    bins, expected, exposures = make_runs(dimension, n_events, width=width)
+    truth = partial(get_rate, width=width)
+    ratios = []
+    for seed in range(30 if dimension == "2d" else 8):
+        template = make_template(bins, draw(expected, seed), exposures, smooth=smooth)
+        assert np.all(template.data > 0)
+        ratios.append(compare_rings(template, truth, EDGES))
+    ratios = np.array(ratios)
+    error = ratios.std(axis=0, ddof=1) / np.sqrt(len(ratios))
+    allowed = 0.025 if n_events < 7000 else 0.015
+    assert np.all(np.abs(ratios.mean(axis=0) - 1) < np.maximum(allowed, 2.5 * error))
+
+
+@pytest.mark.parametrize("dimension", ["2d", pytest.param("3d", marks=slow)])
+def test_a_run_may_leave_at_its_threshold(dimension):
+    """The rates of two zenith angles made a step of 20% where one has its threshold."""
+    zeniths = 25, 40
+    bins, expected, exposures = make_runs(dimension, 1e6, zeniths, width=1.2)
+    template = make_template(bins, expected, exposures)
+    edges = bins.energy_edges
+    low, high = (edges[edges >= energy_threshold(_)][0] for _ in zeniths)
+
+    def truth(energy, offset):
+        rate = get_rate(energy, offset, zenith=33, width=1.2)
+        return rate / np.minimum(energy / energy_threshold(33), 1) ** 4
+
+    below, above = (
+        compare_rings(template, truth, np.geomspace(*_, 6), np.array([0, 2]))
+        for _ in ((low, high), (high, 50))
+    )
+    assert_allclose(below / above, 1, atol=0.01)
+
+
+def test_holes_in_all_runs_have_the_mean_shape():
+    """A region that all runs mask is neither empty nor a peak."""
+    bins = TemplateBins.create("3d")
+    hole = np.hypot(*(bins.position - np.array([[0.9], [0.4]]))) < 0.5
+    mask = hole.astype(float)
+    bins, expected, exposures = make_runs("3d", 2e4, (20,) * 3, [mask] * 3, width=1)
+    template = make_template(bins, draw(expected, 1), exposures)
+    _, full, _ = make_runs("3d", 2e4, width=1)
+    truth = full[0].sum(axis=0).reshape(20, 20)
+    edges = template.axes["energy"].edges.to_value("TeV")
+    start = np.argmin(np.abs(bins.energy_edges - edges[0])) + 1
+    widths = np.diff(bins.energy_edges)[start:]
+    found = np.einsum("e,exy->xy", widths, template.data[1:])
+    ratio = (found * bins.solid_angle.reshape(20, 20) / truth).ravel()
+    near = (bins.offset < 1.5) & ~hole
+    assert_allclose(ratio[hole].mean() / ratio[near].mean(), 1, atol=0.03)
+    assert np.ptp(ratio[hole]) < 0.15 * ratio[near].mean()
+
+
+@pytest.mark.parametrize("n_events", [500, 30_000])
+@pytest.mark.parametrize("smooth", [None, "gauss"])
+def test_effective_counts_tell_the_precision(smooth, n_events):
+    bins, (expected,), ((livetime, area),) = make_runs("2d", n_events, width=1)
+    used = livetime > 0
+    exposure = np.outer(livetime, area) * bins.energy_width
+    bins = bins.slice_energy(np.flatnonzero(used)[0], len(used))
+    moment = np.zeros((1, *expected[used].shape))
+    pulls = []
+    for seed in range(30):
+        counts = draw([expected[used]], seed)[0]
+        rate, ratio, variance = estimate_rate(
+            counts, exposure[used], moment, bins, smooth
+        )
+        deviation = np.log(rate * ratio * exposure[used] / expected[used])
+        weights = expected[used] * (bins.offset < 2.2)
+        pulls.append(np.average(deviation**2 / variance, weights=weights))
+    assert 0.5 < np.mean(pulls) < 1.3
+
+
+# ------------------------------------------------------------------------------ parts
+
+
+def test_log_linear_fit_keeps_the_sum_and_finds_the_width():
+    rng = np.random.default_rng(5)
+    terms, groups = rng.normal(size=(4000, 40)), np.repeat([0, 1], 20)
+    coefficients = np.r_[rng.normal(0, 0.3, 20), np.zeros(20)]
+    expected = rng.uniform(1, 5, 4000)
+    counts = rng.poisson(expected * np.exp(terms @ coefficients))
+    fit = fit_log_linear(counts, expected, terms, groups)
+    assert_allclose((expected * np.exp(fit.log_factor)).sum(), counts.sum(), rtol=1e-6)
+    found = np.linalg.lstsq(terms, fit.log_factor, rcond=None)[0]
+    error = np.sqrt(np.diag(fit.covariance))[1:]
+    assert np.mean(((found - coefficients)[:20] / error[:20]) ** 2) < 2
+    # what is not there is held at zero
+    assert np.abs(found[20:]).max() < 0.5 * error[:20].mean()
+
+
+@given(
+    counts=arrays(int, (4, 10), elements=st.integers(0, 1000)),
+    expected=arrays(float, (4, 10), elements=st.sampled_from([0, 0.1, 1, 30])),
+)
+def test_posterior_keeps_the_sum_and_the_sign(counts, expected):
+    counts = counts * (expected > 0)
+    if not counts.any():
+        return
+    posterior = fit_posterior(counts, expected)
+    assert np.all(posterior.ratio > 0)
+    assert_allclose((posterior.ratio * expected).sum(), counts.sum())
+    assert np.all(posterior.add_to(np.full(counts.shape, 0.1)) > 0)
+
+
+def test_posterior_takes_what_the_counts_tell():
+    rng = np.random.default_rng(3)
+    expected = np.full(5000, 20.0)
+    same = fit_posterior(rng.poisson(expected), expected)
+    assert np.std(same.ratio) < 0.05
+    truth = rng.gamma(1 / 0.3**2, 0.3**2, 5000)
+    found = fit_posterior(rng.poisson(expected * truth), expected)
+    assert_allclose(np.mean((found.ratio - truth) ** 2), 1 / (20 + 1 / 0.09), rtol=0.1)
+    assert_allclose(found.variance.mean(), 1 / (20 + 1 / 0.09), rtol=0.1)
+
+
+def test_norms_and_tilts_of_runs():
+    energy = np.geomspace(0.3, 50, 20)
+    norms, tilts = np.array([0.7, 1.4, 1.0]), np.array([0.1, -0.1, 0])
+    livetime = np.ones((3, 20))
+    livetime[1, :4] = 0
+    livetime[2, :8] = 0
+    area = np.ones((3, 6))
+    area[0, :2] = 0.2
+    factor = norms[:, np.newaxis] * energy ** tilts[:, np.newaxis]
+    spectrum, shape = 1e6 * energy**-1.7, np.linspace(2, 1, 6)
+    spectra = factor * livetime * spectrum * (area @ shape)[:, np.newaxis]
+    positions = ((factor * livetime * spectrum).sum(axis=1) @ area) * shape
+    found = fit_norms(spectra, positions, livetime, area, np.log(energy))
+    assert_allclose(found.mean(axis=0), 1)
+    assert_allclose(found, factor / factor.mean(axis=0), rtol=0.01)
+
+
+def test_norms_do_not_matter_where_runs_have_one_exposure():
+    spectra = np.random.default_rng(1).poisson(10, (4, 5))
+    livetime = np.outer([1, 2, 3, 4], np.ones(5))
+    norms = fit_norms(
+        spectra, spectra.sum(axis=1), livetime, np.ones((4, 4)), np.arange(5)
+    )
+    assert np.all(norms == 1)
+
+
+def test_nodes_have_the_integral_of_the_mean_rate():
+    """With Gammapy's own interpolation and integration, in very wide bins."""
+    energy_axis = MapAxis.from_energy_bounds("1 TeV", "100 TeV", nbin=4)
+    offset_axis = MapAxis.from_bounds(0, 2.5, 5, unit="deg", name="offset")
+    bins = TemplateBins([energy_axis, offset_axis])
+    low, high = bins.energy_edges[:-1], bins.energy_edges[1:]
+    spectrum = (low**-1.7 - high**-1.7) / 1.7 / (high - low)
+    edges = np.radians(bins.position_edges[0])
+    width = np.radians(1.3)
+    profile = -np.diff(np.exp(-(edges**2) / 2 / width**2)) * width**2 * 2 * np.pi
+    rate = np.outer(spectrum, profile / bins.solid_angle)
+    exposure = 1e8 * bins.energy_width * bins.solid_angle
+
+    nodes = make_nodes(rate, np.ones(rate.shape), exposure, bins.axes)
+    bkg = Background2D(bins.axes, nodes, unit="s-1 TeV-1 sr-1")
+    fine = np.geomspace(1, 100, 401)[:, np.newaxis] * u.TeV
+    offset = (np.arange(1000) + 0.5) / 1000 * 2.5
+    # as MapDatasetMaker does
+    total = bkg.pad(1, mode="edge", axis_name="offset").integrate_log_log(
+        axis_name="energy", energy=fine, offset=offset[np.newaxis] * u.deg
+    )
+    ring = 2 * np.pi * np.sin(np.radians(offset)) * np.radians(2.5 / 1000)
+    total = total.to_value("s-1 sr-1") * ring
+    # beyond the last centre it goes on flat
+    total = total.reshape(4, 100, 5, 200).sum(axis=(1, 3))[:, :4]
+    wanted = (rate * bins.energy_width * bins.solid_angle)[:, :4]
+    assert_allclose(total, wanted, rtol=0.01)
+    # the spectrum is a power law, of which the mean is above the value at the centre
+    assert np.all(rate.sum(axis=1) > 1.05 * nodes.sum(axis=1))
+
+
+def test_partly_masked_bin_has_the_mean_rate_of_the_whole():
+    """The part that is left is not at the centre of the bin."""
+    edges = np.linspace(0, 3, 7)
+
+    def integrate(low, high):
+        return (np.exp(-0.8 * low) - np.exp(-0.8 * high)) / 0.8
+
+    exposure = np.full((2, 6), 0.5)
+    counts = np.array([integrate(edges[:-1], edges[1:])] * 2)
+    rate = counts / exposure
+    moment = np.zeros((1, 2, 6))
+    # one half of a bin is masked
+    exposure[0, 3], counts[0, 3], moment[0, 0, 3] = 0.25, integrate(1.5, 1.75), -1 / 32
+    assert counts[0, 3] / exposure[0, 3] > 1.09 * rate[0, 3]
+    weighted = add_slope(exposure, moment, rate, [edges])
+    assert_allclose(counts / weighted, rate, rtol=0.01)
+
+
+# -------------------------------------------------------------------------- smoothing
+
+
+def make_smooth_input(dimension="2d"):
+    bins = TemplateBins.create(dimension)
+    sigma = np.linspace(1.1, 1.4, 24)[:, np.newaxis]
+    shape = np.exp(-(bins.offset**2) / 2 / sigma**2) * bins.solid_angle
+    return bins, shape / shape.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("dimension", ["2d", pytest.param("3d", marks=slow)])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_expected_stays_whatever_the_exposure(method, dimension):
+    bins, shape = make_smooth_input(dimension)
+    exposure = np.random.default_rng(1).uniform(0.1, 1, shape.shape)
+    exposure[:, 3] = 0
+    expected = 500 * shape * exposure
+    ratio = smooth_ratio(expected, expected, bins.position, method).ratio
+    assert_allclose(ratio, 1, rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(
+    counts=arrays(int, (4, 10), elements=st.integers(0, 1000)),
+    expected=arrays(float, (4, 10), elements=st.sampled_from([0, 0.1, 1, 30])),
+)
+def test_smoothing_keeps_the_sum_and_the_sign(method, counts, expected):
+    counts = counts * (expected > 0)
+    if not counts.any():
+        return
+    position = np.linspace(0.1, 2.4, 10)[np.newaxis]
+    ratio = smooth_ratio(counts, expected, position, method).ratio
+    assert np.all(ratio > 0)
+    assert np.all(np.isfinite(ratio))
+    assert_allclose((ratio * expected).sum(), counts.sum())
+
+
+@pytest.mark.parametrize("dimension", ["2d", pytest.param("3d", marks=slow)])
+@pytest.mark.parametrize("method", METHODS)
+def test_smoothing_brings_few_counts_closer_to_the_truth(method, dimension):
+    bins, shape = make_smooth_input(dimension)
+    n_counts = 200 if dimension == "2d" else 2000
+    truth = 1 + 0.2 * np.sin(bins.position[0] * 2)
+    expected = shape * n_counts
+    counts = np.random.default_rng(2).poisson(expected * truth)
+    smooth = smooth_ratio(counts, expected, bins.position, method).ratio * expected
+    rms, rms_smooth = (np.std(_ - truth * expected) for _ in (counts, smooth))
+    assert rms_smooth < (0.8 if dimension == "2d" else 0.5) * rms
