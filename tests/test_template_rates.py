@@ -5,15 +5,22 @@ from functools import partial
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.table import Table
+from gammapy.data import DataStore
+from gammapy.datasets import MapDataset
 from gammapy.irf import Background2D
-from gammapy.maps import MapAxis
+from gammapy.maps import MapAxis, WcsGeom
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
+from gammapy_mimic.data.datastore import write_background
+from gammapy_mimic.data.meta_tables import stack_dataset
+from gammapy_mimic.data.template_irfs import NEFF_ENERGIES, get_effective_counts
 from gammapy_mimic.simulate.irfs import energy_threshold
 from gammapy_mimic.template import TemplateBins
+from gammapy_mimic.template import make_template as template_of_observations
 from gammapy_mimic.template.nodes import make_nodes
 from gammapy_mimic.template.norms import fit_norms
 from gammapy_mimic.template.poisson import fit_log_linear
@@ -21,6 +28,7 @@ from gammapy_mimic.template.posterior import fit_posterior
 from gammapy_mimic.template.rate import add_slope, estimate_rate
 from gammapy_mimic.template.smoothing import smooth_ratio
 
+from .helpers import replace
 from .template_toys import compare_rings, get_rate, make_runs, make_template
 
 METHODS = ["gauss", "poly", "spline"]
@@ -292,3 +300,44 @@ def test_smoothing_brings_few_counts_closer_to_the_truth(method, dimension):
     smooth = smooth_ratio(counts, expected, bins.position, method).ratio * expected
     rms, rms_smooth = (np.std(_ - truth * expected) for _ in (counts, smooth))
     assert rms_smooth < (0.8 if dimension == "2d" else 0.5) * rms
+
+
+# ------------------------------------------------------------------- effective counts
+
+
+@pytest.mark.parametrize("dimension", ["2d", "3d"])
+def test_effective_counts_are_written_and_read(stores, tmp_path, dimension):
+    off = stores["off"].get_observations([101, 102])
+    template = template_of_observations(off, dimension)
+    assert template.neff.shape == template.data.shape
+    assert np.all(template.neff > 0)
+    write_background(stores["targets"], tmp_path / "store", {1: template})
+    observation = DataStore.from_dir(tmp_path / "store").obs(1, ["bkg"])
+    counts = get_effective_counts(observation)
+    # Gammapy reads the rate, for the dead time of the target, and not them
+    ratio = observation.bkg.data / template.data
+    assert_allclose(ratio, ratio.flat[0])
+    assert_allclose(counts, get_effective_counts(replace(observation, bkg=template)))
+    edges = template.axes["energy"].edges.to_value("TeV")
+    inside = (edges[0] < NEFF_ENERGIES) & (edges[-1] > NEFF_ENERGIES)
+    assert_array_equal(counts > 0, inside)
+    assert np.all(np.isnan(get_effective_counts(stores["off"].obs(101))))
+
+
+def test_effective_counts_of_stacked_datasets():
+    counts = np.arange(48.0).reshape(2, 24)
+    tables = [
+        Table({"OBS_ID": [1], "BKG_NEFF": counts[:1]}),
+        Table({"OBS_ID": [2], "BKG_NEFF": counts[1:]}),
+        Table({"OBS_ID": [3]}),
+    ]
+    axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=1)
+    geom = WcsGeom.create(npix=1, axes=[axis])
+    stacked, *others = (MapDataset.create(geom, meta_table=_) for _ in tables)
+    for dataset in others:
+        stack_dataset(stacked, dataset)
+    table = stacked.meta_table
+    assert table["OBS_ID"][0].tolist() == [1, 2, 3]
+    found = np.reshape(table["BKG_NEFF"], (3, -1))
+    assert_array_equal(found[:2], counts)
+    assert np.all(np.isnan(found[2]))

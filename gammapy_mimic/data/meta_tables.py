@@ -292,14 +292,19 @@ def stack_dataset(stacked, dataset):
         stacked.meta_table = tables[0].copy() if tables else None
         return
     # one row, with the values side by side, as Gammapy joins them
-    columns = {name: table[name] for table in tables for name in table.colnames}
     lengths = [np.size(table[table.colnames[0]]) for table in tables]
+    columns = {
+        # an observation may have several values, by energy
+        name: (table[name], np.size(table[name]) // length)
+        for table, length in zip(tables, lengths, strict=True)
+        for name in table.colnames
+    }
     joined = Table()
-    for name, column in columns.items():
+    for name, (column, size) in columns.items():
         parts = [
             _to_plain_array(table[name])
             if name in table.colnames
-            else np.full(length, _get_fill_value(column, "none"))
+            else np.full(length * size, _get_fill_value(column, "none"))
             for table, length in zip(tables, lengths, strict=True)
         ]
         joined[name] = np.concatenate(parts)[np.newaxis]

@@ -1,12 +1,29 @@
 """Background IRFs that tell how precise they are."""
 
-import numpy as np
-from gammapy.irf import Background2D, Background3D
+import functools
 
-__all__ = ["NEFF", "TemplateBackground2D", "TemplateBackground3D"]
+import astropy.units as u
+import numpy as np
+from astropy.table import Table
+from gammapy.irf import Background2D, Background3D
+from gammapy.utils.fits import HDULocation
+
+from .observation import get_hdu
+
+__all__ = [
+    "NEFF",
+    "NEFF_ENERGIES",
+    "TemplateBackground2D",
+    "TemplateBackground3D",
+    "get_effective_counts",
+]
 
 NEFF = "BKG_NEFF"
 """Column of effective counts beside that of the rate. Readers of GADF ignore it."""
+
+NEFF_ENERGIES = np.geomspace(0.1, 100, 24, endpoint=False) * 10 ** (1 / 16)
+"""Energies at which `get_effective_counts` tells them, in TeV, 8 a decade. The same for
+all templates, so that meta tables can be stacked."""
 
 
 class _Template:
@@ -39,3 +56,53 @@ class TemplateBackground2D(_Template, Background2D):
 
 class TemplateBackground3D(_Template, Background3D):
     """A `~gammapy.irf.Background3D` with effective counts, see ``neff``."""
+
+
+TEMPLATES = {"bkg_2d": TemplateBackground2D, "bkg_3d": TemplateBackground3D}
+
+
+def get_effective_counts(observation):
+    """Get the effective counts of the template of an observation, by energy.
+
+    They are 1 over the variance of the log of the rate in a bin, in the mean of the
+    field of view (FoV), weighted with the rate and the solid angle.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation. Its background is not kept if it is read from disk.
+
+    Returns
+    -------
+    counts : `~numpy.ndarray`
+        Effective counts of a bin at `NEFF_ENERGIES`. 0 where the template ends, and NaN
+        if the background does not tell. Shape (24,).
+    """
+    bkg = get_hdu(observation, "bkg")
+    if isinstance(bkg, HDULocation):
+        bkg = _read(bkg)
+    neff = getattr(bkg, "neff", None)
+    if neff is None:
+        return np.full(len(NEFF_ENERGIES), np.nan)
+    axis, *position = bkg.axes
+    weights = bkg.data * functools.reduce(np.multiply.outer, map(_get_width, position))
+    variance = np.divide(weights, neff, out=np.zeros(neff.shape), where=neff > 0)
+    sums = [_.reshape(len(_), -1).sum(axis=1) for _ in (weights, variance)]
+    mean = np.divide(*sums, out=np.zeros(axis.nbin), where=sums[1] > 0)
+    idx = axis.coord_to_idx(NEFF_ENERGIES * u.TeV, clip=False)
+    return np.where(idx < 0, 0, mean[idx])
+
+
+def _read(location):
+    """Read a template with its effective counts, where it has some."""
+    table = Table.read(location.path(), hdu=location.hdu_name)
+    bkg = TEMPLATES[location.hdu_class].from_table(table)
+    if NEFF in table.colnames:
+        bkg.neff = table[NEFF][0].T
+    return bkg
+
+
+def _get_width(axis):
+    """Solid angle of the bins of a position axis, up to a factor."""
+    width = axis.bin_width.to_value("deg")
+    return width * axis.center.to_value("deg") if axis.name == "offset" else width
