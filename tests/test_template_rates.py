@@ -114,6 +114,41 @@ def test_holes_in_all_runs_have_the_mean_shape():
     assert np.ptp(ratio[hole]) < 0.15 * ratio[near].mean()
 
 
+@pytest.mark.parametrize("dimension", ["2d", "3d"])
+def test_a_source_that_is_excluded_in_all_wobbles(dimension):
+    """Counts and solid angle are cut alike: its place is that of any other."""
+    bins = TemplateBins.create(dimension)
+    angles = np.arange(4) * np.pi / 2
+    if bins.is_3d:
+        places = 0.7 * np.array([np.cos(angles), np.sin(angles)])
+        masks = [np.hypot(*(bins.position - _[:, np.newaxis])) < 0.4 for _ in places.T]
+    else:
+        # a quarter of the rings
+        masks = [0.25 * (np.abs(bins.offset - 0.7) < 0.4)] * 4
+    masks = [_.astype(float) for _ in masks]
+    bins, expected, exposures = make_runs(dimension, 3e4, (20,) * 4, masks, width=1.0)
+    # one is twice as bright
+    expected[0] = 2 * expected[0]
+    full = make_runs(dimension, 3e4, (20,), width=1.0)[1][0]
+    where = np.any(masks, axis=0)
+    ratios = []
+    for seed in range(8 if dimension == "2d" else 4):
+        template = make_template(bins, draw(expected, seed), exposures)
+        edges = template.axes["energy"].edges.to_value("TeV")
+        start = np.argmin(np.abs(bins.energy_edges - edges[0])) + 4
+        rate = template.data[4:].reshape(-1, where.size) * bins.solid_angle
+        rate = rate * bins.energy_width[start:]
+        truth = full[start:]
+        near = (bins.offset < 1.5) & ~where
+        ratios.append(
+            rate[:, where].sum()
+            / truth[:, where].sum()
+            / (rate[:, near].sum() / truth[:, near].sum())
+        )
+    error = np.std(ratios, ddof=1) / np.sqrt(len(ratios))
+    assert abs(np.mean(ratios) - 1) < max(2.5 * error, 0.01)
+
+
 @pytest.mark.parametrize("n_events", [500, 30_000])
 @pytest.mark.parametrize("smooth", [None, "gauss"])
 def test_effective_counts_tell_the_precision(smooth, n_events):
