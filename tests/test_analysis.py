@@ -231,18 +231,20 @@ def test_template_leaves_the_mimic_set_out(config, monkeypatch):
     monkeypatch.setattr(f"{module}.make_template", make_template)
     analysis = MimicAnalysis(config)
     analysis.get_mimic_observations()
-    assert len(used) == 6
-    for obs_ids, mimic_set in zip(used, [1, 1, 1, 2, 2, 2], strict=True):
-        assert len(obs_ids) > 0
+    made = analysis.mimic_observations
+    sets = np.repeat([*made], [len(_) for _ in made.values()])
+    assert len(sets) >= 5
+    for obs_ids, mimic_set in zip(used, sets, strict=True):
+        assert len(obs_ids) >= 3
         assert not set(obs_ids) & set(analysis.plan.off_obs_ids(mimic_set))
 
     analysis.get_datasets()
     plain = analysis.reduce(analysis.observations)
     assert_array_equal(analysis.datasets[0].counts.data, plain[0].counts.data)
     background = [_[0].background.data.sum() for _ in (analysis.datasets, plain)]
-    # targets get templates as well, which agree with the true background
+    # targets get templates as well, of few runs, which agree with the true background
     assert background[0] != background[1]
-    assert_allclose(*background, rtol=0.1)
+    assert_allclose(*background, rtol=0.2)
 
 
 TEMPLATE = """
@@ -266,7 +268,10 @@ def test_template_that_does_not_cover_the_dataset(config, caplog):
         assert "the template, does not reach over these bins" in message
     for datasets in (analysis.datasets, *analysis.mimic_datasets.values()):
         losses = find_losses([_.meta_table for _ in datasets])
-        assert [_.obs_id for _ in losses] == [1, 2, 3]
+        obs_ids = {
+            int(_) for one in datasets for _ in np.ravel(one.meta_table["OBS_ID"])
+        }
+        assert {2, 3} <= obs_ids == {_.obs_id for _ in losses}
         assert {_.cause for _ in losses} == {"background"}
         for name in ("counts", "background", "acceptance", "counts_off"):
             assert np.isfinite(getattr(datasets[0], name).data).all()
@@ -439,7 +444,8 @@ def test_targets_without_a_template_are_left_out(config, caplog):
     airmass, off_airmass = (
         1 / np.sin(np.radians(np.asarray(_["ALT_PNT"]))) for _ in (table, off_table)
     )
-    nearest = np.min(np.abs(airmass[:, np.newaxis] - off_airmass), axis=1)
+    # as many as a template needs to choose from
+    nearest = np.sort(np.abs(airmass[:, np.newaxis] - off_airmass), axis=1)[:, 2]
     limit = np.sort(nearest)[:2].mean()
     config.mimic.selection.criteria = {**ANY_CONDITIONS, "airmass": limit}
     analysis = MimicAnalysis(config)
@@ -448,9 +454,9 @@ def test_targets_without_a_template_are_left_out(config, caplog):
     kept = np.ravel(dataset.meta_table["OBS_ID"]).tolist()
     assert kept == table["OBS_ID"][nearest < limit].tolist()
     assert len(kept) == 1
-    assert caplog.text.count("There is no good OFF observation for OBS_ID") == 2
+    assert caplog.text.count("No template for OBS_ID") == 2
 
-    limits = {**ANY_CONDITIONS, "airmass": nearest.min() / 2}
+    limits = {**ANY_CONDITIONS, "airmass": 0.99 * nearest.min()}
     analysis.config.mimic.selection.criteria = limits
     with pytest.raises(ValueError, match="no good OFF observation for the template"):
         analysis.get_datasets()

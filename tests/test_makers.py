@@ -339,15 +339,18 @@ def test_scrambler_and_selector_in_either_order(make, stores, target):
 def test_meta_table_has_all_columns(make, stores, target):
     """Of a mimic that is scrambled and has a template, also if it is masked."""
     options = {"scramble": make("scramble"), "background": make("select")}
-    expected = {"OFF_OBS_ID", "MIMIC_SET", "SCR_METH", "SCR_SEED", "BKG_OBS_IDS"}
+    expected = {"OFF_OBS_ID", "MIMIC_SET", "SCR_METH", "SCR_SEED"}
+    expected |= {"BKG_OBS_IDS", "BKG_N_OBS", "BKG_LIVETIME"}
     for partners in ({1: 101}, {2: 106}):
         maker = MimicMaker(stores["off"], partners, **options)
         dataset = MapDatasetMaker().run(make_reference(target), target)
         table = maker.run(dataset, target).meta_table
         assert expected <= set(table.colnames)
         ids = table["BKG_OBS_IDS"][0]
-        assert ("102" in ids.split(",")) == (partners == {1: 101})
+        assert ("105" in ids.split(",")) == (partners == {1: 101})
+        # neither itself nor its field
         assert "101" not in ids
+        assert "102" not in ids
 
 
 def test_columns_of_others_are_kept(make, dataset, target):

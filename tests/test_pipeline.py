@@ -207,6 +207,7 @@ def test_templates_are_in_the_report(again):
         assert run(again) == ["report"]
         text = path.read_text()
         assert text.count('<figure id="figure-template-') == 2
+        assert 'id="table-templates"' in text
         assert "mimic set 2" in text
 
 
@@ -240,7 +241,7 @@ THIRD = ["plan", "mimic_3", "datasets_mimic_3"]
         ("mimic: {n_sets: 1}", ["plan"]),
         ("mimic: {n_sets: 3}", [*THIRD, "systematics", "report"]),
         ("mimic: {background: target}", MIMICS),
-        ("mimic: {background: template}", [*MIMICS, "datasets"]),
+        ("mimic: {background: template}", ["templates", *MIMICS, "datasets"]),
         ("mimic: {time: off}", MIMICS),
         ("mimic: {alignment: radec}", MIMICS),
         ("mimic: {scramble: {method: annulus}}", MIMICS),
@@ -261,7 +262,8 @@ THIRD = ["plan", "mimic_3", "datasets_mimic_3"]
 )
 def test_change_makes_again_what_it_touches(again, text, steps):
     done = run(again.update(text))
-    expected = [_ for _ in [*STEPS, "mimic_3", "datasets_mimic_3"] if _ in steps]
+    others = ["templates", "mimic_3", "datasets_mimic_3"]
+    expected = [_ for _ in [*STEPS, *others] if _ in steps]
     assert sorted(done) == sorted(
         expected + ["No section mimic"] * (text == "mimic: null")
     )
@@ -407,11 +409,13 @@ def test_edited_plan(again):
     assert store.obs(1).events.table.meta["MIM_OBS"] == off_obs_id
     # what the plan is not made from does not make it anew
     again.mimic.background = "template"
-    assert run(again) == [*MIMICS[:2], *DATASETS]
+    steps = ["templates", *MIMICS[:2], *DATASETS]
+    assert run(again) == steps
     plan = MimicPlan.read(get_out(again) / "plan.ecsv")
     assert plan.partners(2)[1] == off_obs_id
     assert edit_plan(again, off_obs_id=-1) == -1
-    assert run(again) == ["mimic_2", "datasets_mimic_2", "systematics", "report"]
+    # templates of one set are of the size of those of the others
+    assert run(again) == steps
     assert DataStore.from_dir(get_out(again) / "mimic_2").obs_ids.tolist() == [2]
 
 

@@ -25,6 +25,7 @@ from gammapy_mimic import KLBackgroundSelector, MimicMaker
 from gammapy_mimic.data import write_background, write_datastore
 from gammapy_mimic.data.irfs import is_in_safe_range
 from gammapy_mimic.data.observation import get_hdu, replace_background
+from gammapy_mimic.makers.core import NotTreatedError
 from gammapy_mimic.selection import MimicPlan, OffIndex
 from gammapy_mimic.selection.ranking import (
     KL_MAX,
@@ -270,17 +271,17 @@ class TestMimicsOnTemplates:
 
     @pytest.fixture
     def plan(self):
-        return MimicPlan.create({1: 101, 2: 106, 3: 103})
+        return MimicPlan.create({1: 101, 2: 105})
 
     def test_mimics_tested_on_the_template_that_they_helped_to_build(
         self, stores, maker, targets, plan
     ):
         mimic_maker = MimicMaker(stores["off"], plan, background=maker)
-        for target in targets:
+        for target in targets[:2]:
             mimic = mimic_maker.make_observation(target)
             used = [int(_) for _ in mimic.bkg.meta["OBS_IDS"].split(",")]
-            assert used
-            assert not set(used) & {101, 103, 106}
+            assert len(used) >= 3
+            assert not set(used) & {101, 105}
 
     @pytest.mark.slow
     @pytest.mark.parametrize("seed", range(6))
@@ -303,14 +304,17 @@ class TestMimicsOnTemplates:
             for target in targets:
                 if target.obs_id not in partners:
                     assert (target.obs_id, "no_mimic") in plan.questionable
-                elif len(pool) == len(used):
-                    with pytest.raises(ValueError, match="no good OFF observation"):
-                        maker.make_observation(target)
-                else:
+                    continue
+                try:
                     bkg = maker.make_observation(target).bkg
-                    in_template = {int(_) for _ in bkg.meta["OBS_IDS"].split(",")}
-                    assert in_template <= set(pool.tolist())
-                    assert not in_template & set(used)
+                except NotTreatedError:
+                    # there may be two of its own field
+                    assert len(pool) < len(used) + 5
+                    continue
+                assert len(pool) >= len(used) + 3
+                in_template = {int(_) for _ in bkg.meta["OBS_IDS"].split(",")}
+                assert in_template <= set(pool.tolist())
+                assert not in_template & set(used)
 
     def test_overlap_elsewhere_is_an_error(self, stores, maker, targets, plan):
         mimic_maker = MimicMaker(stores["off"], plan)

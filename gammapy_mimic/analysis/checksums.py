@@ -85,7 +85,7 @@ class StepChecksums:
             config.time,
             config.background,
             config.irfs,
-            self._template if config.background == "template" else None,
+            self._get_template(plan) if config.background == "template" else None,
             scramble,
         )
         return self._mimics[mimic_set]
@@ -110,7 +110,8 @@ class StepChecksums:
             trusted = plan.partners(mimic_set, questionable=False)
             observations = make_checksum(self.get_mimic(plan, mimic_set), [*trusted])
         elif mimic is not None and mimic.background == "template":
-            observations = make_checksum(self._observations, self._template)
+            templates = self._get_template(plan)
+            observations = make_checksum(self._observations, templates)
         else:
             observations = make_checksum(self._observations, None)
         if self._analysis.finds_geometry:
@@ -170,9 +171,30 @@ class StepChecksums:
             _stamp_datastore(datastore, datastore.obs_ids),
         )
 
-    @functools.cached_property
-    def _template(self):
-        return make_checksum(self._off, self._config.mimic.template.model_dump_json())
+    def get_templates(self, plan):
+        """Get the hash of what the templates of targets and mimics are made of.
+
+        Parameters
+        ----------
+        plan : `~gammapy_mimic.selection.MimicPlan`
+            Plan.
+
+        Returns
+        -------
+        checksum : str
+            Hash.
+        """
+        return make_checksum(self._observations, self._get_template(plan))
+
+    def _get_template(self, plan):
+        """Get the hash of what all templates depend on: one of a mimic on all sets."""
+        template = self._config.mimic.template.model_dump_json()
+        pairs = [
+            (mimic_set, plan.partners(mimic_set), [*trusted])
+            for mimic_set in plan.sets
+            for trusted in [plan.partners(mimic_set, questionable=False)]
+        ]
+        return make_checksum(self._off, template, pairs, plan.seed)
 
     @functools.cached_property
     def _regions(self):

@@ -318,6 +318,11 @@ class MimicAnalysis(Analysis):
         return is_map and config.geom.wcs.skydir.lon is None
 
     @property
+    def _needs_plan(self):
+        """Whether datasets of targets depend on the plan (bool)."""
+        return self.finds_geometry or self.config.mimic.background == "template"
+
+    @property
     def has_point_region(self):
         """Whether RAD_MAX of the IRFs is the radius of the region of spectra (bool)."""
         config = self.config.datasets
@@ -334,9 +339,9 @@ class MimicAnalysis(Analysis):
         if self.config.mimic is None:
             super().get_datasets()
             return
-        if self.finds_geometry:
+        if self._needs_plan:
             self._make_if_stale("plan", self.get_plan)
-        targets = self.factory.make_target_observations()
+        targets = self.factory.make_target_observations(self.plan)
         self.datasets = self.reduce(targets, self.plan)
         self._remember("datasets")
         warn_of_losses({"target": _get_tables(self.datasets)})
@@ -405,7 +410,7 @@ class MimicAnalysis(Analysis):
             elif mimic.exclusion.background:
                 sections = TEMPLATE_SECTIONS - {"template"}
             settings += [mimic.model_dump(include=sections)]
-            settings += [self.finds_geometry and self.plan.table.as_array().tolist()]
+            settings += [self._needs_plan and self.plan.table.as_array().tolist()]
         elif name == "plan":
             settings += [mimic.model_dump(include=PLAN_SECTIONS)]
         else:

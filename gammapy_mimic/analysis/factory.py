@@ -318,11 +318,15 @@ class MakerFactory:
     @property
     def selector(self):
         """Selector of OFF observations, with its index (`KLBackgroundSelector`)."""
+        return self._make_selector(self._index)
+
+    @property
+    def _index(self):
         config, regions = self.config, regions_to_text(list(self.exclusion_regions))
         sections = config.observations, config.mimic.off, regions
-        return self._make_selector(self._make_once(self._make_index, *sections))
+        return self._make_once(self._make_index, *sections)
 
-    def _make_selector(self, index=None, criteria=None):
+    def _make_selector(self, index=None, criteria=None, plan=None):
         config = self.config.mimic
         template = config.template
         missing = sorted({*template.obs_ids} - {*self.off_datastore.obs_ids.tolist()})
@@ -344,6 +348,7 @@ class MakerFactory:
             template_axes=make_template_axes(template) or None,
             template_obs_ids=template.obs_ids or None,
             keep_empty=template.keep_empty,
+            plan=plan,
             index=index,
         )
 
@@ -426,7 +431,7 @@ class MakerFactory:
             _set_livetimes(targets, self.observations)
             off = self.off_datastore.obs_table
             return MimicPlan.from_obs_tables(targets, off, criteria, **options)
-        selector = self._make_selector(self.selector.index, criteria)
+        selector = self._make_selector(self._index, criteria)
         n_jobs = self.config.general.n_jobs
         return selector.make_plan(
             self.observations, path=path, n_jobs=n_jobs, **options
@@ -534,10 +539,41 @@ class MakerFactory:
         """
         maker = self.make_maker(plan, mimic_set)
         treated = Observations([_ for _ in self.observations if maker.can_make(_)])
-        return maker.make_observations(treated, n_jobs=self.config.general.n_jobs)
+        n_jobs = self.config.general.n_jobs
+        observations = maker.make_observations(treated, n_jobs=n_jobs)
+        if treated and not observations:
+            # each with a warning, and only for want of OFF observations
+            raise ValueError(
+                f"mimic.background: no mimic of set {mimic_set} has enough OFF "
+                "observations for a template. Widen mimic.selection, use fewer targets "
+                "or more OFF observations, or another background."
+            )
+        return observations
 
-    def make_target_observations(self):
+    def make_template_table(self, plan):
+        """Tell what the templates of the targets and of all mimics are made of.
+
+        Parameters
+        ----------
+        plan : `~gammapy_mimic.selection.MimicPlan`
+            Plan.
+
+        Returns
+        -------
+        table : `~astropy.table.Table`
+            See `~gammapy_mimic.KLBackgroundSelector.make_template_table`.
+        """
+        selector = self._make_selector(self._index, plan=plan)
+        return selector.make_template_table(self.observations)
+
+    def make_target_observations(self, plan=None):
         """Make the observations to compare mimics with.
+
+        Parameters
+        ----------
+        plan : `~gammapy_mimic.selection.MimicPlan`, optional
+            Plan whose mimics are compared with them, for their templates. Default is
+            None.
 
         Returns
         -------
@@ -547,7 +583,8 @@ class MakerFactory:
         if self.config.mimic.background != "template":
             return self.observations
         n_jobs = self.config.general.n_jobs
-        observations = self.selector.make_observations(self.observations, n_jobs=n_jobs)
+        selector = self._make_selector(self._index, plan=plan)
+        observations = selector.make_observations(self.observations, n_jobs=n_jobs)
         if not observations:
             raise ValueError(
                 "mimic.background: there is no good OFF observation for the template "

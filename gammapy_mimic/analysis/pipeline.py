@@ -10,6 +10,7 @@ import contextlib
 import logging
 
 import numpy as np
+from astropy.table import Table
 from gammapy.utils.scripts import make_path
 
 from ..data.datastore import find_broken_files, open_datastore, select_datastore
@@ -19,7 +20,8 @@ from ..estimators import MimicSystematics
 from ..makers.mimic_sets import write_mimic_sets
 from ..report import make_report
 from ..selection.plan import MimicPlan
-from ..utils.files import check_folder, make_checksum, replace_folder
+from ..template.fair import explain_missing
+from ..utils.files import check_folder, make_checksum, replace_file, replace_folder
 from ..utils.records import StepRecords
 from .checksums import StepChecksums
 from .config_text import prefix_errors
@@ -43,6 +45,8 @@ def run_pipeline(
 
     - ``plan.ecsv``, ``questionable.ecsv`` (targets without a good partner), the ranking
       of each target in ``kl`` (none if no events are read), ``exclusion.reg``
+    - with templates as background, ``templates.ecsv``: the OFF observations of those of
+      the targets and of all mimics
     - ``mimic_1``, ``mimic_2`` and so on: the datastores, each with ``config.yaml``
     - ``datasets`` and ``datasets_mimic_1`` and so on: the datasets of the targets and
       of the mimics
@@ -91,7 +95,8 @@ def run_pipeline(
             report("No section mimic: datasets of the target observations alone")
             pipeline.run_datasets()
         else:
-            plan = analysis.plan = pipeline.run_plan(reduce, write_config)
+            plan = pipeline.run_plan(reduce, write_config)
+            plan = analysis.plan = pipeline.run_templates(plan)
             observations = pipeline.run_mimic_observations(plan)
             if reduce:
                 pipeline.run_datasets(plan, observations)
@@ -120,6 +125,7 @@ def get_step_names(mimic, sets, reduce=True, write_config=False):
         Names, as in `~gammapy_mimic.utils.records.StepRecords`.
     """
     names = ["plan"] + ["config"] * write_config
+    names += ["templates"] * (mimic.background == "template")
     if mimic.write_datastore:
         names += [f"mimic_{mimic_set}" for mimic_set in sets]
     if reduce:
@@ -258,6 +264,48 @@ class _Pipeline:
         if kept is not None:
             self.report(f"{name}: made anew, your edited one is {kept.name}")
 
+    def run_templates(self, plan):
+        """Find what templates are made of, hours before they are.
+
+        Returns
+        -------
+        plan : `~gammapy_mimic.selection.MimicPlan`
+            Plan without the sets in which no mimic can have a template.
+        """
+        if self.config.mimic.background != "template":
+            self.records.remove("templates")
+            return plan
+        checksum = self.checksums.get_templates(plan)
+        if self.records.is_done("templates", checksum):
+            self.report("templates: up to date")
+        else:
+            with self.records.step("templates", checksum):
+                table = self.analysis.factory.make_template_table(plan)
+                path = self.path / "templates.ecsv"
+                with replace_file(path, overwrite=True) as temporary:
+                    table.write(temporary)
+            n_templates = np.count_nonzero(table["N_OBS"])
+            self.report(f"templates: {n_templates} of {len(table)} planned")
+        table = self._read_templates()
+        missing = explain_missing(table)
+        if missing:
+            log.warning(missing)
+        made = np.unique(table["MIMIC_SET"][table["N_OBS"] > 0])
+        refused = np.setdiff1d(plan.sets, made)
+        if len(refused) == 0:
+            return plan
+        if len(refused) == len(plan.sets):
+            raise ValueError(f"mimic.background: no mimic has a template. {missing}")
+        log.error(f"Left out: mimic sets {refused.tolist()}, without any template.")
+        return MimicPlan(plan.table[~np.isin(plan.table["MIMIC_SET"], refused)])
+
+    def _read_templates(self):
+        """Read what templates are made of, None without templates."""
+        if self.config.mimic.background != "template":
+            return None
+        with self.records.reading(["templates"]):
+            return Table.read(self.path / "templates.ecsv")
+
     def run_mimic_observations(self, plan):
         """Write the mimic sets as datastores.
 
@@ -333,7 +381,7 @@ class _Pipeline:
             if self.config.mimic is None:
                 observations = self.analysis.observations
             elif mimic_set is None:
-                observations = self.analysis.factory.make_target_observations()
+                observations = self.analysis.factory.make_target_observations(plan)
             elif is_on_disk:
                 observations = mimics[mimic_set]
             else:
@@ -413,6 +461,7 @@ class _Pipeline:
                 obs_table=table[is_target],
                 exclusion_regions=self.analysis.exclusion_regions,
                 templates=self._get_templates(plan, observations),
+                template_table=self._read_templates(),
                 overwrite=True,
             )
         self.report(f"report: open {path}")

@@ -93,7 +93,7 @@ class MimicObservationsWorkflowStep(_MimicWorkflowStep):
             mimic_set: factory.make_mimic_observations(plan, mimic_set)
             for mimic_set in plan.sets
         }
-        targets = factory.make_target_observations()
+        targets = factory.make_target_observations(plan)
         if targets is not factory.observations:
             self.inputs.observations = targets
 

@@ -104,8 +104,10 @@ class MimicMaker(ObservationMaker):
     background : {"off", "target"} or `KLBackgroundSelector`, optional
         Whose background IRF the result has. That of the target is a rate per
         observation time, and converted to the dead time of the OFF observation, whose
-        events it is for. A selector makes a template for each
-        mimic, without all OFF observations of the mimic set. Default is "off".
+        events it is for. A selector makes a template for each mimic, for the
+        conditions of the OFF observation, whose events it is for, and without all OFF
+        observations of the mimic set. Those of targets are made alike by a selector
+        with the same ``plan``. Default is "off".
     scramble : `ScrambleMaker`, optional
         Applied to the OFF observation before it is moved, with other random numbers in
         each mimic set. Default is None.
@@ -174,6 +176,13 @@ class MimicMaker(ObservationMaker):
         _ = self._partners
         if self.alignment == "altaz" and self.time == "off":
             raise ValueError(_ALTAZ_NEEDS_TIME)
+        other = getattr(self.background, "plan", None)
+        if other is not None and other.to_pairs() != self.plan.to_pairs():
+            raise ValueError(
+                "background: the plan of the selector is another one, so that the "
+                "templates of targets and of mimics would not be alike. Give it the "
+                "plan of the mimics."
+            )
         # of the warnings, which are given once
         self._token = uuid.uuid4().hex
 
@@ -254,7 +263,7 @@ class MimicMaker(ObservationMaker):
         Parameters
         ----------
         observation : `~gammapy.data.Observation`
-            Target observation. Its events are not read.
+            Target observation. Its events are not read but for a template.
 
         Returns
         -------
@@ -270,12 +279,12 @@ class MimicMaker(ObservationMaker):
             If there is no partner, the plan uses a part that is not there, the OFF
             observation has no valid events or no GTI, the target has no GTI, a location
             is missing (ALTAZ), one of them was taken in DRIFT mode, or the selector
-            finds no OFF observation for the template.
+            finds too few OFF observations for the template.
         """
         off = self.get_off_observation(observation)
         load_events_file(off)
         # what is read of the target is not kept
-        observation = copy.copy(observation)
+        target, observation = observation, copy.copy(observation)
         if self.scramble is not None:
             off = self.scramble.make_observation(off, self.mimic_set)
         target_header = load_events_file(observation, with_events=False)
@@ -309,9 +318,8 @@ class MimicMaker(ObservationMaker):
             **self._get_irfs(observation, off),
         )
         if isinstance(self.background, KLBackgroundSelector):
-            # a mimic must not meet a template that its set helped to build
-            exclude = self.plan.off_obs_ids(self.mimic_set)
-            bkg = self.background.make_background(mimic, exclude=exclude)
+            args = target, mimic, self.plan, self.mimic_set
+            bkg = self.background.make_mimic_background(*args)
             # Gammapy would mirror it, as it does the IRFs of old H.E.S.S. files
             mimic.events.table.meta["HDUVERS"] = "0.3"
             mimic = replace_background(mimic, bkg)

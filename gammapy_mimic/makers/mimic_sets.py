@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import logging
 from collections import defaultdict
 
 from gammapy.data import Observations
@@ -13,8 +14,11 @@ from ..data.obs_ids import get_obs_id
 from ..data.observation import get_off_observation, load_events_file, to_pool
 from ..utils.parallel import run_parallel
 from . import MimicMaker
+from .core import NotTreatedError
 
 __all__ = ["write_mimic_sets"]
+
+log = logging.getLogger(__name__)
 
 
 def write_mimic_sets(
@@ -103,7 +107,9 @@ def write_mimic_sets(
         results = run_parallel(
             write, tasks, n_jobs, parallel_backend, task_name="Write mimics"
         )
-        written = {key: value for result in results for key, value in result.items()}
+        written = {key: value for made, _ in results for key, value in made.items()}
+        reasons = {key: text for _, failed in results for key, text in failed.items()}
+        _report_failures(sets, written, reasons)
         # in the order of the targets, whatever the order of the tasks
         for observation in observations:
             for mimic_set, writer in writers.items():
@@ -130,13 +136,28 @@ def _group_pairs(observations, plan, sets):
 
 
 def _write_mimics(off, pairs, plan, writers, options):
-    """Write all mimics that are made of an OFF observation."""
+    """Write the mimics of an OFF observation, and say why one cannot be made."""
     load_events_file(off)
     # not the whole pool, from which each maker would read it again
     pool = Observations([off])
-    written = {}
+    written, reasons = {}, {}
     for mimic_set, observation in pairs:
         maker = MimicMaker(pool, plan, mimic_set=mimic_set, **options)
-        mimic = maker.make_observation(observation)
-        written[mimic_set, mimic.obs_id] = writers[mimic_set].write(mimic)
-    return written
+        key = mimic_set, get_obs_id(observation)
+        try:
+            mimic = maker.make_observation(observation)
+        except NotTreatedError as error:
+            reasons[key] = str(error)
+            continue
+        written[key] = writers[mimic_set].write(mimic)
+    return written, reasons
+
+
+def _report_failures(sets, written, reasons):
+    """Warn of mimics that are left out, an error if these are all of a set."""
+    for reason in reasons.values():
+        log.warning(f"{reason} Left out.")
+    missing = sorted({*sets} - {mimic_set for mimic_set, _ in written})
+    if missing:
+        reason = next(_ for key, _ in reasons.items() if key[0] == missing[0])
+        raise ValueError(f"No mimic of mimic set {missing[0]} can be made. {reason}")

@@ -6,6 +6,8 @@ import numbers
 from types import MappingProxyType
 
 import astropy.units as u
+import numpy as np
+from astropy.table import Table
 from gammapy.data import DataStore, Observation
 from gammapy.maps import MapAxis
 
@@ -17,14 +19,18 @@ from ..selection.criteria import MatchCriteria
 from ..selection.cuts import check_livetime, prepare_ranking
 from ..selection.index import OffIndex
 from ..selection.indexed_pool import IndexedPool
-from ..selection.plan import check_draws
+from ..selection.plan import MimicPlan, check_draws
 from ..selection.ranked_plan import make_ranked_plan
 from ..selection.ranker import Ranker, describe_failure
 from ..selection.ranking import KL_MAX, RANKINGS
 from ..template.bins import TemplateBins
+from ..template.fair import FairTemplates
 from ..template.target import (
+    WHOLE,
+    get_halves,
     make_target_counts,
     make_target_template,
+    merge_parts,
     select_ranked,
 )
 from .core import (
@@ -104,6 +110,10 @@ def _check_time_request(value):
     return time
 
 
+def _check_plan(plan):
+    return None if plan is None else MimicPlan.create(plan)
+
+
 def _to_targets(observations):
     """Make a list of observations of one, of several, or of a datastore."""
     if isinstance(observations, Observation):
@@ -137,8 +147,9 @@ class KLBackgroundSelector(ObservationMaker):
     ranking : {"conditions", "kl"}, optional
         What puts OFF observations in order, the distance of conditions or the
         divergence. That by divergence chooses, of many, those whose *fluctuations* are
-        most like the target's: mimics then scatter less than noise, a template takes
-        part of what is looked for, and the p-value of a chosen pair is none.
+        most like the target's: mimics then scatter less than noise, and the p-value of
+        a chosen pair is none. Templates are not biased by it, as the events of each OFF
+        observation are halved: what is chosen by one half is filled from the other.
         Default is "conditions".
     energy_axis, offset_axis : `~gammapy.maps.MapAxis`, optional
         Bins in which observations are compared. Default are those of
@@ -168,6 +179,11 @@ class KLBackgroundSelector(ObservationMaker):
     keep_empty : bool, optional
         Whether the template has energy bins without exposure, see
         `~gammapy_mimic.template.make_template`. Default is False.
+    plan : `~gammapy_mimic.selection.MimicPlan`, optional
+        Plan, or what `~gammapy_mimic.selection.MimicPlan.create` takes, whose mimic
+        sets are compared with these templates. All of a target then are of the same
+        number of OFF observations, see `~gammapy_mimic.template.fair`. `MimicMaker`
+        sets its own. Default is None.
     index : `~gammapy_mimic.selection.OffIndex`, optional
         Index of the OFF observations, if there is one. Default is to make it when it
         is needed, which reads all of them, and again when ``off_observations``, an axis
@@ -208,6 +224,7 @@ class KLBackgroundSelector(ObservationMaker):
             "template_axes": _check_template_axes,
             "template_obs_ids": _check_template_obs_ids,
             "keep_empty": check_option("keep_empty", (False, True)),
+            "plan": _check_plan,
             "index": check_type("index", "an OffIndex", OffIndex),
             "dataset_maker": check_dataset_maker,
         }
@@ -229,6 +246,7 @@ class KLBackgroundSelector(ObservationMaker):
         template_axes=None,
         template_obs_ids=None,
         keep_empty=False,
+        plan=None,
         index=None,
         dataset_maker=None,
     ):
@@ -247,6 +265,7 @@ class KLBackgroundSelector(ObservationMaker):
             template_axes=template_axes,
             template_obs_ids=template_obs_ids,
             keep_empty=keep_empty,
+            plan=plan,
             index=index,
             dataset_maker=dataset_maker,
         )
@@ -257,6 +276,8 @@ class KLBackgroundSelector(ObservationMaker):
             self._pool = IndexedPool(*(self.__dict__[_] for _ in POOL_PARAMETERS))
         if changed & {"background", "template_axes"}:
             self._check_bins()
+        # templates of the last plan
+        self._fair = None
 
     def _check_bins(self):
         """Raise an error if the axes of the template are not those of its dimension."""
@@ -331,21 +352,43 @@ class KLBackgroundSelector(ObservationMaker):
         Returns
         -------
         table : `~astropy.table.Table`
-            Rows of `rank`, up to the livetime asked for.
+            Rows of `rank`, up to the livetime asked for, with ``HALF``: -1, or with the
+            ranking "kl" the half of the events that is used if it is not all, 0 or 1.
+            ``ONTIME`` and ``LIVETIME`` are those that are used.
 
         Raises
         ------
         ValueError
-            If there is no good OFF observation.
+            If there is no good OFF observation, or with a ``plan`` too few.
         """
-        table = self.rank(observation)
-        selected = select_ranked(table, exclude, self.time_request)
+        if self.plan is not None and len(exclude) == 0:
+            return self._select_fairly(observation, self.plan)
+        rankings = self._ranker.rank_all_parts(observation)
+        selected = merge_parts(
+            {
+                half: select_ranked(table, exclude, self.time_request)
+                for half, table in rankings.items()
+            }
+        )
         if len(selected) == 0:
             raise NotTreatedError(
                 f"There is no good OFF observation for OBS_ID {observation.obs_id}. "
-                f"{describe_failure([table])} kl_max is {self.kl_max}."
+                f"{describe_failure([*rankings.values()])} kl_max is {self.kl_max}."
             )
         return selected
+
+    def _get_fair(self, plan):
+        """Get what goes into the templates that are compared in a plan."""
+        if self._fair is None or self._fair.plan is not plan:
+            self._fair = FairTemplates(self._ranker, plan, self.time_request)
+        return self._fair
+
+    def _select_fairly(self, observation, plan, mimic_set=None):
+        family = self._get_fair(plan).find(observation)
+        reason = family.explain(mimic_set)
+        if reason is not None:
+            raise NotTreatedError(reason)
+        return family.select(mimic_set)
 
     def make_plan(
         self,
@@ -424,7 +467,8 @@ class KLBackgroundSelector(ObservationMaker):
         observation : `~gammapy.data.Observation`
             Target observation.
         exclude : list of int, optional
-            OFF observations not to use. Default is none.
+            OFF observations not to use. Default is none. If there are any, the ``plan``
+            does not matter.
         obs_ids : list of int, optional
             OFF observations to use instead of the selected ones, but for those that are
             excluded and the target itself. Default is ``template_obs_ids``.
@@ -441,10 +485,70 @@ class KLBackgroundSelector(ObservationMaker):
             If there is no good OFF observation, or the target is a mimic of one of
             those that would be used.
         """
-        obs_ids = self._choose(observation, exclude, obs_ids)
+        selected = self._choose(observation, exclude, obs_ids)
+        return self._make_template(observation, selected)
+
+    def make_mimic_background(self, observation, mimic, plan, mimic_set):
+        """Make the background template for a mimic.
+
+        It is for the conditions of the OFF observation whose events the mimic has, and
+        without all OFF observations of the mimic set.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Target observation.
+        mimic : `~gammapy.data.Observation`
+            Its mimic.
+        plan : `~gammapy_mimic.selection.MimicPlan`
+            Plan.
+        mimic_set : int
+            Mimic set.
+
+        Returns
+        -------
+        bkg : `~gammapy.irf.Background2D` or `~gammapy.irf.Background3D`
+            Background template for the dead time of the mimic.
+
+        Raises
+        ------
+        ValueError
+            If there are too few good OFF observations, for the mimic or for the target.
+        """
+        if self.template_obs_ids is not None:
+            return self.make_background(mimic, plan.off_obs_ids(mimic_set))
+        selected = self._select_fairly(observation, plan, mimic_set)
+        return self._make_template(mimic, selected)
+
+    def make_template_table(self, observations):
+        """Tell what the templates of targets and of the mimics of the ``plan`` are of.
+
+        Parameters
+        ----------
+        observations : list of `~gammapy.data.Observation`
+            Target observations.
+
+        Returns
+        -------
+        table : `~astropy.table.Table`
+            See `~gammapy_mimic.template.fair.FairTemplates.make_table`.
+
+        Raises
+        ------
+        ValueError
+            If there is no ``plan``.
+        """
+        if self.plan is None:
+            raise ValueError(
+                "Templates are compared by the mimic sets of a plan, of which the "
+                "selector has none. Set its plan."
+            )
+        return self._get_fair(self.plan).make_table(observations)
+
+    def _make_template(self, observation, selected):
         options = {"smooth": self.smooth, "keep_empty": self.keep_empty}
-        options |= self._count_options
-        return make_target_template(observation, self._pool, obs_ids, **options)
+        options |= self._get_count_options(selected)
+        return make_target_template(observation, self._pool, **options)
 
     def make_template_counts(self, observation, exclude=(), obs_ids=None):
         """Count what the background template for a target is made of.
@@ -466,21 +570,28 @@ class KLBackgroundSelector(ObservationMaker):
         ValueError
             As `make_background`.
         """
-        obs_ids = self._choose(observation, exclude, obs_ids)
-        options = self._count_options
-        return make_target_counts(observation, self._pool, obs_ids, **options)
+        selected = self._choose(observation, exclude, obs_ids)
+        options = self._get_count_options(selected)
+        return make_target_counts(observation, self._pool, **options)
 
-    @property
-    def _count_options(self):
-        """Dimension and axes, as `make_template_counts` has them."""
+    def _get_count_options(self, selected):
+        """Get what is counted in which bins, as `make_target_counts` has it."""
         axes = {f"{_.name}_axis": _ for _ in self.template_axes or ()}
-        return {"dimension": self.background, **axes}
+        return {
+            "obs_ids": selected["OFF_OBS_ID"].tolist(),
+            "halves": get_halves(selected),
+            "dimension": self.background,
+            **axes,
+        }
 
     def _choose(self, observation, exclude, obs_ids):
-        """OBS_IDs of the OFF observations that the template is made of."""
+        """Choose the OFF observations of the template, or the halves of their events.
+
+        Table with OFF_OBS_ID and HALF.
+        """
         obs_ids = self.template_obs_ids if obs_ids is None else obs_ids
         if obs_ids is None:
-            return self.select(observation, exclude)["OFF_OBS_ID"].tolist()
+            return self.select(observation, exclude)
         obs_ids = to_obs_ids(obs_ids).tolist()
         # what is looked for would be in the template
         left_out = {*to_obs_ids(exclude).tolist(), get_obs_id(observation)}
@@ -490,7 +601,7 @@ class KLBackgroundSelector(ObservationMaker):
                 f"All of {obs_ids}, the OFF observations given for the template of "
                 f"OBS_ID {observation.obs_id}, are excluded, or are itself."
             )
-        return kept
+        return Table({"OFF_OBS_ID": kept, "HALF": np.full(len(kept), WHOLE)})
 
     def make_observation(self, observation):
         """Make an observation with the background template.
@@ -515,7 +626,7 @@ class KLBackgroundSelector(ObservationMaker):
         return replace_background(observation, self.make_background(observation))
 
     def make_columns(self, observation):
-        """Make the column ``BKG_OBS_IDS`` of a meta table.
+        """Make the columns of a meta table that tell what a template is made of.
 
         Parameters
         ----------
@@ -525,7 +636,12 @@ class KLBackgroundSelector(ObservationMaker):
         Returns
         -------
         columns : dict
-            OFF observations that the template is made of, such as "101,105".
+            ``BKG_OBS_IDS``, the OFF observations that the template is made of, such as
+            "101,105", their number ``BKG_N_OBS``, and their livetime ``BKG_LIVETIME``.
         """
-        meta = None if observation is None else observation.bkg.meta
-        return {"BKG_OBS_IDS": (meta or {}).get("OBS_IDS", "")}
+        meta = (None if observation is None else observation.bkg.meta) or {}
+        return {
+            "BKG_OBS_IDS": meta.get("OBS_IDS", ""),
+            "BKG_N_OBS": meta.get("N_OBS", 0),
+            "BKG_LIVETIME": meta.get("LIVETIME", 0.0) * u.s,
+        }

@@ -102,6 +102,17 @@ _REGIONS = {
     "origin": "catalogue or file",
 }
 
+_TEMPLATES = {
+    "name": "targets, or mimic set",
+    "n_templates": "number of templates",
+    "n_missing": "number of targets or mimics that are left out, as too few OFF "
+    "observations are left for a template",
+    "n_min": "smallest number of OFF observations in a template",
+    "n_mean": "mean number",
+    "n_max": "largest number",
+    "livetime": "mean livetime of a template",
+}
+
 _LOSSES = {
     "name": "mimic set, or the target",
     "obs_id": "target observation, none for what set and target do not share",
@@ -133,6 +144,7 @@ COLUMN_DESCRIPTIONS = {
     "regions": _REGIONS,
     "significance": _SIGNIFICANCE,
     "spurious_flux": _SPURIOUS_FLUX,
+    "templates": _TEMPLATES,
 }
 COLUMN_DESCRIPTIONS |= dict.fromkeys(("maximum", "position", "systematics"), _RESULT)
 """Description of each column, by table (dict of dict of str)."""

@@ -11,6 +11,7 @@ import yaml
 from ..data.obs_ids import NO_PARTNER
 from ..exclusion.core import ExclusionRegions
 from ..selection.plan import MimicPlan
+from ..template.fair import summarise_templates
 from ..utils.files import replace_file
 from ..version import __version__
 from .answer import describe_exclusion, describe_pairs, make_answer
@@ -55,6 +56,7 @@ def make_report(
     obs_table=None,
     exclusion_regions=(),
     templates=None,
+    template_table=None,
     overwrite=False,
 ):
     """Write the report of a result: one HTML file that needs no other.
@@ -79,6 +81,9 @@ def make_report(
         Sources in the fields of targets and OFF observations. Default is none.
     templates : dict of `~gammapy.irf.BackgroundIRF`, optional
         Background templates by their labels. Default is none.
+    template_table : `~astropy.table.Table`, optional
+        What the templates of targets and mimics are made of, see
+        `~gammapy_mimic.KLBackgroundSelector.make_template_table`. Default is not known.
     overwrite : bool, optional
         Whether to replace an existing file. Default is False.
 
@@ -114,7 +119,7 @@ def make_report(
             answer=make_answer(result, plan),
             result=result,
             figures=figures,
-            tables=_make_tables(result, plan, objects, regions, on_map),
+            tables=_make_tables(result, plan, objects, regions, on_map, template_table),
             plan=plan,
             pairs=None if plan is None else describe_pairs(plan),
             mimic=get_mimic_section(config),
@@ -145,7 +150,7 @@ def _make_title(objects):
     return ": ".join(filter(None, ["Background systematics", ", ".join(names)]))
 
 
-def _make_tables(result, plan, objects, regions, on_map):
+def _make_tables(result, plan, objects, regions, on_map, template_table):
     what = "the positions" if result.maps else "the observations"
     where = describe_exclusion(result)
     target = f"; of the target{where.removeprefix(',')}" if where else ""
@@ -188,6 +193,13 @@ def _make_tables(result, plan, objects, regions, on_map):
             "Pairs of target and OFF observation, questionable ones first.",
             COLUMN_DESCRIPTIONS["plan"],
             np.isin(plan.table["STATUS"], QUESTIONABLE),
+        )
+    if template_table is not None:
+        tables["templates"] = make_table(
+            summarise_templates(template_table),
+            "table-templates",
+            "Number of OFF observations in the templates of targets and of mimics.",
+            COLUMN_DESCRIPTIONS["templates"],
         )
     if len(regions):
         table = regions.to_table()

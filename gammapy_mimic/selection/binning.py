@@ -23,7 +23,7 @@ OFFSET_AXIS = MapAxis.from_bounds(0, 2.5, nbin=6, unit="deg", name="offset")
 them about evenly; the first of six bins of equal solid angle would reach to 1 deg."""
 
 
-def count_in_bins(energy, offset, energy_edges, offset_edges):
+def count_in_bins(energy, offset, energy_edges, offset_edges, is_counted=True):
     """Count events in bins that hold their lower edge. Shape (n_energy, n_offset)."""
     # a histogram of numpy would take the last upper edge into its bin
     shape = len(energy_edges) - 1, len(offset_edges) - 1
@@ -32,7 +32,8 @@ def count_in_bins(energy, offset, energy_edges, offset_edges):
         for edges, values in ((energy_edges, energy), (offset_edges, offset))
     ]
     valid = [(_ >= 0) & (_ < n) for _, n in zip(idx, shape, strict=True)]
-    idx = np.ravel_multi_index([_[valid[0] & valid[1]] for _ in idx], shape)
+    is_counted = valid[0] & valid[1] & is_counted
+    idx = np.ravel_multi_index([_[is_counted] for _ in idx], shape)
     return np.bincount(idx, minlength=np.prod(shape)).reshape(shape)
 
 
@@ -113,7 +114,7 @@ class FoVBinning:
         """Numbers of bins in energy and in offset."""
         return len(self.energy_edges) - 1, len(self.offset_edges) - 1
 
-    def count(self, ra, dec, energy, pointing):
+    def count(self, ra, dec, energy, pointing, halves):
         """Count events, and find how much of each ring around the pointing is seen.
 
         Parameters
@@ -124,11 +125,14 @@ class FoVBinning:
             Energies, in TeV. Shape (n,).
         pointing : tuple of float
             RA and Dec of the pointing, in deg.
+        halves : `~numpy.ndarray` of int
+            Half that each event is in, 0 or 1. Shape (n,).
 
         Returns
         -------
-        counts : `~numpy.ndarray` of int
-            Events outside all regions. Shape (n_energy, n_offset).
+        counts, half_counts : `~numpy.ndarray` of int
+            Events outside all regions, all and those of half 0. Shape
+            (n_energy, n_offset).
         fraction : `~numpy.ndarray` of float
             Part of the solid angle of each ring that is outside all regions. Shape
             (n_offset,).
@@ -143,13 +147,14 @@ class FoVBinning:
             # events farther out are not counted, and need no test
             keep = offset < self.offset_edges[-1]
             keep[keep] = ~is_excluded(vectors[:, keep], exclusions)
-            energy, offset = energy[keep], offset[keep]
-        counts = count_in_bins(energy, offset, self.energy_edges, self.offset_edges)
+            energy, offset, halves = energy[keep], offset[keep], halves[keep]
+        args = energy, offset, self.energy_edges, self.offset_edges
+        counts, half_counts = count_in_bins(*args), count_in_bins(*args, halves == 0)
         fraction = np.ones(self.shape[1])
         if exclusions:
             for idx, edges in enumerate(itertools.pairwise(self.offset_edges)):
                 fraction[idx] -= is_excluded(make_ring(*edges), exclusions).mean()
-        return counts, fraction
+        return counts, half_counts, fraction
 
 
 def _get_edges(axis, name, unit):

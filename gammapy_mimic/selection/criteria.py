@@ -299,14 +299,7 @@ class MatchCriteria:
             shape (n_off,). An unknown value (NaN) is rejected, but if that of the
             target is not known, the criterion is not applied.
         """
-        accepted = {"same_observation": off.obs_id != target.obs_id}
-        if self.same_object:
-            accepted["same_object"] = (off.name != target.name) | (off.name == "")
-        if self.same_field:
-            # the source is in neighbouring fields too, whatever their OBJECT says
-            positions = target.target, target.pointing
-            separations = [off.pointing.separation(_) for _ in positions]
-            accepted["same_field"] = np.minimum(*separations) > self.field_radius
+        accepted = self._find_other_fields(target, off)
         for name in APPLIED:
             value = getattr(self, name)
             if name in skip or value is None or np.size(value) == 0:
@@ -321,6 +314,34 @@ class MatchCriteria:
                 accepted[name] = _is_within(differences, column.max_difference, off)
         # this way round, a comparison with NaN rejects
         return {name: ~np.asarray(mask) for name, mask in accepted.items()}
+
+    def find_field(self, target, off):
+        """Find the OFF observations that are of the field of a target observation.
+
+        Parameters
+        ----------
+        target, off : `Conditions`
+            As for `reject`.
+
+        Returns
+        -------
+        is_field : `~numpy.ndarray` of bool
+            Whether one is the target observation itself, or of the same object or
+            field, as far as these are criteria. Shape (n_off,).
+        """
+        return ~np.all([*self._find_other_fields(target, off).values()], axis=0)
+
+    def _find_other_fields(self, target, off):
+        """Whether OFF observations are of another field, by criterion."""
+        accepted = {"same_observation": off.obs_id != target.obs_id}
+        if self.same_object:
+            accepted["same_object"] = (off.name != target.name) | (off.name == "")
+        if self.same_field:
+            # the source is in neighbouring fields too, whatever their OBJECT says
+            positions = target.target, target.pointing
+            separations = [off.pointing.separation(_) for _ in positions]
+            accepted["same_field"] = np.minimum(*separations) > self.field_radius
+        return accepted
 
     def reject_ratios(self, log_ratios):
         """Find the OFF observations that differ too much by a factor.

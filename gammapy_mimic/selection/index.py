@@ -27,7 +27,7 @@ from ..data.events import get_seconds, get_time_ref, read_column
 from ..data.files import open_fits
 from ..data.headers import META_KEYS, OBS_TABLE_COLUMNS, make_obs_table
 from ..data.irfs import interpolate_area
-from ..data.obs_ids import shorten, to_obs_ids
+from ..data.obs_ids import get_obs_id, shorten, to_obs_ids
 from ..data.observation import describe_error, to_pool
 from ..data.readers import (
     NO_FILE,
@@ -42,6 +42,7 @@ from ..data.readers import (
 from ..exclusion.sky_regions import regions_to_text
 from ..utils.files import check_own, replace_file
 from ..utils.parallel import run_parallel
+from ..utils.random import draw_halves
 from ..version import __version__
 from .binning import FoVBinning
 from .conditions import Conditions
@@ -52,8 +53,9 @@ __all__ = ["OffIndex"]
 log = logging.getLogger(__name__)
 
 CREATOR = "gammapy-mimic"
-INDEX_VERSION = 5
+INDEX_VERSION = 6
 FILE_COLUMNS = ("FILE_SIZE", "FILE_TIME", "FILE_HDUS")
+TIME_COLUMNS = ("ONTIME", "LIVETIME", "GOOD_TIME")
 FILLED_COLUMNS = ("ONTIME", "LIVETIME", "DEADC", "TSTART", "TSTOP", "ALT_PNT", "AZ_PNT")
 """Columns whose unknown values are taken from GTI and header of the events."""
 
@@ -81,6 +83,9 @@ class OffIndex:
         Effective area in m2 at the centre of the energy bins, see
         `~gammapy_mimic.data.irfs.interpolate_area`, NaN where it is not known. Shape
         (n_obs, n_energy). Default is not known.
+    half_counts : `~numpy.ndarray` of int, optional
+        Counts of half of the events, see `~gammapy_mimic.utils.random.draw_halves`, of
+        the shape of ``counts``. Default is -1, not known.
 
     Examples
     --------
@@ -89,15 +94,26 @@ class OffIndex:
     >>> index = OffIndex.read("off-index.fits").update(data_store)  # doctest: +SKIP
     """
 
-    def __init__(self, table, counts, fraction, binning, broken=None, aeff=None):
+    def __init__(
+        self,
+        table,
+        counts,
+        fraction,
+        binning,
+        broken=None,
+        aeff=None,
+        half_counts=None,
+    ):
         self.table = table
         if aeff is None:
             aeff = np.full(counts.shape[:2], np.nan, dtype=np.float32)
-        self.counts, self.fraction, self.aeff = (
-            _.view() for _ in (counts, fraction, aeff)
+        if half_counts is None:
+            half_counts = np.full_like(counts, -1)
+        self.counts, self.fraction, self.aeff, self.half_counts = (
+            _.view() for _ in (counts, fraction, aeff, half_counts)
         )
         # the checksum, and whoever keeps it, relies on them
-        for array in (self.counts, self.fraction, self.aeff):
+        for array in self._arrays:
             array.setflags(write=False)
         self.binning = binning
         self.broken = _make_broken_table({}) if broken is None else broken
@@ -218,6 +234,7 @@ class OffIndex:
             broken=_make_broken_table(broken),
             # equal, whether it was rounded on its way to a file and back or not
             aeff=np.array([_.aeff for _ in rows.values()], dtype=np.float32),
+            half_counts=np.array([_.half_counts for _ in rows.values()], np.int32),
         )
 
     def find_changed(self, observations):
@@ -250,11 +267,15 @@ class OffIndex:
         names = ("ENERGY_MIN", "ENERGY_MAX", "EVENT_COUNT", "GOOD_TIME")
         low, high, n_events, good_time = (self.table[name] for name in names)
         energy_ranges = zip(low, high, strict=True)
-        arrays = self.counts, self.fraction, self.aeff
-        rows = map(_Row, *arrays, energy_ranges, n_events, good_time)
+        rows = map(_Row, *self._arrays, energy_ranges, n_events, good_time)
         rows = dict(zip(self.obs_ids.tolist(), rows, strict=True))
         known = self._get_file_versions().items()
         return {i: rows[i] for i, version in known if versions.get(i) == version}
+
+    @property
+    def _arrays(self):
+        """All that is kept of the observations in bins, with a row for each."""
+        return self.counts, self.half_counts, self.fraction, self.aeff
 
     @property
     def obs_ids(self):
@@ -302,8 +323,7 @@ class OffIndex:
         names = sorted(set(self.table.colnames) - set(FILE_COLUMNS))
         columns = [self.table[name] for name in names]
         binning = self.binning.energy_edges, self.binning.offset_edges
-        arrays = self.counts, self.fraction, self.aeff
-        for values in (names, *binning, *arrays, *columns):
+        for values in (names, *binning, *self._arrays, *columns):
             values = np.asarray(values)
             if values.dtype.kind == "U":
                 # the width of a column of text depends on its longest
@@ -361,13 +381,55 @@ class OffIndex:
                 f"OBS_ID {missing[0]}: {reason}"
             )
         rows = np.searchsorted(self.obs_ids, obs_ids)
-        arrays = self.counts[rows], self.fraction[rows]
-        aeff = self.aeff[rows]
-        index = type(self)(self.table[rows], *arrays, self.binning, aeff=aeff)
+        index = type(self)(
+            self.table[rows],
+            self.counts[rows],
+            self.fraction[rows],
+            self.binning,
+            aeff=self.aeff[rows],
+            half_counts=self.half_counts[rows],
+        )
         if "conditions" in self.__dict__:
             # to read them again takes longer, for each of many targets
             index.conditions = self.conditions[rows]
         return index
+
+    def get_half(self, half):
+        """Get the index of half of the events of each observation, and half its time.
+
+        Parameters
+        ----------
+        half : {0, 1}
+            Half, see `~gammapy_mimic.utils.random.draw_halves`.
+
+        Returns
+        -------
+        index : `OffIndex`
+            Index of all observations. That halves of it are not known.
+
+        Raises
+        ------
+        ValueError
+            If the counts of halves are not known.
+        """
+        if np.any(self.half_counts < 0):
+            raise ValueError(
+                "The index does not know the counts of half of the events. Make it "
+                "with OffIndex.create."
+            )
+        return self._halves[half]
+
+    @functools.cached_property
+    def _halves(self):
+        """Indices of both halves, which keep their conditions for many targets."""
+        table = self.table.copy()
+        for name in TIME_COLUMNS:
+            if name in table.colnames:
+                table[name] = table[name] / 2
+        return [
+            type(self)(table, counts, self.fraction, self.binning, aeff=self.aeff)
+            for counts in (self.half_counts, self.counts - self.half_counts)
+        ]
 
     def write(self, path, overwrite=False):
         """Write the index to a FITS file, complete or not at all.
@@ -392,6 +454,7 @@ class OffIndex:
         primary.header["IDX_HASH"] = self.checksum
         arrays = {
             "COUNTS": self.counts,
+            "HALF_COUNTS": self.half_counts,
             "FRACTION": self.fraction,
             "AEFF": self.aeff,
             "ENERGY_EDGES": self.binning.energy_edges,
@@ -489,10 +552,14 @@ class OffIndex:
                 f"it has the version {header['IDX_VERS']} of the format, "
                 f"this is version {INDEX_VERSION}"
             )
-        names = ("ENERGY_EDGES", "OFFSET_EDGES", "COUNTS", "FRACTION", "AEFF")
-        energy_edges, offset_edges, counts, fraction, aeff = (
+        names = (
+            *("ENERGY_EDGES", "OFFSET_EDGES"),
+            *("COUNTS", "HALF_COUNTS", "FRACTION", "AEFF"),
+        )
+        energy_edges, offset_edges, *arrays = (
             _to_native(hdu_list[name].data) for name in names
         )
+        counts, half_counts, fraction, aeff = arrays
         table, text, broken = (
             # NaN and empty text are values here
             _to_plain_table(Table.read(hdu_list[name], mask_invalid=False))
@@ -501,7 +568,7 @@ class OffIndex:
         regions = Regions.parse("\n".join(text["DS9"]), format="ds9")
         binning = FoVBinning(energy_edges, offset_edges, regions)
         broken = Table(broken, meta={})
-        index = cls(table, counts, fraction, binning, broken, aeff)
+        index = cls(table, counts, fraction, binning, broken, aeff, half_counts)
         if index.checksum != header["IDX_HASH"]:
             raise ValueError("its content does not fit its checksum")
         return index
@@ -650,6 +717,7 @@ def _get_unknown_mask(table):
 
 class _Row(NamedTuple):
     counts: np.ndarray
+    half_counts: np.ndarray
     fraction: np.ndarray
     aeff: np.ndarray
     energy_range: tuple
@@ -670,9 +738,12 @@ def _count_source(source, is_file, binning, with_header):
     # a damaged file makes astropy raise nearly anything
     except Exception as error:
         return None, describe_error(error, source.events.path if is_file else "")
-    counts, fraction = binning.count(events.ra, events.dec, events.energy, pointing)
+    # the rows of the table, whatever is left out: as a template draws them
+    obs_id = source.obs_id if is_file else get_obs_id(source)
+    halves = draw_halves(obs_id, len(events.is_good))[events.is_good]
+    binned = binning.count(events.ra, events.dec, events.energy, pointing, halves)
     area = _get_area(aeff, binning.energy_centers)
-    row = counts, fraction, area, energy_range, len(events.ra), good_time, header
+    row = *binned, area, energy_range, len(events.ra), good_time, header
     return _Row(*row), None
 
 

@@ -98,37 +98,120 @@ class Ranker:
             options = skip, made_of, path, is_only
             yield self._rank_target(target, observation, *options)
 
-    def _rank_target(self, target, observation, skip, made_of, path, is_only):
-        index, compared, versions = self.pool.index, {}, {}
+    def rank_all_parts(self, observation):
+        """Rank the OFF observations for the template of an observation.
+
+        Parameters
+        ----------
+        observation : `~gammapy.data.Observation`
+            Target observation.
+
+        Returns
+        -------
+        rankings : dict of `~astropy.table.Table`
+            See `rank_parts`.
+        """
+        target = self.pool.index_targets([observation])
+        conditions = target.conditions, self.pool.index.conditions
+        skip = self.criteria.check_columns(*conditions)
+        return self.rank_parts(target, observation, skip)
+
+    def rank_parts(self, target, observation=None, skip=()):
+        """Rank the OFF observations for the template of a target.
+
+        Of many observations, divergence chooses those whose fluctuations are most like
+        the target's. So with the ranking "kl" the events of each OFF observation are
+        halved: what is chosen by one half is filled from the other, which knows nothing
+        of the choice.
+
+        Parameters
+        ----------
+        target : `OffIndex`
+            Index with the target as its only row. It may be an OFF observation.
+        observation : `~gammapy.data.Observation`, optional
+            The same, of which the background IRF is read if those are compared. Default
+            is that of the pool.
+        skip : set of str, optional
+            Criteria that are not applied, see `MatchCriteria.check_columns`. Default is
+            none.
+
+        Returns
+        -------
+        rankings : dict of `~astropy.table.Table`
+            Rankings by the half that fills what they choose: 0 and 1, or None for one
+            ranking of all events. Times are those of whole observations.
+
+        Raises
+        ------
+        ValueError
+            If background IRFs are compared, and there are none.
+        """
+        index, options = self.pool.index, (self.criteria, self.kl_max)
+        rejected, rankings = self._reject(target, skip), {}
+        if self.ranking == "kl" and self.distribution == "counts":
+            args = *options, None, rejected, self.ranking
+            for half in (0, 1):
+                table = rank_observations(target, index.get_half(half), *args)
+                for name in ("ONTIME", "LIVETIME", "LIVETIME_RATIO"):
+                    table[name] *= 2
+                rankings[1 - half] = table
+            return rankings
+        compared, versions = self._find_compared(target, observation, rejected)
+        if compared:
+            _check_backgrounds(int(target.obs_ids[0]), versions)
+        predicted = self._predict(compared, versions)
+        args = *options, predicted, rejected, self.ranking
+        return {None: rank_observations(target, index, *args)}
+
+    def _reject(self, target, skip):
+        conditions = self.pool.index.conditions
+        return self.criteria.reject(target.conditions[0], conditions, skip)
+
+    def _find_compared(self, target, observation, rejected):
+        """Observations whose background IRFs are compared, and what tells the IRFs.
+
+        Both by OBS_ID, that of the target first, and empty if events are compared.
+        """
+        if self.distribution == "counts":
+            return {}, {}
+        is_candidate = ~np.any(list(rejected.values()), axis=0)
+        candidates = self.pool.index.obs_ids[is_candidate].tolist()
         obs_id = int(target.obs_ids[0])
-        rejected = self.criteria.reject(target.conditions[0], index.conditions, skip)
-        if self.distribution == "irf":
-            # the checksum needs the candidates before they are ranked
-            is_candidate = ~np.any(list(rejected.values()), axis=0)
-            candidates = index.obs_ids[is_candidate].tolist()
-            compared = {obs_id: observation} | {_: self.pool.get(_) for _ in candidates}
-            versions = {name: get_background_version(_) for name, _ in compared.items()}
-            if is_only:
-                # one of many without a background IRF is a target without a partner
-                _check_backgrounds(obs_id, versions)
+        compared = {obs_id: observation or self.pool.get(obs_id)}
+        compared |= {_: self.pool.get(_) for _ in candidates}
+        return compared, {_: get_background_version(compared[_]) for _ in compared}
+
+    def _predict(self, compared, versions):
+        """Predict counts from background IRFs, as `rank_observations` takes them."""
+        if not compared:
+            return None
+        index = self.pool.index
+        own, *others = map(self.pool.predict, compared.values(), versions.values())
+        predicted = own, np.full((len(index), *own.shape), np.nan)
+        if others:
+            _, *obs_ids = compared
+            predicted[1][np.searchsorted(index.obs_ids, obs_ids)] = others
+        return predicted
+
+    def _rank_target(self, target, observation, skip, made_of, path, is_only):
+        obs_id, rejected = int(target.obs_ids[0]), self._reject(target, skip)
+        # the checksum needs the candidates before they are ranked
+        compared, versions = self._find_compared(target, observation, rejected)
+        if compared and is_only:
+            # one of many without a background IRF is a target without a partner
+            _check_backgrounds(obs_id, versions)
         options = self.criteria, self.distribution, self.kl_max, self.ranking
         made_with = *options, versions, __version__
         checksum = make_checksum(*made_of, *made_with)
         table = None if path is None else read_ranking(path, checksum)
         if table is not None:
             return table
-        predicted = None
-        if compared:
-            own, *others = map(self.pool.predict, compared.values(), versions.values())
-            predicted = own, np.full((len(index), *own.shape), np.nan)
-            if others:
-                predicted[1][is_candidate] = others
         table = rank_observations(
             target,
-            index,
+            self.pool.index,
             self.criteria,
             self.kl_max,
-            predicted,
+            self._predict(compared, versions),
             rejected,
             self.ranking,
         )

@@ -9,6 +9,7 @@ observation time (the sum of the GTI). So a template is made for a dead time.
 """
 
 import functools
+from types import MappingProxyType
 
 from gammapy.data import Observation
 
@@ -116,6 +117,7 @@ def make_template_counts(
     exclusion_regions=(),
     fov_alignment="auto",
     angle="0 deg",
+    halves=MappingProxyType({}),
 ):
     """Count the events of observations in the bins of a template.
 
@@ -145,6 +147,10 @@ def make_template_counts(
     angle : `~astropy.units.Quantity` or str, optional
         Angle by which a position is turned about the pointing, from north to growing RA
         or azimuth, to what is counted in its stead. Default is 0 deg.
+    halves : dict of int, optional
+        Half of the events to use, 0 or 1, by OBS_ID, see
+        `~gammapy_mimic.template.TemplateCounts.from_observation`. Default is to use all
+        events of all observations.
 
     Returns
     -------
@@ -176,7 +182,13 @@ def make_template_counts(
     angle = check_angle("angle", angle, low=-360, high=360, with_low=True).deg
     # one at a time: the events of all may not fit into the memory
     parts = (
-        TemplateCounts.from_observation(observation, bins, fov_alignment, angle)
+        TemplateCounts.from_observation(
+            observation,
+            bins,
+            fov_alignment,
+            angle=angle,
+            half=halves.get(get_obs_id(observation)),
+        )
         for observation in observations
     )
     return functools.reduce(TemplateCounts.__add__, parts)

@@ -20,6 +20,7 @@ from ..data.observation import (
 from ..data.template_irfs import TemplateBackground2D, TemplateBackground3D
 from ..exclusion.sky_regions import is_excluded
 from ..utils.coordinates import altaz_to_radec, get_axes, to_vectors
+from ..utils.random import draw_halves
 from ..version import __version__
 from .bins import get_center
 from .nodes import make_nodes
@@ -90,7 +91,9 @@ class TemplateCounts:
         return self.livetimes.T @ self.areas
 
     @classmethod
-    def from_observation(cls, observation, bins, fov_alignment="RADEC", angle=0):
+    def from_observation(
+        cls, observation, bins, fov_alignment="RADEC", angle=0, half=None
+    ):
         """Count the events of an observation.
 
         Parameters
@@ -104,6 +107,9 @@ class TemplateCounts:
         angle : float, optional
             Angle, in deg, by which a position is turned about the pointing, from north
             to growing RA or azimuth, to what is counted in its stead. Default is 0.
+        half : {None, 0, 1}, optional
+            Half of the events to count, see `~gammapy_mimic.utils.random.draw_halves`,
+            for which times and exposure are halved, too. Default is None, all events.
 
         Returns
         -------
@@ -122,7 +128,7 @@ class TemplateCounts:
         frames = _Frames(observation, pointing, fov_alignment, angle)
         exclusions = bins.find_near_exclusions(frames.axes[2])
         covered = bins.get_covered_mask(*get_safe_range(observation))
-        counts = _count_events(observation, bins, exclusions, frames)
+        counts = _count_events(observation, bins, exclusions, frames, half)
         counts *= covered[:, np.newaxis]
         if not counts.any():
             log.warning(
@@ -130,9 +136,11 @@ class TemplateCounts:
                 "template, only exposure."
             )
 
-        fraction = observation.obs_filter.livetime_fraction
+        part = 1 if half is None else 0.5
+        fraction = part * observation.obs_filter.livetime_fraction
         ontime = float(observation.gti.time_sum.to_value("s") * fraction)
-        livetime = float(observation.observation_live_time_duration.to_value("s"))
+        livetime = observation.observation_live_time_duration.to_value("s")
+        livetime = part * float(livetime)
         masked = _get_masked(bins, exclusions, frames)
         return cls(
             bins,
@@ -392,8 +400,8 @@ def _get_good_time(gti):
     return gti.met_start.to_value("s"), gti.met_stop.to_value("s")
 
 
-def _count_events(observation, bins, exclusions, frames):
-    """Count the events in the good time, outside the regions.
+def _count_events(observation, bins, exclusions, frames, half):
+    """Count the events in the good time, outside the regions, all or those of a half.
 
     Shape (n_energy, n_position).
     """
@@ -401,6 +409,9 @@ def _count_events(observation, bins, exclusions, frames):
     time = get_seconds(events.time[events_good.is_good], observation.gti.time_ref)
     vectors = to_vectors(events_good.ra, events_good.dec)
     good = ~is_excluded(vectors, exclusions)
+    if half is not None:
+        halves = draw_halves(get_obs_id(observation), len(events.table))
+        good &= halves[events_good.is_good] == half
 
     matrices = frames.make(time)
     if len(matrices) == 1:

@@ -11,6 +11,7 @@ from ..data.headers import OBS_TABLE_COLUMNS
 from ..data.obs_ids import shorten
 
 __all__ = [
+    "count_livetime",
     "describe_group",
     "make_group_labels",
     "make_group_table",
@@ -196,13 +197,30 @@ def select_livetime(livetimes, time_request):
     if not request > 0:
         raise ValueError(f"time_request must be positive, got {time_request}.")
 
-    total = np.cumsum(livetimes)
-    # the sum of the livetimes may miss the request by rounding
-    enough = total >= request * (1 - 1e-9)
-    if not enough.any():
+    n_obs = count_livetime(livetimes, request)
+    if n_obs > livetimes.size:
         log.warning(
-            f"time_request is {request:.2f}, but there are {total[-1]:.2f} in "
+            f"time_request is {request:.2f}, but there are {livetimes.sum():.2f} in "
             f"{livetimes.size} observations. Using all."
         )
-        return livetimes.size
-    return int(np.argmax(enough)) + 1
+    return min(n_obs, livetimes.size)
+
+
+def count_livetime(livetimes, time_request):
+    """Count the observations that have the livetime asked for, together.
+
+    Parameters
+    ----------
+    livetimes : `~astropy.units.Quantity`
+        Livetimes, best observation first. Shape (n,).
+    time_request : `~astropy.units.Quantity`
+        Livetime asked for.
+
+    Returns
+    -------
+    n_obs : int
+        Number of observations, n + 1 if they do not have it.
+    """
+    total = np.cumsum(u.Quantity(livetimes))
+    # the sum of the livetimes may miss the request by rounding
+    return int(np.sum(total < time_request * (1 - 1e-9))) + 1

@@ -31,6 +31,7 @@ OUTPUTS = {
     "report": ("report.html",),
     "systematics": ("systematics.fits",),
     "targets": ("targets",),
+    "templates": ("templates.ecsv",),
 }
 NUMBERED_OUTPUTS = {
     "datasets_mimic": ("datasets_mimic_{}",),
