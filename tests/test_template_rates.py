@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic.data.datastore import write_background
 from gammapy_mimic.data.meta_tables import stack_dataset
-from gammapy_mimic.data.template_irfs import NEFF_ENERGIES, get_effective_counts
+from gammapy_mimic.data.template_irfs import NEFF_ENERGIES, make_template_columns
 from gammapy_mimic.simulate.irfs import energy_threshold
 from gammapy_mimic.template import TemplateBins
 from gammapy_mimic.template import make_template as template_of_observations
@@ -348,15 +348,19 @@ def test_effective_counts_are_written_and_read(stores, tmp_path, dimension):
     assert np.all(template.neff > 0)
     write_background(stores["targets"], tmp_path / "store", {1: template})
     observation = DataStore.from_dir(tmp_path / "store").obs(1, ["bkg"])
-    counts = get_effective_counts(observation)
+    counts = make_template_columns(observation)["BKG_NEFF"]
     # Gammapy reads the rate, for the dead time of the target, and not them
     ratio = observation.bkg.data / template.data
     assert_allclose(ratio, ratio.flat[0])
-    assert_allclose(counts, get_effective_counts(replace(observation, bkg=template)))
+    in_memory = make_template_columns(replace(observation, bkg=template))
+    assert_allclose(counts, in_memory["BKG_NEFF"])
     edges = template.axes["energy"].edges.to_value("TeV")
     inside = (edges[0] < NEFF_ENERGIES) & (edges[-1] > NEFF_ENERGIES)
     assert_array_equal(counts > 0, inside)
-    assert np.all(np.isnan(get_effective_counts(stores["off"].obs(101))))
+    for other in (stores["off"].obs(101), None):
+        columns = make_template_columns(other)
+        assert columns["BKG_N_OBS"] == 0
+        assert np.all(np.isnan(columns["BKG_NEFF"]))
 
 
 def test_effective_counts_of_stacked_datasets():

@@ -419,6 +419,11 @@ class MimicConfig(GammapyBaseConfig):
     irfs: IrfsEnum = "link"
     systematics: SystematicsConfig = SystematicsConfig()
 
+    @property
+    def selects_templates(self):
+        """Whether OFF observations are selected for templates, and not given."""
+        return self.background == "template" and not self.template.obs_ids
+
 
 class _ConfigWithMimic(GammapyBaseConfig):
     """What Gammapy's configurations lack: the section, and errors that name the key."""

@@ -21,7 +21,7 @@ from ..makers.reduction import ImageMaker, reduce_observations
 from .config import MimicAnalysisConfig
 from .config_checks import find_bad_values
 from .config_text import prefix_errors
-from .datasets import add_partners, select_trusted
+from .datasets import add_partners, add_templates, select_trusted
 from .factory import (
     MakerFactory,
     check_files,
@@ -441,8 +441,9 @@ class MimicAnalysis(Analysis):
         datasets : `~gammapy.datasets.Datasets`
             Datasets. Those of single observations are named after their OBS_ID. Meta
             tables tell the counts that have no prediction of the background, see
-            `~gammapy_mimic.data.meta_tables.Loss`, and for mimics ``OFF_OBS_ID``,
-            ``MIMIC_SET``, ``ENERGY_MIN`` and ``ENERGY_MAX``.
+            `~gammapy_mimic.data.meta_tables.Loss`, with templates what they are made
+            of, see `~gammapy_mimic.data.template_irfs.make_template_columns`, and for
+            mimics ``OFF_OBS_ID``, ``MIMIC_SET``, ``ENERGY_MIN`` and ``ENERGY_MAX``.
 
         Raises
         ------
@@ -483,6 +484,9 @@ class MimicAnalysis(Analysis):
                     datasets[-1].models = [model]
         if mimic_set is not None:
             add_partners(datasets, plan, mimic_set, observations)
+        mimic = self.config.mimic
+        if mimic is not None and mimic.background == "template":
+            add_templates(datasets, observations)
         return datasets
 
     def _make_chain(self):

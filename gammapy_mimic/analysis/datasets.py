@@ -12,10 +12,17 @@ from gammapy.utils.scripts import make_path
 from ..data.meta_tables import make_range_columns
 from ..data.obs_ids import NO_PARTNER, get_obs_id, to_obs_id
 from ..data.observation import load_events_file
+from ..data.template_irfs import make_template_columns
 from ..selection.plan import MimicPlan
 from ..utils.files import replace_folder
 
-__all__ = ["add_partners", "read_datasets", "select_trusted", "write_datasets"]
+__all__ = [
+    "add_partners",
+    "add_templates",
+    "read_datasets",
+    "select_trusted",
+    "write_datasets",
+]
 
 DATASETS_FILE, MODELS_FILE, META_DIR = "datasets.yaml", "models.yaml", "meta"
 
@@ -109,6 +116,29 @@ def add_partners(datasets, plan, mimic_set, observations=()):
             for name in unknown:
                 values = u.Quantity([row[name] for row in rows])
                 dataset.meta_table[name] = values.reshape(obs_ids.shape)
+
+
+def add_templates(datasets, observations):
+    """Write into the meta tables of datasets what templates are made of.
+
+    Parameters
+    ----------
+    datasets : `~gammapy.datasets.Datasets`
+        Datasets, stacked or not. Changed in place.
+    observations : list of `~gammapy.data.Observation`
+        Their observations, which have templates.
+    """
+    made = {get_obs_id(_): make_template_columns(_) for _ in observations}
+    for dataset in datasets:
+        table = dataset.meta_table
+        obs_ids = np.asarray(table["OBS_ID"])
+        rows = [made[to_obs_id(_)] for _ in obs_ids.ravel()]
+        for name, value in rows[0].items():
+            values = [row[name] for row in rows]
+            values = u.Quantity(values) if hasattr(value, "unit") else np.array(values)
+            # side by side for stacked observations
+            shape = (*obs_ids.shape[:-1], -1) if obs_ids.ndim > 1 else values.shape
+            table[name] = values.reshape(shape)
 
 
 def write_datasets(datasets, path):

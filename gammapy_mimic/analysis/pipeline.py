@@ -125,7 +125,7 @@ def get_step_names(mimic, sets, reduce=True, write_config=False):
         Names, as in `~gammapy_mimic.utils.records.StepRecords`.
     """
     names = ["plan"] + ["config"] * write_config
-    names += ["templates"] * (mimic.background == "template")
+    names += ["templates"] * mimic.selects_templates
     if mimic.write_datastore:
         names += [f"mimic_{mimic_set}" for mimic_set in sets]
     if reduce:
@@ -272,7 +272,7 @@ class _Pipeline:
         plan : `~gammapy_mimic.selection.MimicPlan`
             Plan without the sets in which no mimic can have a template.
         """
-        if self.config.mimic.background != "template":
+        if not self.config.mimic.selects_templates:
             self.records.remove("templates")
             return plan
         checksum = self.checksums.get_templates(plan)
@@ -300,8 +300,8 @@ class _Pipeline:
         return MimicPlan(plan.table[~np.isin(plan.table["MIMIC_SET"], refused)])
 
     def _read_templates(self):
-        """Read what templates are made of, None without templates."""
-        if self.config.mimic.background != "template":
+        """Read what templates are made of, None if nothing is selected for them."""
+        if not self.config.mimic.selects_templates:
             return None
         with self.records.reading(["templates"]):
             return Table.read(self.path / "templates.ecsv")

@@ -15,15 +15,15 @@ __all__ = [
     "NEFF_ENERGIES",
     "TemplateBackground2D",
     "TemplateBackground3D",
-    "get_effective_counts",
+    "make_template_columns",
 ]
 
 NEFF = "BKG_NEFF"
 """Column of effective counts beside that of the rate. Readers of GADF ignore it."""
 
 NEFF_ENERGIES = np.geomspace(0.1, 100, 24, endpoint=False) * 10 ** (1 / 16)
-"""Energies at which `get_effective_counts` tells them, in TeV, 8 a decade. The same for
-all templates, so that meta tables can be stacked."""
+"""Energies at which `make_template_columns` tells them, in TeV, 8 a decade: the same
+for all templates, so that meta tables can be stacked."""
 
 
 class _Template:
@@ -61,26 +61,39 @@ class TemplateBackground3D(_Template, Background3D):
 TEMPLATES = {"bkg_2d": TemplateBackground2D, "bkg_3d": TemplateBackground3D}
 
 
-def get_effective_counts(observation):
-    """Get the effective counts of the template of an observation, by energy.
-
-    They are 1 over the variance of the log of the rate in a bin, in the mean of the
-    field of view (FoV), weighted with the rate and the solid angle.
+def make_template_columns(observation=None):
+    """Make the columns of a meta table that tell what a template is made of.
 
     Parameters
     ----------
-    observation : `~gammapy.data.Observation`
-        Observation. Its background is not kept if it is read from disk.
+    observation : `~gammapy.data.Observation`, optional
+        Observation with a template, which is not kept if it is read from disk. Default
+        is none.
 
     Returns
     -------
-    counts : `~numpy.ndarray`
-        Effective counts of a bin at `NEFF_ENERGIES`. 0 where the template ends, and NaN
-        if the background does not tell. Shape (24,).
+    columns : dict
+        - ``BKG_OBS_IDS``, the OFF observations that it is made of, such as "101,105",
+          their number ``BKG_N_OBS``, and their livetime ``BKG_LIVETIME``;
+        - ``BKG_NEFF``, the effective counts of its bins at `NEFF_ENERGIES`: 1 over the
+          variance of the log of the rate, in the mean of the field of view weighted
+          with rate and solid angle. 0 where the template ends, and NaN if it does not
+          tell. Shape (24,).
     """
-    bkg = get_hdu(observation, "bkg")
+    bkg = None if observation is None else get_hdu(observation, "bkg")
     if isinstance(bkg, HDULocation):
         bkg = _read(bkg)
+    meta = getattr(bkg, "meta", None) or {}
+    return {
+        "BKG_OBS_IDS": meta.get("OBS_IDS", ""),
+        "BKG_N_OBS": meta.get("N_OBS", 0),
+        "BKG_LIVETIME": meta.get("LIVETIME", 0.0) * u.s,
+        "BKG_NEFF": _average_counts(bkg),
+    }
+
+
+def _average_counts(bkg):
+    """Effective counts of a bin at `NEFF_ENERGIES`. Shape (24,)."""
     neff = getattr(bkg, "neff", None)
     if neff is None:
         return np.full(len(NEFF_ENERGIES), np.nan)

@@ -13,6 +13,7 @@ from gammapy.maps import MapAxis
 
 from ..data.obs_ids import get_obs_id, to_obs_ids
 from ..data.observation import replace_background, to_pool
+from ..data.template_irfs import make_template_columns
 from ..exclusion.sky_regions import check_regions
 from ..selection.binning import FoVBinning
 from ..selection.criteria import MatchCriteria
@@ -636,12 +637,6 @@ class KLBackgroundSelector(ObservationMaker):
         Returns
         -------
         columns : dict
-            ``BKG_OBS_IDS``, the OFF observations that the template is made of, such as
-            "101,105", their number ``BKG_N_OBS``, and their livetime ``BKG_LIVETIME``.
+            See `~gammapy_mimic.data.template_irfs.make_template_columns`.
         """
-        meta = (None if observation is None else observation.bkg.meta) or {}
-        return {
-            "BKG_OBS_IDS": meta.get("OBS_IDS", ""),
-            "BKG_N_OBS": meta.get("N_OBS", 0),
-            "BKG_LIVETIME": meta.get("LIVETIME", 0.0) * u.s,
-        }
+        return make_template_columns(observation)
