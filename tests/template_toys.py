@@ -38,7 +38,9 @@ def get_means(bins, get_rate, of_offset=True):
     return means.reshape(len(means), -1)
 
 
-def make_runs(dimension, n_events, zeniths=(20,), masks=None, axes=None, **truth):
+def make_runs(
+    dimension, n_events, zeniths=(20,), masks=None, axes=None, ranges=None, **truth
+):
     """Expected counts and exposure of runs, of which each has a zenith angle.
 
     Parameters
@@ -53,6 +55,8 @@ def make_runs(dimension, n_events, zeniths=(20,), masks=None, axes=None, **truth
         Masked part of each bin, for each run. Default is none.
     axes : dict, optional
         Axes of the bins.
+    ranges : list of tuple, optional
+        Safe energy range of each run, in TeV. Default is that of its zenith angle.
     **truth : dict
         Options of `get_rate`.
 
@@ -68,9 +72,10 @@ def make_runs(dimension, n_events, zeniths=(20,), masks=None, axes=None, **truth
     bins = TemplateBins.create(dimension, **(axes or {}))
     expected, exposures = [], []
     masks = [np.zeros(bins.solid_angle.size)] * len(zeniths) if masks is None else masks
-    for zenith, mask in zip(zeniths, masks, strict=True):
+    ranges = ranges or [(energy_threshold(_), 100) for _ in zeniths]
+    for zenith, mask, energies in zip(zeniths, masks, ranges, strict=True):
         rate = get_means(bins, lambda *args, z=zenith: get_rate(*args, z, **truth))
-        covered = bins.get_covered_mask(energy_threshold(zenith), 100)
+        covered = bins.get_covered_mask(*energies)
         area = bins.solid_angle * (1 - mask)
         exposures.append((LIVETIME * covered, area))
         expected.append(np.outer(LIVETIME * covered, area) * bins.energy_width * rate)

@@ -601,7 +601,10 @@ POINT = PointSkyRegion(SkyCoord(0, 0, unit="deg"))
         ({"dimension": "1d"}, "dimension must be one of .*, got '1d'"),
         ({"smooth": "median"}, "smooth must be None or one of .*, got 'median'"),
         ({"smooth": "poly", "smooth_options": {"sigma": 1}}, "no option .'sigma'"),
-        ({"smooth_options": {"sigma": 1}}, "smooth must be .*, got None"),
+        (
+            {"smooth_options": {"sigma": 1}},
+            r"smooth=None has no option \['sigma'\], choose",
+        ),
         ({"fov_alignment": "REVERSE"}, "fov_alignment must be .*, got 'REVERSE'"),
         ({"energy_axis": ENERGY_TRUE}, "must have the name 'energy'"),
         ({"energy_axis": OFFSET_AXIS}, "must have the name 'energy', got 'offset'"),

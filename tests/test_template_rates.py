@@ -26,7 +26,7 @@ from gammapy_mimic.template.norms import fit_norms
 from gammapy_mimic.template.poisson import fit_log_linear
 from gammapy_mimic.template.posterior import fit_posterior
 from gammapy_mimic.template.rate import add_slope, estimate_rate
-from gammapy_mimic.template.smoothing import smooth_ratio
+from gammapy_mimic.template.smoothing import check_smooth, smooth_ratio
 
 from .helpers import replace
 from .template_toys import compare_rings, get_rate, make_runs, make_template
@@ -93,6 +93,130 @@ def test_a_run_may_leave_at_its_threshold(dimension):
         for _ in ((low, high), (high, 50))
     )
     assert_allclose(below / above, 1, atol=0.01)
+
+
+def compare_rates(expected, exposures, bins, reference, **options):
+    """Rate of a template over that of a reference, by energy."""
+    args = [(bins, _, exposures) for _ in (expected, reference)]
+    rates = [make_template(*_, **options).data.sum(axis=1) for _ in args]
+    return rates[0] / rates[1]
+
+
+@pytest.mark.parametrize(
+    ("factors", "ranges"),
+    [
+        ([1, 2], [(0.4, 10), (0.4, 100)]),
+        ([1.3, 1, 1, 0.7], [(0.4, 24), (0.4, 42), (0.4, 75), (0.4, 100)]),
+        ([1, 3], [(0.4, 100), (1, 100)]),
+        # one without any event
+        ([1, 0, 1], [(0.4, 100), (0.8, 100), (0.4, 100)]),
+    ],
+)
+def test_runs_count_by_their_livetime(factors, ranges):
+    """Whatever the energies of their safe ranges are, and how bright they are."""
+    zeniths = (20,) * len(ranges)
+    bins, expected, exposures = make_runs("2d", 1e6, zeniths, ranges=ranges, width=1)
+    bright = [_ * factor for _, factor in zip(expected, factors, strict=True)]
+    ratio = compare_rates(bright, exposures, bins, expected)
+    assert_allclose(ratio[1:-1], np.mean(factors), rtol=0.01)
+
+
+@pytest.mark.parametrize("ranges", [[(0.4, 100), (10, 100)], [(0.4, 3.1), (3.2, 100)]])
+def test_norms_of_equal_runs_add_no_noise(ranges):
+    bins, expected, exposures = make_runs("2d", 3000, (20, 20), ranges=ranges, width=1)
+    ratios = [
+        compare_rates(draw(expected, seed), exposures, bins, expected)[1:10]
+        for seed in range(20)
+    ]
+    assert_allclose(np.mean(ratios, axis=0), 1, atol=0.06)
+    assert np.std(ratios, axis=0).mean() < 0.09
+
+
+def test_a_bright_run_with_a_lower_threshold():
+    """The tilts of the others, of few events, are not taken down to its energies."""
+    ranges = [(0.4, 100)] + [(2, 100)] * 9
+    bins, expected, exposures = make_runs("2d", 3000, (20,) * 10, ranges=ranges)
+    factors = [100, *[1] * 9]
+    bright = [_ * factor for _, factor in zip(expected, factors, strict=True)]
+    scale = 3000 / np.sum(bright)
+    bright = [scale * _ for _ in bright]
+    ratios = [
+        compare_rates(draw(bright, seed), exposures, bins, expected)[1:12]
+        for seed in range(12)
+    ]
+    ratios = np.array(ratios) / (scale * np.mean(factors))
+    assert_allclose(ratios.mean(axis=0), 1, atol=0.08)
+
+
+def test_runs_without_common_energies_are_told(caplog):
+    ranges = [(0.4, 3.1), (3.2, 100)]
+    bins, expected, exposures = make_runs("2d", 3000, (20, 20), ranges=ranges)
+    make_template(bins, expected, exposures)
+    assert "2 groups, of [1, 1] observations" in caplog.text
+
+
+@pytest.mark.parametrize("smooth", [None, *METHODS])
+def test_energies_with_few_counts_are_not_raised(smooth):
+    """The sum of one event at an energy was taken for the rate, none was not."""
+    bins, expected, exposures = make_runs("2d", 500, width=1)
+    ratios = [
+        compare_rates(draw(expected, seed), exposures, bins, expected, smooth=smooth)
+        for seed in range(60)
+    ]
+    # 3.2 to 18 TeV
+    high = np.array(ratios)[:, 8:14]
+    error = high.mean(axis=1).std(ddof=1) / np.sqrt(len(ratios))
+    assert abs(high.mean() - 1) < max(3 * error, 0.05)
+
+
+@pytest.mark.parametrize("smooth", [None, *METHODS])
+@pytest.mark.parametrize("n_bins", [(1, 1), (1, 4), (3, 1)])
+def test_axes_of_one_bin(n_bins, smooth):
+    axes = {
+        name: MapAxis.from_bounds(-2, 2, n, unit="deg", name=name)
+        for name, n in zip(("fov_lon", "fov_lat"), n_bins, strict=True)
+    }
+    bins, expected, exposures = make_runs("3d", 3000, axes=axes, width=1)
+    template = make_template(bins, draw(expected, 1), exposures, smooth=smooth)
+    assert np.all(np.isfinite(template.data))
+    assert np.all(template.data > 0)
+
+
+@pytest.mark.parametrize("dimension", ["2d", "3d"])
+@pytest.mark.parametrize("n_events", [1, 3])
+def test_a_few_events_make_no_peaks(dimension, n_events):
+    bins, expected, exposures = make_runs(dimension, 1e6, width=1)
+    counts = np.zeros(expected[0].shape)
+    rng = np.random.default_rng(2)
+    flat = rng.choice(counts.size, n_events, p=(expected[0] / 1e6).ravel())
+    np.add.at(counts.ravel(), flat, 1)
+    template = make_template(bins, [counts], exposures)
+    truth = make_template(bins, expected, exposures)
+    ratio = template.data / truth.data * 1e6 / n_events
+    assert np.quantile(ratio, 0.9) < 30
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "match"),
+    [
+        ("gauss", {"sigma": "-1 deg"}, "sigma must be an angle .* got '-1 deg'"),
+        ("gauss", {"sigma": "nan deg"}, "sigma must be an angle .* got 'nan deg'"),
+        ("gauss", {"sigma": 0.2}, "sigma must be an angle .* got 0.2"),
+        ("gauss", {"sigma": "1 TeV"}, "sigma must be an angle .* got '1 TeV'"),
+        (
+            "poly",
+            {"degree": 2.5},
+            "degree must be .* from 1 to 10, got 2.5",
+        ),
+        ("poly", {"degree": 30}, "degree must be a whole number .* got 30"),
+        ("spline", {"n_intervals": 0}, "n_intervals must be a whole number .* got 0"),
+        ("gauss", "sigma", "smooth_options must be a dict, .* got 'sigma'"),
+        (None, {"sigma": "1 deg"}, "smooth=None has no option .'sigma'.*choose from"),
+    ],
+)
+def test_bad_options_of_smoothing(method, options, match):
+    with pytest.raises(ValueError, match=match):
+        check_smooth(method, options)
 
 
 def test_holes_in_all_runs_have_the_mean_shape():
@@ -346,6 +470,9 @@ def test_effective_counts_are_written_and_read(stores, tmp_path, dimension):
     template = template_of_observations(off, dimension)
     assert template.neff.shape == template.data.shape
     assert np.all(template.neff > 0)
+    template.write(tmp_path / "template.fits")
+    read = type(template).read(tmp_path / "template.fits", hdu="BACKGROUND")
+    assert_allclose(read.neff, template.neff)
     write_background(stores["targets"], tmp_path / "store", {1: template})
     observation = DataStore.from_dir(tmp_path / "store").obs(1, ["bkg"])
     counts = make_template_columns(observation)["BKG_NEFF"]

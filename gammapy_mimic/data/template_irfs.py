@@ -29,6 +29,8 @@ for all templates, so that meta tables can be stacked."""
 class _Template:
     """A background IRF with the effective counts of its bins.
 
+    It reads and writes them. What Gammapy makes of it (slices, a padded one) has none.
+
     Parameters
     ----------
     *args, **kwargs
@@ -41,6 +43,14 @@ class _Template:
     def __init__(self, *args, neff=None, **kwargs):
         super().__init__(*args, **kwargs)
         self.neff = neff
+
+    @classmethod
+    def from_table(cls, table, format="gadf-dl3"):
+        """Read from a table, with the effective counts if it has them."""
+        bkg = super().from_table(table, format)
+        if NEFF in table.colnames:
+            bkg.neff = table[NEFF][0].T
+        return bkg
 
     def to_table(self, format="gadf-dl3"):
         """Convert to table, with the effective counts as a column."""
@@ -109,10 +119,7 @@ def _average_counts(bkg):
 def _read(location):
     """Read a template with its effective counts, where it has some."""
     table = Table.read(location.path(), hdu=location.hdu_name)
-    bkg = TEMPLATES[location.hdu_class].from_table(table)
-    if NEFF in table.colnames:
-        bkg.neff = table[NEFF][0].T
-    return bkg
+    return TEMPLATES[location.hdu_class].from_table(table)
 
 
 def _get_width(axis):

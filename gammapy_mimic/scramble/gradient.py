@@ -156,7 +156,9 @@ def _is_spot(plane, window, bins, xy):
         mean = -plane.get_mean(np.exp(1j * order * points)) / norm
         total = np.exp(1j * order * events[used]).sum()
         poles.append(abs(total - mean @ counts))
-    return poles[1] > SPOT_MIN * poles[0]
+    # less the scatter of a component, as chance makes a quadrupole, too
+    noise = np.sqrt(counts.sum() / 2)
+    return poles[1] - noise > SPOT_MIN * poles[0]
 
 
 def _fit_gradient(plane, window, events, moments):

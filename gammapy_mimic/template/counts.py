@@ -205,7 +205,7 @@ class TemplateCounts:
         ValueError
             If no bin has exposure, or there are no counts.
         """
-        check_smooth(smooth, smooth_options)
+        smooth_options = check_smooth(smooth, smooth_options)
         valid = self._get_exposed_mask()
         # one bin on either side, as the limit of the safe range may lie in it, and
         # Gammapy interpolates up to there
@@ -222,7 +222,7 @@ class TemplateCounts:
 
         exposure, moment = self._get_exposure(used, bins, counts)
         exposure = np.where(valid, exposure, 0)
-        options = smooth, smooth_options or {}
+        options = smooth, smooth_options
         rate, ratio, variance = estimate_rate(counts, exposure, moment, bins, *options)
         rate, ratio, exposure = (
             _.reshape(bins.axes.shape) for _ in (rate, ratio, exposure)
@@ -245,10 +245,11 @@ class TemplateCounts:
         # in one order, for one result
         order = np.argsort(self.meta["OBS_IDS"], kind="stable")
         areas, moments = self.areas[order], self.moments[order]
-        livetime = self.livetimes[order, used] * bins.energy_width.T
+        livetime = self.livetimes[order, used]
         spectra, positions = self.spectra[order, used], counts.sum(axis=0)
         options = livetime, areas, np.log(bins.energy)
         livetime = livetime * fit_norms(spectra, positions, *options)
+        livetime = livetime * bins.energy_width.T
         return livetime.T @ areas, np.einsum("ie,iap->aep", livetime, moments)
 
     def _describe(self):

@@ -3,8 +3,8 @@
 Mimics measure the error of the target's template by that of their own. So both are
 made by one rule, from pools of one size: the OFF observations that are nearest to the
 conditions of those *events* that the template is for, of another field. A mimic's
-template is without all OFF observations of its set, and so has fewer to choose from
-than the target's, of which as many are drawn.
+template is without all OFF observations of its set. A target's is without those of one
+set, which is drawn; of what is left to it, which is more, as many are drawn.
 """
 
 import dataclasses
@@ -197,6 +197,7 @@ class FairTemplates:
         rankings = ranker.rank_parts(target, observation, skip)
         needs_livetime = self._time_request is not None
         good = {half: find_good(_, (), needs_livetime) for half, _ in rankings.items()}
+        good = self._leave_set_out(good, obs_id)
         pools, compared = {TARGET: good}, [TARGET]
         # what is looked for may be in them
         field = ranker.criteria.find_field(target.conditions[0], index.conditions)
@@ -213,6 +214,26 @@ class FairTemplates:
                 compared.append(mimic_set)
         options = self._time_request, plan.seed or 0
         return TemplateFamily(obs_id, pools, compared, *options)
+
+    def _leave_set_out(self, good, obs_id):
+        """Leave one set out for a target, too, if enough are left.
+
+        Its OFF observations are the nearest to many of the others, and so what the
+        templates of mimics lack.
+        """
+        others = []
+        for mimic_set in self.plan.sets:
+            left_out = self.plan.off_obs_ids(mimic_set)
+            left = {
+                half: table[~np.isin(table["OFF_OBS_ID"], left_out)]
+                for half, table in good.items()
+            }
+            if min(map(len, left.values())) >= MIN_OBS:
+                others.append(left)
+        if not others:
+            return good
+        generator = random_generator(self.plan.seed or 0, "set left out", obs_id)
+        return others[generator.integers(len(others))]
 
     def make_table(self, observations):
         """Tell what the templates of targets and of their mimics are made of.

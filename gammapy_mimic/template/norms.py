@@ -1,10 +1,16 @@
 """Norms of the runs of a template, so that each may leave at its threshold."""
 
+import logging
+
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 __all__ = ["fit_norms"]
 
-WIDTH = 1.0  # of the prior of the log of norms; that of tilts starts from it
+log = logging.getLogger(__name__)
+
+WIDTHS = np.array([3.0, 0.25])
+"""Largest widths of the priors of the log of norms, and of tilts."""
 TOLERANCE = 1e-5
 N_STEPS = 500
 
@@ -15,8 +21,9 @@ def fit_norms(spectra, positions, livetime, area, log_energy):
     Counts are Poisson with the mean :math:`f_{ie} t_{ie} a_{ip} s_e h_p`, for run i,
     energy e and position p, with livetime t, area a, :math:`\ln f_{ie} = \alpha_i +
     \beta_i (\ln E_e - \langle \ln E \rangle)`, and normal priors of :math:`\alpha` and
-    :math:`\beta`, that of :math:`\beta` as wide as the counts tell (as in
-    `~gammapy_mimic.template.poisson.fit_log_linear`). The fit is the fixed point of
+    :math:`\beta`, as wide as the counts tell (as in
+    `~gammapy_mimic.template.poisson.fit_log_linear`): runs whose rates do not differ by
+    more than chance have one norm. The fit is the fixed point of
 
     .. math::
         s_e = \frac{\sum_i n_{ie}}{\sum_{ip} f_{ie} t_{ie} a_{ip} h_p}, \quad
@@ -49,15 +56,16 @@ def fit_norms(spectra, positions, livetime, area, log_energy):
     n_runs, n_energy = spectra.shape
     norms = np.ones((n_runs, n_energy))
     weights = livetime.max(axis=1)
-    seen = (weights > 0) & spectra.any(axis=1)
+    seen = weights > 0
     if seen.sum() < 2 or _is_uniform(livetime[seen], area[seen]):
         # the sum of counts over the sum of exposures whatever the norms
         return norms
     covered = livetime > 0
+    _warn_of_gaps(covered[seen])
     x = log_energy - np.average(log_energy, weights=spectra.sum(axis=0) + 1e-9)
     basis = np.stack([np.ones(n_energy), x])
     coefficients = np.zeros((n_runs, 2))
-    precision = np.full(2, WIDTH**-2.0)
+    precision = WIDTHS**-2.0
     shape = np.ones(area.shape[1])
     for _ in range(N_STEPS):
         before = coefficients
@@ -74,13 +82,26 @@ def fit_norms(spectra, positions, livetime, area, log_energy):
         step = np.einsum("iab,ib->ia", covariance, gradient)
         coefficients = coefficients + step.clip(-1, 1)
         coefficients -= np.average(coefficients, axis=0, weights=weights)
-        spread = (coefficients[:, 1] ** 2).sum()
-        n_free = n_runs - precision[1] * covariance[:, 1, 1].sum()
-        precision[1] = max(n_free, 1e-3) / max(spread, 1e-6)
+        spread = (coefficients**2).sum(axis=0)
+        known = precision * np.diagonal(covariance, axis1=1, axis2=2).sum(axis=0)
+        precision = np.maximum(n_runs - known, 1e-3) / np.maximum(spread, 1e-6)
+        precision = np.maximum(precision, WIDTHS**-2.0)
         norms = np.exp((coefficients @ basis).clip(-5, 5))
         if np.abs(coefficients - before).max() < TOLERANCE:
             break
     return norms / np.average(norms, axis=0, weights=weights)
+
+
+def _warn_of_gaps(covered):
+    """Warn of runs that no energies connect."""
+    n_groups, groups = connected_components(covered.astype(int) @ covered.T)
+    if n_groups > 1:
+        sizes = np.bincount(groups).tolist()
+        log.warning(
+            f"The observations of a template are in {n_groups} groups, of {sizes} "
+            "observations, whose safe energy ranges do not overlap: their rates cannot "
+            "be compared, and a step between them is possible."
+        )
 
 
 def _is_uniform(livetime, area):

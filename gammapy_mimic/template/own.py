@@ -3,9 +3,10 @@
 import copy
 
 import numpy as np
+from gammapy.data import Observation
 
 from ..data.observation import load_events_file
-from ..utils.angles import to_angle
+from ..utils.angles import check_angle
 from .core import make_template_counts
 
 __all__ = ["OWN_METHODS", "make_own_counts", "make_own_template"]
@@ -91,13 +92,15 @@ def make_own_counts(observation, method="radial", angles=None, **options):
     Returns
     -------
     counts : `TemplateCounts`
-        Counts and exposure, of several angles their sum.
+        Counts and exposure, of several angles their mean.
 
     Raises
     ------
     ValueError
         If the method or an angle is not valid.
     """
+    if not isinstance(observation, Observation):
+        raise TypeError(f"It must be one Observation, got {observation!r}.")
     if method not in OWN_METHODS:
         raise ValueError(f"method must be one of {list(OWN_METHODS)}, got {method!r}.")
     if method != "rotated":
@@ -114,15 +117,21 @@ def _check_angles(angles):
         raise ValueError(
             f"angles must be a list of angles such as ['180 deg'], got {angles!r}."
         )
-    angles = [to_angle(_) for _ in angles]
+    angles = [
+        check_angle("angles", _, low=-360, high=360, with_low=True) for _ in angles
+    ]
     degrees = [_.deg for _ in angles]
     if len({round(_ % 360, 6) for _ in degrees}) < len(angles):
-        raise ValueError(f"angles has the same angle twice, got {degrees} deg.")
+        text = ", ".join(f"{_:g} deg" for _ in degrees)
+        raise ValueError(f"angles has the same angle twice, got {text}.")
     return angles
 
 
 def _count_rotated(observation, angles, **options):
-    """Sum of the counts, and of the exposures, turned by angles."""
+    """Mean of the counts, and of the exposures, turned by angles.
+
+    Not their sum: it has no more events than the observation.
+    """
     # read once for all angles
     observation = copy.copy(observation)
     load_events_file(observation)
@@ -131,5 +140,5 @@ def _count_rotated(observation, angles, **options):
     ]
     total = parts[0]
     for name in ("counts", "spectra", "areas", "moments"):
-        setattr(total, name, sum(getattr(_, name) for _ in parts))
+        setattr(total, name, sum(getattr(_, name) for _ in parts) / len(parts))
     return total

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import gammaln
 
-__all__ = ["Posterior", "fit_posterior"]
+__all__ = ["Posterior", "fit_posterior", "get_excess_variance"]
 
 COUNTS_BOUNDS = 0.5, 1e6
 """Of the prior. Above, the ratio is taken to be 1."""
@@ -73,6 +73,23 @@ def fit_posterior(counts, expected):
     return Posterior(
         scale * (counts + k) / (mean + k), 1 / (counts + k), k / (mean + k)
     )
+
+
+def get_excess_variance(counts, expected):
+    """Variance of the ratio of counts to what is expected, beyond that of counting.
+
+    Parameters
+    ----------
+    counts, expected : `~numpy.ndarray`
+        Counts, and what is expected.
+
+    Returns
+    -------
+    variance : float
+        Most likely variance of the Gamma distribution of `fit_posterior`.
+    """
+    k = _fit_prior_counts(counts, expected)
+    return 0.0 if k is None else 1 / k
 
 
 def _fit_prior_counts(counts, expected):

@@ -7,7 +7,10 @@ from .poisson import fit_log_linear
 
 __all__ = ["fit_shape"]
 
-SPECTRAL_INDEX = 2.7  # of cosmic rays, where the counts do not tell
+# where the counts do not tell
+SPECTRAL_INDEX = 2.7  # of cosmic rays
+WIDTH = 1.4  # deg
+SQUARE_SCALE, CHANGE_SCALE = 0.5, 0.1  # of the terms of that width, and its change
 KNOT_DISTANCE = 0.5  # deg, of the radial shape
 
 
@@ -40,7 +43,8 @@ def fit_shape(counts, exposure, energy, position, spread):
         Variance of the log of the rate. Same shape.
     """
     terms, groups = _make_terms(np.log(energy), position, spread)
-    start = np.multiply.outer(energy**-SPECTRAL_INDEX, np.ones(counts.shape[1]))
+    profile = np.exp(-(position**2).sum(axis=0) / 2 / WIDTH**2)
+    start = np.multiply.outer(energy**-SPECTRAL_INDEX, profile)
     flat = terms.reshape(counts.size, -1)
     fit = fit_log_linear(counts.ravel(), (exposure * start).ravel(), flat, groups)
     rate = start * np.exp(fit.log_factor).reshape(counts.shape)
@@ -67,8 +71,8 @@ def _make_terms(log_energy, position, spread):
     # terms of energy, terms of position
     blocks = [
         (-1, slope, one_p),
-        (-1, one_x, square),
-        (-1, slope, square),
+        (-1, one_x, SQUARE_SCALE * square),
+        (-1, slope, CHANGE_SCALE * square),
         (0, curved.T, one_p),
         (1, one_x, radial.T),
         (2, one_x, angular[:2]),
@@ -115,7 +119,8 @@ def _make_radial(square):
 
 def _make_angular(position):
     """Shapes that are not radial. Shape (n_terms, n_position)."""
-    scale = np.abs(position).max() / 2
+    # 0 where there is but one bin
+    scale = np.abs(position).max() / 2 or 1
     x, y = position / scale
     square = x**2 + y**2
     terms = [x, y, x * square, y * square]

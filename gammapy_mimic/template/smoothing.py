@@ -1,9 +1,11 @@
 """Smoothing of the ratio of counts to a mean shape."""
 
-import astropy.units as u
+import numbers
+
 import numpy as np
 from scipy.interpolate import BSpline
 
+from ..utils.angles import check_angle, to_angle
 from .nodes import apply
 from .poisson import fit_log_linear
 from .posterior import Posterior
@@ -11,6 +13,8 @@ from .posterior import Posterior
 __all__ = ["check_smooth", "smooth_ratio"]
 
 SMOOTH_OPTIONS = {"gauss": "sigma", "poly": "degree", "spline": "n_intervals"}
+SIGMA_MAX = 10  # deg
+N_TERMS_MAX = 10
 
 
 def smooth_ratio(counts, expected, position, method="gauss", **options):
@@ -29,7 +33,7 @@ def smooth_ratio(counts, expected, position, method="gauss", **options):
 
     "poly" and "spline" are fitted to the counts by maximum likelihood (Poisson), at
     each energy, with a normal prior on their coefficients that is as wide as the
-    counts tell.
+    counts tell. They change the shape, and not the sum at an energy.
 
     Parameters
     ----------
@@ -54,7 +58,7 @@ def smooth_ratio(counts, expected, position, method="gauss", **options):
     ValueError
         If the method or an option is not valid.
     """
-    check_smooth(method, options)
+    options = check_smooth(method, options)
     if method == "gauss":
         result = _smooth_gauss(counts, expected, position, **options)
     else:
@@ -66,7 +70,7 @@ def smooth_ratio(counts, expected, position, method="gauss", **options):
 
 
 def _smooth_gauss(counts, expected, position, sigma="0.2 deg"):
-    sigma = u.Quantity(sigma).to_value("deg")
+    sigma = to_angle(sigma).deg
     centers = [np.unique(_) for _ in position]
     kernels = [np.exp(-(((_ - _[:, np.newaxis]) / sigma) ** 2) / 2) for _ in centers]
     shape = len(counts), *map(len, centers)
@@ -82,7 +86,8 @@ def _smooth_gauss(counts, expected, position, sigma="0.2 deg"):
 def _make_polynomials(position, degree=6):
     """Legendre polynomials without the constant. Shape (n_position, n_terms)."""
     vander = np.polynomial.legendre.legvander
-    terms = [vander(_ / np.abs(_).max(), degree) for _ in position]
+    # in an axis of one bin, all are at 0
+    terms = [vander(_ / (np.abs(_).max() or 1), degree) for _ in position]
     if len(terms) == 1:
         return terms[0][:, 2::2]  # even: smooth across the pointing
     first, second = np.indices((degree + 1, degree + 1))
@@ -93,6 +98,9 @@ def _make_splines(position, n_intervals=4):
     """Cubic B-splines. Shape (n_position, n_terms)."""
     terms = []
     for values in position:
+        if np.ptp(values) == 0:  # an axis of one bin
+            terms.append(np.ones((len(values), 1)))
+            continue
         knots = np.linspace(values.min(), values.max(), n_intervals + 1)
         knots = np.pad(knots, 3, mode="edge")
         terms.append(BSpline.design_matrix(values, knots, 3).toarray())
@@ -105,31 +113,70 @@ def _multiply(first, second):
 
 
 def _fit_ratio(counts, expected, terms):
-    """Fit the log of the ratio, at each energy, by terms of shape (n_position, n)."""
+    """Fit the log of the ratio, at each energy, by terms of shape (n_position, n).
+
+    The sum of an energy is that which is expected, as few counts do not tell it better.
+    """
     # without counts the mean shape stays
     ratio, inherited = np.ones((2, *counts.shape))
     variance = np.zeros(counts.shape)
     groups = np.zeros(terms.shape[1], dtype=int)
-    basis = np.column_stack([np.ones(len(terms)), terms])
     for idx in np.flatnonzero(counts.any(axis=1)):
+        weights = expected[idx] / expected[idx].sum()
         fit = fit_log_linear(counts[idx], expected[idx], terms, groups)
-        ratio[idx] = np.exp(fit.log_factor)
-        variance[idx] = ((basis @ fit.covariance) * basis).sum(axis=1)
-        inherited[idx] = 0
+        factor = np.exp(fit.log_factor)
+        ratio[idx] = factor / (factor @ weights)
+        centred = terms - weights @ terms
+        covariance = fit.covariance[1:, 1:]
+        variance[idx] = ((centred @ covariance) * centred).sum(axis=1)
     return ratio, variance, inherited
 
 
 def check_smooth(method, options):
-    """Raise an error if a method of smoothing, or its options, are not valid."""
-    if method is None and not options:
-        return
-    if method not in SMOOTH_OPTIONS:
+    """Check a method of smoothing, and its options.
+
+    Parameters
+    ----------
+    method : {None, "gauss", "poly", "spline"}
+        Method.
+    options : dict or None
+        Options.
+
+    Returns
+    -------
+    options : dict
+        Valid options.
+
+    Raises
+    ------
+    ValueError
+        If the method or an option is not valid.
+    """
+    options = {} if options is None else options
+    if method is not None and method not in SMOOTH_OPTIONS:
         raise ValueError(
             f"smooth must be None or one of {list(SMOOTH_OPTIONS)}, got {method!r}."
         )
-    unknown = sorted(set(options or {}) - {SMOOTH_OPTIONS[method]})
-    if unknown:
+    if not isinstance(options, dict):
         raise ValueError(
-            f"smooth={method!r} has no option {unknown}, but "
-            f"{SMOOTH_OPTIONS[method]!r}."
+            "smooth_options must be a dict, such as {'sigma': '0.2 deg'}, got "
+            f"{options!r}."
         )
+    unknown = sorted(set(options) - {SMOOTH_OPTIONS.get(method)})
+    if unknown:
+        known = SMOOTH_OPTIONS.get(method)
+        way_out = f"but {known!r}" if known else f"choose from {SMOOTH_OPTIONS}"
+        raise ValueError(f"smooth={method!r} has no option {unknown}, {way_out}.")
+    return {name: _check_option(name, value) for name, value in options.items()}
+
+
+def _check_option(name, value):
+    if name == "sigma":
+        return check_angle("The option sigma", value, high=SIGMA_MAX)
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not (is_integer and 1 <= value <= N_TERMS_MAX):
+        raise ValueError(
+            f"The option {name} must be a whole number from 1 to {N_TERMS_MAX}, got "
+            f"{value!r}."
+        )
+    return value
