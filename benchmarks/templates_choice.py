@@ -189,7 +189,6 @@ def measure_store(store, selector, folder, n_targets, ring=0.0):
 
 
 def print_store(n_targets=40, pools=(45, 500)):
-    logging.getLogger("gammapy_mimic").setLevel(logging.ERROR)
     rows = []
     for n_off in pools:
         with tempfile.TemporaryDirectory() as folder:
@@ -345,6 +344,7 @@ def show(title, rows, names):
 
 
 def main(*names):
+    logging.getLogger("gammapy_mimic").setLevel(logging.ERROR)
     logging.getLogger("gammapy_mimic").setLevel(logging.ERROR)
     parts = {
         "choice": print_choice,

@@ -16,6 +16,7 @@ from gammapy.utils.scripts import make_path
 from ..data.datastore import find_broken_files, open_datastore, select_datastore
 from ..data.meta_tables import warn_of_losses
 from ..data.obs_ids import shorten, to_obs_ids
+from ..data.template_irfs import get_template
 from ..estimators import MimicSystematics
 from ..makers.mimic_sets import write_mimic_sets
 from ..report import make_report
@@ -479,7 +480,7 @@ class _Pipeline:
             mimics = maker.make_observations(treated[:N_TEMPLATES])
         with self.records.reading([f"mimic_{mimic_set}"] * (mimic_set in observations)):
             return {
-                f"OBS_ID {_.obs_id}, mimic set {mimic_set}": _.bkg
+                f"OBS_ID {_.obs_id}, mimic set {mimic_set}": get_template(_)
                 for _ in mimics[:N_TEMPLATES]
             }
 

@@ -15,6 +15,8 @@ __all__ = [
     "NEFF_ENERGIES",
     "TemplateBackground2D",
     "TemplateBackground3D",
+    "average_counts",
+    "get_template",
     "make_template_columns",
 ]
 
@@ -71,6 +73,26 @@ class TemplateBackground3D(_Template, Background3D):
 TEMPLATES = {"bkg_2d": TemplateBackground2D, "bkg_3d": TemplateBackground3D}
 
 
+def get_template(observation):
+    """Get the background of an observation, with effective counts where it has some.
+
+    Parameters
+    ----------
+    observation : `~gammapy.data.Observation`
+        Observation. What is read from disk is not kept.
+
+    Returns
+    -------
+    bkg : `~gammapy.irf.BackgroundIRF` or None
+        Background, in the alignment of the file.
+    """
+    bkg = get_hdu(observation, "bkg")
+    if not isinstance(bkg, HDULocation):
+        return bkg
+    table = Table.read(bkg.path(), hdu=bkg.hdu_name)
+    return TEMPLATES[bkg.hdu_class].from_table(table)
+
+
 def make_template_columns(observation=None):
     """Make the columns of a meta table that tell what a template is made of.
 
@@ -90,20 +112,30 @@ def make_template_columns(observation=None):
           with rate and solid angle. 0 where the template ends, and NaN if it does not
           tell. Shape (24,).
     """
-    bkg = None if observation is None else get_hdu(observation, "bkg")
-    if isinstance(bkg, HDULocation):
-        bkg = _read(bkg)
+    bkg = None if observation is None else get_template(observation)
     meta = getattr(bkg, "meta", None) or {}
     return {
         "BKG_OBS_IDS": meta.get("OBS_IDS", ""),
         "BKG_N_OBS": meta.get("N_OBS", 0),
         "BKG_LIVETIME": meta.get("LIVETIME", 0.0) * u.s,
-        "BKG_NEFF": _average_counts(bkg),
+        "BKG_NEFF": average_counts(bkg),
     }
 
 
-def _average_counts(bkg):
-    """Effective counts of a bin at `NEFF_ENERGIES`. Shape (24,)."""
+def average_counts(bkg):
+    """Average the effective counts of a template over the field of view.
+
+    Parameters
+    ----------
+    bkg : `~gammapy.irf.BackgroundIRF` or None
+        Template.
+
+    Returns
+    -------
+    counts : `~numpy.ndarray`
+        Effective counts of a bin at `NEFF_ENERGIES`, as ``BKG_NEFF`` of
+        `make_template_columns`. Shape (24,).
+    """
     neff = getattr(bkg, "neff", None)
     if neff is None:
         return np.full(len(NEFF_ENERGIES), np.nan)
@@ -114,12 +146,6 @@ def _average_counts(bkg):
     mean = np.divide(*sums, out=np.zeros(axis.nbin), where=sums[1] > 0)
     idx = axis.coord_to_idx(NEFF_ENERGIES * u.TeV, clip=False)
     return np.where(idx < 0, 0, mean[idx])
-
-
-def _read(location):
-    """Read a template with its effective counts, where it has some."""
-    table = Table.read(location.path(), hdu=location.hdu_name)
-    return TEMPLATES[location.hdu_class].from_table(table)
 
 
 def _get_width(axis):

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as MatplotlibFigure
 
+from ..data.template_irfs import NEFF_ENERGIES, average_counts
 from ..visualization import (
     plot_background,
     plot_background_spectrum,
@@ -30,6 +31,7 @@ MAX_MAPS = 9
 MAX_BANDS = 6
 MAX_COLUMNS = 4  # of the maps by energy
 MAX_TARGETS = 40
+SHOWN_ENERGIES = (1, 10)  # TeV, of effective counts
 # captions that are the same for all results
 SYSTEMATICS = (
     "Fractional systematic error of the background on the scale of the correlation "
@@ -282,6 +284,17 @@ def plot_plan(plan):
     return [_save(figure, "plan", "OFF observations by target and mimic set", text)]
 
 
+def _describe_precision(bkg):
+    """Sentence about the effective counts of a template, empty if it has none."""
+    counts = average_counts(bkg)
+    known = [
+        f"{counts[idx]:.0f} at {energy} TeV"
+        for energy in SHOWN_ENERGIES
+        if counts[idx := np.argmin(np.abs(np.log(NEFF_ENERGIES / energy)))] > 0
+    ]
+    return f" Effective counts of a bin: {', '.join(known)}." if known else ""
+
+
 @mpl.rc_context(STYLE)
 def plot_templates(templates):
     """Draw background templates.
@@ -302,6 +315,7 @@ def plot_templates(templates):
         plot_background(bkg, axes[0])
         plot_background_spectrum(bkg, axes[1])
         text = f"Background template {label}: rates by offset and by energy."
+        text += _describe_precision(bkg)
         alt = f"Background template {label}"
         figures.append(_save(figure, f"template-{number}", alt, text))
     return figures

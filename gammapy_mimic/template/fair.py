@@ -14,7 +14,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
-from ..data.obs_ids import get_obs_id
+from ..data.obs_ids import get_obs_id, shorten
 from ..utils.random import random_generator
 from .groups import count_livetime
 from .target import find_good, merge_parts
@@ -36,6 +36,8 @@ fluctuations of one observation."""
 TARGET = 0
 """Member of a family that is no mimic, whose numbers are those of mimic sets."""
 
+TIME_TOLERANCE = 1e-6
+
 N_KNOWN = 100
 """Rankings of OFF observations to keep, which several targets may need."""
 
@@ -43,7 +45,7 @@ TABLE_COLUMNS = ("OBS_ID", "MIMIC_SET", "N_LEFT", "N_OBS", "LIVETIME", "OFF_OBS_
 
 _WAYS_OUT = (
     "Use fewer targets, as each leaves out one OFF observation of a set, more OFF "
-    "observations, wider criteria, or no templates (background 'off')."
+    "observations, wider criteria, a larger kl_max, or no templates (background 'off')."
 )
 
 
@@ -120,21 +122,7 @@ class TemplateFamily:
             See `~gammapy_mimic.template.target.merge_parts`.
         """
         parts = self._draw(TARGET if mimic_set is None else mimic_set)
-        table = merge_parts({half: _[: self.n_obs] for half, _ in parts.items()})
-        # those of its mimics are alike
-        if mimic_set is None and self._time_request is not None:
-            self._warn_of_time(table["LIVETIME"].quantity)
-        return table
-
-    def _warn_of_time(self, livetimes):
-        """Warn if a template does not have the livetime asked for."""
-        request = self._time_request
-        if count_livetime(livetimes, request) > len(livetimes):
-            log.warning(
-                f"time_request is {request:.2f}, but the template for OBS_ID "
-                f"{self.obs_id} has {livetimes.sum().to('h'):.2f}: those of the target "
-                f"and of its mimics are of {self.n_obs} OFF observations each."
-            )
+        return merge_parts({half: _[: self.n_obs] for half, _ in parts.items()})
 
     def _draw(self, member):
         """Draw a pool of the common size, the same for both halves if it can be."""
@@ -264,7 +252,24 @@ class FairTemplates:
                 rows.append((family.obs_id, *numbers, ",".join(map(str, chosen))))
         table = Table(rows=rows, names=TABLE_COLUMNS)
         table["LIVETIME"].unit = u.s
+        self._warn_of_time(table[table["MIMIC_SET"] == TARGET])
         return table
+
+    def _warn_of_time(self, table):
+        """Warn if templates of targets do not have the livetime asked for."""
+        request = self._time_request
+        if request is None:
+            return
+        livetimes = table["LIVETIME"].quantity.to("h")
+        is_less = (table["N_OBS"] > 0) & (livetimes < request * (1 - TIME_TOLERANCE))
+        if is_less.any():
+            low, high = livetimes[is_less].min(), livetimes[is_less].max()
+            obs_ids = shorten(table["OBS_ID"][is_less].tolist())
+            log.warning(
+                f"time_request is {request.to('h'):.2f}, but the templates for OBS_ID "
+                f"{obs_ids} have {low:.2f} to {high:.2f}: there are no more OFF "
+                "observations for their mimics, and all of a target have one number."
+            )
 
     def _get_good(self, off_obs_id, skip):
         """Good OFF observations for the events of one of them, by half."""

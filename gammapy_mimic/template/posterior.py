@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import gammaln
 
-__all__ = ["Posterior", "fit_posterior", "get_excess_variance"]
+__all__ = ["Posterior", "fit_posterior", "fit_prior_counts"]
 
 COUNTS_BOUNDS = 0.5, 1e6
 """Of the prior. Above, the ratio is taken to be 1."""
@@ -56,7 +56,7 @@ def fit_posterior(counts, expected):
         Ratios. The sum of their product with what is expected is that of the counts:
         the prior has the total that does it.
     """
-    k = _fit_prior_counts(counts, expected)
+    k = fit_prior_counts(counts, expected)
     if k is None:
         one = np.ones(expected.shape)
         return Posterior(one * counts.sum() / expected.sum(), 0 * one, one)
@@ -75,25 +75,20 @@ def fit_posterior(counts, expected):
     )
 
 
-def get_excess_variance(counts, expected):
-    """Variance of the ratio of counts to what is expected, beyond that of counting.
+def fit_prior_counts(counts, expected):
+    """Fit k, the inverse of the variance of the ratio beyond that of counting.
 
     Parameters
     ----------
     counts, expected : `~numpy.ndarray`
-        Counts, and what is expected.
+        Counts, and what is expected. 0 in both where there is no exposure.
 
     Returns
     -------
-    variance : float
-        Most likely variance of the Gamma distribution of `fit_posterior`.
+    k : float or None
+        Most likely k of the Gamma distribution of `fit_posterior`. None if the counts
+        are no farther from what is expected than by chance.
     """
-    k = _fit_prior_counts(counts, expected)
-    return 0.0 if k is None else 1 / k
-
-
-def _fit_prior_counts(counts, expected):
-    """Most likely k, None if the counts are no farther than by chance."""
     seen = expected > 0
     n, mean = counts[seen], expected[seen]
 

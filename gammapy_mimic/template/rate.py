@@ -3,7 +3,7 @@
 import numpy as np
 
 from .bins import get_center
-from .posterior import fit_posterior, get_excess_variance
+from .posterior import fit_posterior, fit_prior_counts
 from .shape import fit_shape
 from .smoothing import smooth_ratio
 
@@ -59,7 +59,8 @@ def estimate_rate(counts, exposure, moment, bins, smooth=None, smooth_options=No
         each = smooth_ratio(counts, expected, bins.position, smooth, **options)
     variance = each.add_to(everywhere.add_to(variance))
     if smooth is not None:  # what is too narrow for it
-        variance = variance + get_excess_variance(counts, expected * each.ratio)
+        k = fit_prior_counts(counts, expected * each.ratio)
+        variance = variance + (0 if k is None else 1 / k)
     return rate, everywhere.ratio * each.ratio, variance
 
 

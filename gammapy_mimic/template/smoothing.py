@@ -8,7 +8,7 @@ from scipy.interpolate import BSpline
 from ..utils.angles import check_angle, to_angle
 from .nodes import apply
 from .poisson import fit_log_linear
-from .posterior import Posterior
+from .posterior import Posterior, fit_prior_counts
 
 __all__ = ["check_smooth", "smooth_ratio"]
 
@@ -25,7 +25,8 @@ def smooth_ratio(counts, expected, position, method="gauss", **options):
 
     - "gauss": ratio of smoothed counts to smoothed expected counts. The kernel is a
       Gauss function of the distance in offset, or in longitude and latitude. Option
-      ``sigma``, an angle, default 0.2 deg. The mean shape has the weight of one count.
+      ``sigma``, an angle, default 0.2 deg. The mean shape has the weight that it has
+      without smoothing, as `~gammapy_mimic.template.posterior.fit_posterior` says.
     - "poly": the log of the ratio is a polynomial in offset (even powers), or in
       longitude and latitude. Option ``degree``, default 6.
     - "spline": the same with cubic splines. Option ``n_intervals`` between knots, in
@@ -78,9 +79,13 @@ def _smooth_gauss(counts, expected, position, sigma="0.2 deg"):
     def smooth(values, kernels):
         return apply(kernels, values.reshape(shape)).reshape(counts.shape)
 
+    k = fit_prior_counts(counts, expected)
+    if k is None:
+        one = np.ones(counts.shape)
+        return one, 0 * one, one
     total, mean = smooth(counts, kernels), smooth(expected, kernels)
     noise = smooth(expected, [_**2 for _ in kernels])
-    return (total + 1) / (mean + 1), noise / (mean + 1) ** 2, 1 / (mean + 1)
+    return (total + k) / (mean + k), noise / (mean + k) ** 2, k / (mean + k)
 
 
 def _make_polynomials(position, degree=6):
