@@ -48,7 +48,7 @@ path = make_path("$GAMMAPY_DATA/hess-dl3-dr1")
 if path.exists():
     store = DataStore.from_dir(path)
     observations = store.get_observations([33787, 33788, 33800, 33801])
-    query = "TARGET_TAG in ('offdata', 'crab') and ZEN_PNT > 40"
+    query = "TARGET_TAG in ('offdata', 'crab') and ZEN_PNT > 30"
     off = query_obs_table(store.obs_table, query)
     off_observations = store.get_observations(off["OBS_ID"])
 else:
@@ -68,7 +68,8 @@ else:
 # ---------------------------------
 # The sources of all fields are excluded from the comparison and from the templates. By
 # default fields close to the Galactic plane are not used; the Crab nebula is at 6 deg.
-# In the plan, one target has a Crab run as partner: 23559 of H.E.S.S., or 202.
+# In the plan, one target has a Crab run as partner: 23592 of H.E.S.S., or 202. With the
+# plan, the selector makes templates of targets that are as good as those of mimics.
 
 regions = [CircleSkyRegion(crab, 0.3 * u.deg), CircleSkyRegion(target, 0.4 * u.deg)]
 selector = KLBackgroundSelector(
@@ -77,17 +78,16 @@ selector = KLBackgroundSelector(
     exclusion_regions=regions,
     smooth="gauss",
 )
-plan = selector.make_plan(observations, n_sets=1)
+plan = selector.plan = selector.make_plan(observations, n_sets=1)
 print(plan.table["OBS_ID", "OFF_OBS_ID", "DELTA_ZENITH", "STATUS"])
 
 # %%
 # Chain
 # -----
 # Selector and mimic makers take the same place in the chain. The selector gives a
-# target the template of the OFF observations that are most alike. With
-# `background=selector` it makes the templates of the mimics as well, each without all
-# OFF observations of the mimic set: no mimic is tested on a template that it helped to
-# build. The scrambler is given to `MimicMaker`, not put after it, as in a chain each
+# target the template of OFF observations that are alike. With `background=selector` it
+# makes the templates of the mimics as well, of as many OFF observations, and without
+# those of the mimic set: no mimic is tested on a template that it helped to build. The scrambler is given to `MimicMaker`, not put after it, as in a chain each
 # maker is handed the observation of the target.
 
 scrambler = ScrambleMaker(regions, method="fill", random_state=0)
