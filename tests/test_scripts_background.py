@@ -233,6 +233,12 @@ def test_bad_input(select, tmp_path, capsys, args, match, code):
     assert_fails(capsys, tmp_path / "out", match, *select(*args), code=code)
 
 
+def test_a_column_of_groups_twice(select, tmp_path, capsys):
+    groups = "--group", "ZEN_PNT=[0, 90]", "--group", "zen_pnt=[0, 20, 90]"
+    match = "--group has a column twice: ZEN_PNT, ZEN_PNT"
+    assert_fails(capsys, tmp_path / "out", match, *select(*groups), code=2)
+
+
 @pytest.mark.parametrize(
     ("args", "match"),
     [

@@ -128,6 +128,10 @@ def background(
     Without an archive, --from-run makes them of the targets themselves. What is not
     excluded is then in its own background.
     """
+    names = [name.upper() for name, _ in groups]
+    if len(set(names)) < len(names):
+        raise click.UsageError(f"--group has a column twice: {', '.join(names)}.")
+    groups = {name.upper(): edges for name, edges in groups}
     _check_options(from_obs, groups, from_run, angles, raw, template)
     if from_run:
         template["dimension"] = OWN_METHODS[from_run]
@@ -138,7 +142,6 @@ def background(
     with hold(outdir.with_name(f".{outdir.name}-lock"), outdir):
         analysis = MimicAnalysis(config)
         analysis.get_observations()
-        groups = {name.upper(): edges for name, edges in groups}
         if groups:
             counts, labels = _count_groups(analysis, groups)
         elif from_obs:
