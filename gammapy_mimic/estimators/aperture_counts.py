@@ -1,0 +1,300 @@
+"""Counts in independent apertures, by OFF observation and mimic set. Arrays only."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = [
+    "ApertureCounts",
+    "Deviations",
+    "get_delta",
+    "get_deviations",
+    "get_information",
+    "get_share",
+]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ApertureCounts:
+    """Counts and prediction in independent apertures.
+
+    An aperture without prediction (of ON/OFF data: without ``alpha``) is left out, with
+    its counts.
+
+    Parameters
+    ----------
+    counts : `~numpy.ndarray`
+        Counts. Shape (n_runs, n_sets, n_apertures), 0 where an observation is not in
+        the set. A shape (n_sets, n_apertures) is for stacked sets, whose observations
+        are not known.
+    background : `~numpy.ndarray` or None, optional
+        Predicted counts, where the prediction is a model. Same shape.
+    counts_off, alpha : `~numpy.ndarray` or None, optional
+        OFF counts and the ratio of exposures that they are multiplied by, where the
+        background is measured. Same shape.
+    runs : `~numpy.ndarray` or None, optional
+        Names of the OFF observations. Shape (n_runs,). Names that repeat are one: give
+        nights for errors by night. Default is that all differ.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, if numbers are negative or not finite, or if there is not
+        one background.
+    """
+
+    counts: np.ndarray
+    background: np.ndarray | None = None
+    counts_off: np.ndarray | None = None
+    alpha: np.ndarray | None = None
+    runs: np.ndarray | None = None
+    has_runs: bool = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        measured = self.counts_off is not None and self.alpha is not None
+        if measured == (self.background is not None):
+            raise ValueError("Give either 'background', or 'counts_off' and 'alpha'.")
+        shape = np.shape(self.counts)
+        if len(shape) not in (2, 3):
+            raise ValueError(
+                "'counts' must have the shape (n_runs, n_sets, n_apertures), or "
+                f"(n_sets, n_apertures) for stacked sets, got {shape}"
+            )
+        set_field = object.__setattr__
+        set_field(self, "has_runs", len(shape) == 3)
+        names = ("counts_off", "alpha") if measured else ("background",)
+        for name in ("counts", *names):
+            values = np.asarray(getattr(self, name), dtype=float)
+            if values.shape != shape:
+                raise ValueError(
+                    f"'{name}' must have the shape of 'counts', {shape}, got "
+                    f"{values.shape}"
+                )
+            valid = np.isfinite(values) & (values >= 0)
+            if not valid.all():
+                raise ValueError(
+                    f"'{name}' must be finite and not negative, got {values[~valid][0]}"
+                )
+            set_field(self, name, values if self.has_runs else values[np.newaxis])
+        valid = (self.alpha if measured else self.background) > 0
+        for name in ("counts", *names):
+            set_field(self, name, np.where(valid, getattr(self, name), 0))
+        runs = np.arange(len(self.counts)) if self.runs is None else self.runs
+        if len(runs) != len(self.counts):
+            raise ValueError(
+                f"'runs' must have {len(self.counts)} names, one for each run of "
+                f"'counts', got {len(runs)}"
+            )
+        set_field(self, "runs", np.unique(runs, return_inverse=True)[1])
+
+    @classmethod
+    def from_table(cls, table, run="run"):
+        """Make it of a table with one row for each run, set and aperture.
+
+        Parameters
+        ----------
+        table : `~astropy.table.Table` or dict of `~numpy.ndarray`
+            Columns ``run``, ``set``, ``aperture`` (names of any kind), ``counts``, and
+            either ``background`` or ``counts_off`` and ``alpha``. Rows of the same run,
+            set and aperture are added, for the same ``alpha``.
+        run : str, optional
+            Column whose values are one run. Default is "run", another may be a night.
+
+        Returns
+        -------
+        counts : `ApertureCounts`
+            Counts. Axes are sorted by name.
+
+        Raises
+        ------
+        ValueError
+            If rows that are to be added differ in ``alpha``.
+        """
+        names = ("run", "set", "aperture")
+        places = [np.unique(np.asarray(table[_]), return_inverse=True) for _ in names]
+        shape = tuple(len(values) for values, _ in places)
+        cell = np.ravel_multi_index([idx.ravel() for _, idx in places], shape)
+
+        def add(values):
+            weights = np.asarray(values, dtype=float)
+            return np.bincount(cell, weights, np.prod(shape)).reshape(shape)
+
+        columns = getattr(table, "colnames", table)
+        arrays = {"counts": add(table["counts"])}
+        if "alpha" in columns:
+            number = np.maximum(add(np.ones(len(cell))), 1)
+            alpha = add(table["alpha"]) / number
+            if not np.allclose(alpha.ravel()[cell], table["alpha"], rtol=1e-6):
+                raise ValueError(
+                    "Rows of the same run, set and aperture have different 'alpha', "
+                    "and cannot be added. Give them apertures of their own."
+                )
+            arrays |= {"counts_off": add(table["counts_off"]), "alpha": alpha}
+        else:
+            arrays["background"] = add(table["background"])
+        first = np.unique(places[0][1].ravel(), return_index=True)[1]
+        return cls(**arrays, runs=np.asarray(table[run])[first])
+
+    @property
+    def n_clusters(self):
+        """Number of OFF observations (or nights), of which each is independent."""
+        return int(self.runs.max()) + 1
+
+    @property
+    def n_runs(self):
+        """Effective number of independent runs, NaN if they are not known."""
+        if not self.has_runs:
+            return np.nan
+        information = self.add_clusters(get_information(self)).sum(axis=(1, 2))
+        total = np.sum(information**2)
+        return float(information.sum() ** 2 / total) if total > 0 else 0.0
+
+    def add_clusters(self, values):
+        """Add what belongs to the same run.
+
+        Parameters
+        ----------
+        values : `~numpy.ndarray`
+            Values. Shape (n_runs, ...).
+
+        Returns
+        -------
+        sums : `~numpy.ndarray`
+            Sums. Shape (n_clusters, ...).
+        """
+        if self.n_clusters == len(values):
+            # the usual case, in order of the names
+            return values[np.argsort(self.runs)]
+        sums = np.zeros((self.n_clusters, *values.shape[1:]))
+        np.add.at(sums, self.runs, values)
+        return sums
+
+
+class Deviations(NamedTuple):
+    r"""Deviations of counts from a prediction that is scaled to the set.
+
+    A true background that is larger than the scaled prediction by the fraction x makes
+    the expectation of a deviation :math:`m x`. Arrays (n_runs, n_sets, n_apertures).
+
+    Attributes
+    ----------
+    value : `~numpy.ndarray`
+        Deviation: :math:`n - b (1 + \delta)`, or :math:`n_{on} - t \pi` of ON/OFF data.
+    lever : `~numpy.ndarray`
+        m, which is the variance of the deviation by counts as well:
+        :math:`b (1 + \delta)`, or :math:`t \pi (1 - \pi)`.
+    noise : `~numpy.ndarray`
+        Unbiased estimate of that variance, linear in the counts: :math:`n`, or
+        :math:`n_{on} (1 - 2 \pi) + t \pi^2`.
+    excess_lever : `~numpy.ndarray`
+        What the square of the lever has too much, as the lever is of counts.
+    """
+
+    value: np.ndarray
+    lever: np.ndarray
+    noise: np.ndarray
+    excess_lever: np.ndarray
+
+
+def get_information(counts):
+    r"""Variance of the counts in each aperture, if there is no bias.
+
+    Parameters
+    ----------
+    counts : `ApertureCounts`
+        Counts.
+
+    Returns
+    -------
+    information : `~numpy.ndarray`
+        The prediction b, or :math:`t \pi (1 - \pi)` with :math:`t = n_{on} + n_{off}`
+        and :math:`\pi = \alpha / (1 + \alpha)`. Shape (n_runs, n_sets, n_apertures).
+    """
+    if counts.background is not None:
+        return counts.background
+    t = counts.counts + counts.counts_off
+    return t * counts.alpha / (1 + counts.alpha) ** 2
+
+
+def get_delta(counts):
+    r"""Excess and prediction whose sums make :math:`\delta`.
+
+    :math:`\delta` is counts over prediction minus 1: the ratio of the sums of
+
+    .. math:: n - b \quad\text{and}\quad b, \qquad\text{or of}\qquad
+        \frac{n_{on} - \alpha n_{off}}{1 + \alpha}
+        \quad\text{and}\quad \frac{\alpha n_{off}}{1 + \alpha}
+
+    for ON/OFF data, with the weights of Mantel & Haenszel (1959, JNCI 22, 719), which
+    do not depend on counts and are the best ones where :math:`\delta` is small.
+
+    Parameters
+    ----------
+    counts : `ApertureCounts`
+        Counts.
+
+    Returns
+    -------
+    excess, prediction : `~numpy.ndarray`
+        Shape (n_runs, n_sets, n_apertures).
+    """
+    if counts.background is not None:
+        return counts.counts - counts.background, counts.background
+    weight = 1 / (1 + counts.alpha)
+    prediction = weight * counts.alpha * counts.counts_off
+    return weight * counts.counts - prediction, prediction
+
+
+def get_deviations(counts):
+    r"""Deviations of the counts from the prediction, scaled to each set.
+
+    For ON/OFF data they are conditional on :math:`t = n_{on} + n_{off}`, of which
+    :math:`n_{on}` is binomial with :math:`\pi = a / (1 + a)`,
+    :math:`a = \alpha (1 + \delta)`.
+
+    Parameters
+    ----------
+    counts : `ApertureCounts`
+        Counts.
+
+    Returns
+    -------
+    deviations : `Deviations`
+        Deviations, 0 in sets without counts or prediction.
+    """
+    excess, prediction = (_.sum(axis=(0, 2)) for _ in get_delta(counts))
+    nothing = np.full_like(excess, -1)
+    delta = np.divide(excess, prediction, out=nothing, where=prediction > 0)
+    # without prediction there is no scale either
+    used = ((delta > -1) & (prediction > 0))[:, np.newaxis]
+    n, scale = np.where(used, counts.counts, 0), 1 + delta[:, np.newaxis]
+    if counts.background is not None:
+        lever = counts.background * scale
+        share = get_share(lever.sum(axis=0))
+        # (p N)^2 is p^2 N too large, on average
+        excess_lever = share**2 * n.sum(axis=-1, keepdims=True)
+        return Deviations(n - lever, lever, n, excess_lever)
+    ratio = counts.alpha * scale
+    pi = ratio / (1 + ratio)
+    t = np.where(used, counts.counts + counts.counts_off, 0)
+    lever = t * pi * (1 - pi)
+    noise = n * (1 - 2 * pi) + t * pi**2
+    return Deviations(n - t * pi, lever, noise, t * (pi * (1 - pi)) ** 2)
+
+
+def get_share(lever):
+    """Share of each aperture in the fit of its set.
+
+    Parameters
+    ----------
+    lever : `~numpy.ndarray`
+        Levers. Shape (..., n_apertures).
+
+    Returns
+    -------
+    share : `~numpy.ndarray`
+        Same shape. The sum over the last axis is 1, or 0.
+    """
+    total = lever.sum(axis=-1, keepdims=True)
+    return np.divide(lever, total, out=np.zeros_like(lever), where=total > 0)

@@ -1,0 +1,313 @@
+r"""Spread of a background: f squared from deviations in apertures, and its variance.
+
+Arrays only. Sums over runs have the shape (n_sets, n_apertures).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import chdtri
+
+from .aperture_counts import get_deviations, get_information, get_share
+
+__all__ = ["WEIGHT_SPREAD", "SpreadNoise", "measure_spread"]
+
+# f for which apertures of different counts are weighted best. It is fixed: weights that
+# follow the counts would bias the result.
+WEIGHT_SPREAD = 0.05
+MIN_RUNS = 3
+# a jackknife larger than expected is chance, if that is as probable as this
+CHANCE = 0.05
+# scales of the correlation of a field, up to a quarter of its extent
+N_SCALES = 30
+
+
+class SpreadNoise(NamedTuple):
+    """What counts, runs and template add to delta and f squared.
+
+    Attributes
+    ----------
+    level : float
+        Mean square by counts, in units of f squared.
+    constant, slope : float
+        The variance of f squared by counts is ``constant + slope f_squared``.
+    template : float
+        Mean relative variance of the template.
+    template_delta : float
+        Relative variance of delta by the template.
+    shared : `~numpy.ndarray`
+        Correlation of two sets in the counts of a run that both have. Shape
+        (n_sets, n_sets).
+    n_apertures : float
+        Effective number of independent apertures.
+    field_share : float
+        Variance of the mean error of a field, over f squared.
+    own : float, optional
+        Part of f squared that is errors of single runs, not common to all.
+    factor : float, optional
+        Factor of the variance by counts, from the scatter of runs.
+    dof : float, optional
+        Degrees of freedom of the factor. Infinity for a variance by counts.
+    """
+
+    level: float
+    constant: float
+    slope: float
+    template: float
+    template_delta: float
+    shared: np.ndarray
+    n_apertures: float
+    field_share: float
+    own: float = 0.0
+    factor: float = 1.0
+    dof: float = np.inf
+
+    def get_counts_variance(self, f_squared):
+        """Get the variance of f squared by counts and runs."""
+        # errors of single runs are noise, and no error of the field
+        field = max(f_squared - self.own, 0)
+        return self.factor * (self.constant + self.slope * field)
+
+    def get_variance(self, f_squared):
+        """Get the variance of f squared of this field."""
+        # the template is one more random field, which counts add noise to as well
+        counts = self.get_counts_variance(f_squared + self.template)
+        template = 2 * self.template * (self.template + 2 * f_squared)
+        return counts + template / self.n_apertures
+
+    def get_field_error(self, f_squared):
+        """Get the standard deviation of f squared between fields."""
+        return max(f_squared, 0) * np.sqrt(2 / (self.n_apertures - 1))
+
+    def get_expected_limit(self):
+        """Get the upper limit of f squared, with 95% confidence, for an f of 0."""
+        level = self.level + self.template
+        nu = 2 * level**2 / self.get_variance(0)
+        return max(nu / chdtri(nu, 0.95) - 1, 0) * level
+
+
+class _Sums(NamedTuple):
+    """Sums of `Deviations` over runs. Shape (..., n_sets, n_apertures)."""
+
+    value: np.ndarray
+    lever: np.ndarray
+    noise: np.ndarray
+    excess_lever: np.ndarray
+
+    def get_squares(self, weight):
+        """Weighted squares, and the squared levers that they are divided by."""
+        share = get_share(self.lever)
+        value = _project(self.value, share)
+        noise = self.noise * (1 - 2 * share)
+        noise += share**2 * self.noise.sum(axis=-1, keepdims=True)
+        # single counts can have less than the excess
+        levers = np.maximum(self.lever**2 - self.excess_lever, 0) * _get_left(share)
+        return weight * (value**2 - noise), weight * levers
+
+    def get_f_squared(self, weight):
+        """Estimate f squared. Shape (...,)."""
+        square, norm = (_.sum(axis=(-2, -1)) for _ in self.get_squares(weight))
+        return _divide(square, norm)
+
+
+class _Runs(NamedTuple):
+    """Deviations of runs (or nights), and of all of them together.
+
+    ``parts`` has the shape (n_clusters, n_sets, n_apertures), ``scatter`` is what their
+    deviations differ by from the mean of the set.
+    """
+
+    sums: _Sums
+    parts: _Sums
+    scatter: np.ndarray
+    weight: np.ndarray
+    levers: np.ndarray  # weighted squares of levers of the sums
+
+
+def measure_spread(counts, template_counts=np.inf, positions=None):
+    """Measure f squared, and what its noise is.
+
+    Parameters
+    ----------
+    counts : `~gammapy_mimic.estimators.aperture_counts.ApertureCounts`
+        Counts.
+    template_counts : float or `~numpy.ndarray`, optional
+        As in `~gammapy_mimic.estimators.bias_spread.measure_bias_spread`.
+    positions : `~numpy.ndarray` or None, optional
+        As there.
+
+    Returns
+    -------
+    f_squared : float
+        Estimate. NaN if there is no lever in at least two apertures.
+    noise : `SpreadNoise`
+        Noise.
+    """
+    runs = _get_runs(counts)
+    shape = counts.counts.shape[1:]
+    relative = np.broadcast_to(1 / np.asarray(template_counts, dtype=float), shape)
+    # where runs are not known, sets are taken to be independent
+    shared = _measure_sharing(runs) if counts.has_runs else np.eye(shape[0])
+    noise = _measure_counts_noise(runs, relative, shared)
+    if not noise.n_apertures > 0:
+        return np.nan, noise
+    f_squared = float(runs.sums.get_f_squared(runs.weight)) - noise.template
+    if counts.has_runs and counts.n_clusters >= MIN_RUNS:
+        noise = _measure_runs_noise(runs, noise, f_squared, counts.n_runs - 1)
+    if positions is not None:
+        noise = _correlate_apertures(runs, noise, f_squared, positions)
+    return f_squared, noise
+
+
+def _get_runs(counts):
+    deviations = get_deviations(counts)
+    sums = _Sums(*(_.sum(axis=0) for _ in deviations))
+    parts = _Sums(*(counts.add_clusters(_) for _ in deviations))
+    mean = _divide(sums.value, sums.lever, 0)
+    scatter = _project(parts.value - parts.lever * mean, get_share(sums.lever))
+    information = get_information(counts).sum(axis=0)
+    weight = 1 / (1 + WEIGHT_SPREAD**2 * information) ** 2
+    return _Runs(sums, parts, scatter, weight, sums.get_squares(weight)[1])
+
+
+def _project(values, share):
+    """Values without the norm of their set. Shape (..., n_sets, n_apertures)."""
+    return values - share * values.sum(axis=-1, keepdims=True)
+
+
+def _get_left(share):
+    """Part of the variance of an aperture that the norm of its set leaves."""
+    return 1 - 2 * share + (share**2).sum(axis=-1, keepdims=True)
+
+
+def _divide(numerator, denominator, fill=np.nan):
+    """Ratio, filled where the denominator is not above 0."""
+    numerator, denominator = np.broadcast_arrays(numerator, denominator)
+    out = np.full(numerator.shape, float(fill))
+    return np.divide(numerator, denominator, out=out, where=denominator > 0)
+
+
+def _measure_counts_noise(runs, relative, shared):
+    """Noise of counts, and of a template of this relative variance.
+
+    What belongs to f squared is NaN if no lever is left, as of one aperture.
+    """
+    levers, lever = runs.levers, runs.sums.lever
+    total = levers.sum()
+    norm = total if total > 0 else np.nan
+    root = np.sqrt(runs.parts.lever)
+    # covariance of the deviations of two sets, shape (n_sets, n_sets, n_apertures)
+    covariance = np.einsum("rsa,rta,st->sta", root, root, shared)
+    weight = runs.weight * np.sqrt(_get_left(get_share(lever)))
+    slope = weight * lever
+    information = levers.sum(axis=0)
+    share = get_share(lever.sum(axis=0))
+    return SpreadNoise(
+        level=float(np.sum(runs.weight * lever * (1 - get_share(lever))) / norm),
+        constant=2 * np.einsum("sa,ta,sta->", weight, weight, covariance**2) / norm**2,
+        slope=4 * np.einsum("sa,ta,sta->", slope, slope, covariance) / norm**2,
+        template=float(np.sum(levers * relative) / norm),
+        template_delta=float(np.sum(share**2 * relative.mean(axis=0))),
+        shared=shared,
+        n_apertures=float(_divide(total**2, np.sum(information**2), 0)),
+        field_share=float(np.sum(share**2)),
+    )
+
+
+def _measure_sharing(runs):
+    """Correlation of the deviations of shared runs in two sets. (n_sets, n_sets).
+
+    It is 1 where sets have the same events in the same aperture, and 0 where a run is
+    elsewhere in the field of another set.
+    """
+    root = np.sqrt(runs.parts.lever)
+    products = np.einsum("rsa,rta->st", runs.scatter, runs.scatter)
+    expected = np.einsum("rsa,rta->st", root, root)
+    # of common counts, in the scale of the scatter
+    scale = np.sqrt(_divide(np.diag(products), np.diag(expected), 0))
+    shared = _divide(products, expected * scale * scale[:, np.newaxis], 0).clip(0, 1)
+    np.fill_diagonal(shared, 1)
+    return shared
+
+
+def _measure_runs_noise(runs, noise, f_squared, dof):
+    """Make the noise that the scatter of runs tells of, never below that of counts."""
+    n = len(runs.scatter)
+    pairs = _get_pair_variance(runs)
+    # errors of single runs, relative to counts
+    expected = np.sum(runs.parts.lever * (1 - get_share(runs.sums.lever)))
+    own = max(np.sum(runs.scatter**2) / expected * n / (n - 1), 1)
+    noise = noise._replace(
+        constant=max(noise.constant, pairs),
+        slope=noise.slope * own,
+        own=noise.level * (own - 1),
+    )
+    # runs may differ in how strong the error of the field is
+    without = _Sums(*(a - b for a, b in zip(runs.sums, runs.parts, strict=True)))
+    jackknife = (n - 1) * np.var(without.get_f_squared(runs.weight))
+    expected = noise.get_counts_variance(f_squared + noise.template)
+    # products of runs are twice in a jackknife
+    if jackknife > (expected + pairs) * chdtri(dof, CHANCE) / dof:
+        noise = noise._replace(factor=(jackknife - pairs) / expected, dof=dof)
+    return noise
+
+
+def _get_pair_variance(runs):
+    """Get the variance of f squared by products of two different runs.
+
+    Their mean is 0, so that their squares are their variance. Two runs in several sets
+    are one pair.
+    """
+    weight = runs.weight / runs.levers.sum()
+    pairs = np.einsum("rsa,qsa->srq", runs.scatter * weight, runs.scatter)
+    # what is left of a mean that is their own
+    share = get_share(runs.parts.lever.sum(axis=2).T)
+    own = _divide(np.einsum("srr->sr", pairs), 1 - share, 0)
+    product = share[:, np.newaxis] * own[..., np.newaxis]
+    pairs += product + np.swapaxes(product, 1, 2)
+    total = own.sum(axis=1)[:, np.newaxis, np.newaxis]
+    pairs -= share[:, np.newaxis] * share[..., np.newaxis] * total
+    pairs = pairs.sum(axis=0)
+    np.fill_diagonal(pairs, 0)
+    # and those of a run with itself
+    return 2 * np.sum(pairs**2) * len(pairs) / (len(pairs) - 1)
+
+
+def _correlate_apertures(runs, noise, f_squared, positions):
+    r"""Make the noise that knows the correlation of the errors of two apertures.
+
+    A Gaussian correlation, :math:`\rho = e^{-d^2 / 4 s^2}` at the distance d, is fitted
+    to the products of the deviations of two apertures, whose noise is independent. Less
+    the mean of the field, they are :math:`F (\rho - H) / (1 - H)`, where
+    :math:`H = \sum h_i h_j \rho_{ij}` is the share of the mean, which is measured with
+    the shares h of the apertures, in the variance of the field.
+    """
+    # an error of the field that is lost in noise has no correlation that is not
+    field = max(f_squared - noise.own, np.sqrt(noise.get_variance(0)))
+    lever = runs.sums.lever.sum(axis=0)
+    value = _project(runs.sums.value, get_share(runs.sums.lever)).sum(axis=0)
+    error = _divide(value, lever, 0)
+    information, share = runs.levers.sum(axis=0), get_share(lever)
+
+    first, second = np.triu_indices(len(error), 1)
+    distance = np.hypot(*(positions[first] - positions[second]).T)
+    width = distance.min()
+    idx = np.rint(distance / width).astype(int)
+
+    def add_pairs(values):
+        return np.bincount(idx, values[first] * values[second])
+
+    root = np.sqrt(information)
+    number, shares = add_pairs(root), add_pairs(share)
+    mean = _divide(add_pairs(root * error), number, 0)
+    # one row for each scale, the first of none
+    scales = width * np.append(0.1, np.geomspace(0.3, idx.max() / 4, N_SCALES))
+    rho = np.exp(-((np.arange(len(number)) * width / (2 * scales[:, np.newaxis])) ** 2))
+    means = np.sum(share**2) + 2 * rho @ shares
+    model = field * (rho - means[:, np.newaxis]) / (1 - means[:, np.newaxis])
+    best = np.argmin(((mean - model) ** 2) @ number)
+    squares = np.sum(information**2) + 2 * (rho[best] ** 2) @ add_pairs(information)
+    return noise._replace(
+        n_apertures=max(float(information.sum() ** 2 / squares), 2.0),
+        field_share=float(means[best] / (1 - means[best])),
+    )
