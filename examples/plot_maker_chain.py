@@ -87,8 +87,9 @@ print(plan.table["OBS_ID", "OFF_OBS_ID", "DELTA_ZENITH", "STATUS"])
 # Selector and mimic makers take the same place in the chain. The selector gives a
 # target the template of OFF observations that are alike. With `background=selector` it
 # makes the templates of the mimics as well, of as many OFF observations, and without
-# those of the mimic set: no mimic is tested on a template that it helped to build. The scrambler is given to `MimicMaker`, not put after it, as in a chain each
-# maker is handed the observation of the target.
+# those of the mimic set: no mimic is tested on a template that it helped to build. The
+# scrambler is given to `MimicMaker`, not put after it, as in a chain each maker is
+# handed the observation of the target.
 
 scrambler = ScrambleMaker(regions, method="fill", random_state=0)
 makers = {
