@@ -125,7 +125,7 @@ def test_fitted_norm():
 # Errors that know of shared runs
 
 
-@pytest.mark.parametrize("n_runs", [20, 45])
+@pytest.mark.parametrize("n_runs", [20, pytest.param(45, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("spread", [0, 0.05, 0.1])
 def test_coverage(n_runs, spread):
     values = measure_toys(Toy(spread, n_runs, delta=0.1), 200)
@@ -142,6 +142,7 @@ def test_coverage(n_runs, spread):
     assert abs(bias) < 3 * error
 
 
+@pytest.mark.slow
 def test_coverage_of_correlated_apertures():
     """Another field differs by more if neighbours have the same error."""
     values = measure_toys(Toy(0.1, scale=0.3, mean=200), 80)
@@ -151,6 +152,7 @@ def test_coverage_of_correlated_apertures():
         assert np.mean(values[f"{name} 95%"]) > 0.845
 
 
+@pytest.mark.slow
 def test_errors_of_single_runs():
     values = measure_toys(Toy(0.05, run_spread=0.2), 200)
     bias, error = get_mean(values["f_squared"])
@@ -353,7 +355,9 @@ def test_a_negative_square_has_the_limit_of_zero():
 # Values of runs
 
 
-@pytest.mark.parametrize("n_runs", [18, 25, 45])
+@pytest.mark.parametrize(
+    "n_runs", [25, *(pytest.param(_, marks=pytest.mark.slow) for _ in (18, 45))]
+)
 def test_coverage_of_norms(n_runs):
     values = measure_norm_toys(n_runs, 0.05, 0.03, 150)
     for name, covered in values.items():

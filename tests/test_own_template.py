@@ -152,6 +152,7 @@ def get_rate_around(irf, azimuth):
 
 
 @pytest.mark.parametrize("truth", ["RADEC"], indirect=True)
+@pytest.mark.slow
 def test_source_that_is_not_excluded_is_in_it(field, truth):
     observation, region = field
     expected = get_rate_around(truth["bkg"], 90)

@@ -52,6 +52,7 @@ def sum_along(offset, azimuth, coverage, angle=ANGLE):
     return np.sum(axis @ xy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("circle", ASKEW, ids=str)
 def test_planted_gradient_is_followed(circle, link):
@@ -91,7 +92,9 @@ def test_positions_in_the_region_follow(circle):
     assert abs(symmetric - expected) > 5 * error
 
 
-@pytest.mark.parametrize("mean", [100, 1000, 10_000])
+@pytest.mark.parametrize(
+    "mean", [100, 1000, pytest.param(10_000, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("circle", [(0.2, 0.3), (1.5, 0.5)], ids=str)
 def test_no_gradient_is_as_before(circle, mean):
     """To the bit but for one field in 1000, so that it adds no noise."""

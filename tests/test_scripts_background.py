@@ -60,6 +60,7 @@ def check_picture(path):
 
 
 class TestBins:
+    @pytest.mark.slow
     def test_axes_and_empty_bins(self, select, tmp_path, stores):
         assert run(*select("--from-obs", "101,102", "--keep-empty", *AXES)) == 0
         bkg = DataStore.from_dir(tmp_path / "out").obs(1).bkg
@@ -83,6 +84,7 @@ class TestBins:
 
 
 class TestRaw:
+    @pytest.mark.slow
     def test_beside_the_smooth_ones(self, select, tmp_path, stores):
         assert run(*select("--smooth", "gauss", "--raw", *AXES)) == 0
         folder = tmp_path / "out"
@@ -109,6 +111,7 @@ GROUPS = {"ZEN_PNT": [0, 30, 60, 80], "MUONEFF": [0, 1, 2]}
 
 
 class TestGroups:
+    @pytest.mark.slow
     def test_table_and_files(self, select, tmp_path, stores):
         groups = [f"--group={name}={edges}" for name, edges in GROUPS.items()]
         assert run(*select(*groups, *AXES)) == 0
@@ -160,6 +163,7 @@ class TestGroups:
         result = make_group_table(table, groups, templates)
         assert_allclose(result["ZEN_PNT_MAX"].quantity, [0.5, 1] * u.rad)
 
+    @pytest.mark.slow
     def test_template_of_a_group_is_not_mirrored(self, stores, tmp_path):
         """Gammapy mirrors the background of old H.E.S.S. files."""
         observation = stores["gradient"].obs(301).copy(in_memory=True)
@@ -189,8 +193,12 @@ class TestOwn:
         ("method", "args"),
         [
             ("radial", AXES[4:]),
-            ("masked", ()),
-            ("rotated", ("--angle", "90 deg", "--angle", "-90 deg")),
+            pytest.param("masked", (), marks=pytest.mark.slow),
+            pytest.param(
+                "rotated",
+                ("--angle", "90 deg", "--angle", "-90 deg"),
+                marks=pytest.mark.slow,
+            ),
         ],
     )
     def test_no_archive(self, select, tmp_path, stores, method, args):
@@ -269,6 +277,7 @@ class TestTargetsAmongOff:
         args = select_all("--from-obs", "1,3")
         assert_fails(capsys, tmp_path / "out", match, *args)
 
+    @pytest.mark.slow
     def test_groups(self, select_all, caplog):
         assert run(*select_all("--group", "ZEN_PNT=[0, 90]", *AXES)) == 0
         match = "The events of OBS_ID 1, 2 are in the template of their own group"

@@ -105,6 +105,7 @@ def test_kept_bins_are_written_and_read(observation, tmp_path):
     assert_allclose(read.axes["energy"].edges, ENERGY_AXIS.edges)
 
 
+@pytest.mark.slow
 def test_raw_and_smooth_of_one_reading(stores):
     observations = stores["off"].get_observations([101, 102])
     counts = make_template_counts(observations, "3d", energy_axis=ENERGY_AXIS)

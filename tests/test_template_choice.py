@@ -220,6 +220,7 @@ class TestCrossFitting:
         selector.distribution = "irf"
         assert set(selector.select(targets[0])["HALF"]) == {-1}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("ranking", ["conditions", "kl"])
     def test_nothing_is_absorbed(self, benchmark, ranking):
         """Neither the target's fluctuations, nor an excess in a ring of it."""
@@ -229,6 +230,7 @@ class TestCrossFitting:
         assert abs(survives - 1) < 4 * survives_error
         assert survives_error < 0.025
 
+    @pytest.mark.slow
     def test_without_halves_much_is(self, benchmark):
         """The toy sees it."""
         _, _, survives, error, _ = benchmark.measure_choice(
@@ -270,6 +272,7 @@ class TestFairness:
                 assert not used & find_field(store, partner)
                 assert not used & set(plan.off_obs_ids(mimic_set))
 
+    @pytest.mark.slow
     def test_made_as_planned(self, selector, plan, targets):
         """Whatever the order and the number of processes."""
         selector.plan, selector.time_request = plan, "12 min"
@@ -337,6 +340,7 @@ class TestFairness:
         maker.plan = fewer
         assert maker.make_observation(targets[0]).bkg.meta["N_OBS"] == 5
 
+    @pytest.mark.slow
     def test_other_sets_are_made(self, store, index, targets, tmp_path, caplog):
         """A set that leaves too few makes no template of another one smaller."""
         part = index.select([1, 5, 9, 13, 17, 21])
