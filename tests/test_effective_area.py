@@ -160,7 +160,7 @@ class TestIndex:
         index = OffIndex.create(stores["off"])
         index.write(tmp_path / "index.fits")
         fits.setval(tmp_path / "index.fits", "IDX_VERS", value=3)
-        with pytest.raises(ValueError, match="version 3 .* version 5. Create it anew"):
+        with pytest.raises(ValueError, match="version 3 .* version 6. Create it anew"):
             OffIndex.read(tmp_path / "index.fits")
 
 
