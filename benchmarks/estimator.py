@@ -228,7 +228,7 @@ def find_prior(seed):
     row = []
     for mean, spread in ((TILT, 0), (0, TILT)):
         sets = []
-        for _ in range(5):
+        for number in range(5):
             tilts = rng.normal(mean, spread, 20)
             norms = rng.normal(1, 0.05, 20)
             sets.append(
@@ -237,6 +237,7 @@ def find_prior(seed):
                         field.make_dataset(
                             idx,
                             rng.poisson(field.get_truth(idx, 0, tilts[idx], norm)),
+                            off_obs_id=100 * number + idx,
                             maker=maker,
                         )
                         for idx, norm in enumerate(norms)

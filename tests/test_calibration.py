@@ -3,14 +3,10 @@
 import astropy.units as u
 import numpy as np
 from astropy.table import Table
-from gammapy.datasets import MapDataset
-from gammapy.maps import MapAxis, WcsGeom
-from gammapy.modeling.models import FoVBackgroundModel
 from numpy.testing import assert_allclose
 
 from gammapy_mimic.estimators.flux import average_flux
 from gammapy_mimic.estimators.measurement import ALL, Measurement, get_bands
-from gammapy_mimic.estimators.normalisation import measure_normalisation
 from gammapy_mimic.estimators.tables import TARGET, Comparison, tabulate_position
 
 VALUES = np.array([-1.2, 0.4, 0.9, 2.0, -0.3, 0.1])
@@ -61,22 +57,3 @@ def test_mean_and_scatter_of_spurious_flux():
     assert_allclose(row["mean_err"], row["std"] / np.sqrt(6))
     assert_allclose(row["statistical_err"], 2e-13)
     assert row["n_sets"] == 6
-
-
-def make_normalised(norm):
-    axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=1)
-    geom = WcsGeom.create(width=1, binsz=0.5, axes=[axis])
-    dataset = MapDataset.create(geom, name=f"norm_{norm}")
-    model = FoVBackgroundModel(dataset_name=dataset.name)
-    model.parameters["norm"].value, model.parameters["norm"].error = norm, 0.01
-    dataset.models = [model]
-    return dataset
-
-
-def test_sets_count_by_their_degrees_of_freedom():
-    """A set of three values has twice the weight of one of two."""
-    norms = {1: [0.8, 1.0], 2: [1.1, 1.2, 1.3]}
-    sets = {name: [make_normalised(_) for _ in norms[name]] for name in norms}
-    (row,) = measure_normalisation(sets)
-    assert row["n"] == 5
-    assert_allclose(row["mean"], (1 * 0.9 + 2 * 1.2) / 3, rtol=1e-6)

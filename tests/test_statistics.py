@@ -6,7 +6,6 @@ from scipy import stats
 
 from gammapy_mimic.estimators.statistics import (
     average_sets,
-    fit_spread,
     fit_systematic,
     get_p_value,
     get_prediction_p_value,
@@ -101,25 +100,6 @@ def test_fraction():
     assert fraction.value == 0
     assert np.isnan(fraction.error)
     assert_allclose(fraction.upper_limit, np.sqrt(0.01 * 6.3137515), rtol=1e-6)
-
-
-@pytest.mark.parametrize("spread", [0, 0.02, 0.1])
-def test_spread_is_unbiased(spread):
-    rng = np.random.default_rng(2)
-    results = []
-    for _ in range(1000):
-        errors = rng.uniform(0.01, 0.05, 20)
-        values = 1 + rng.normal(size=20) * np.hypot(spread, errors)
-        results.append(fit_spread(values, errors))
-    mean, variance = np.transpose(results)
-    assert abs(np.mean(mean) - 1) < 3 * np.std(mean) / np.sqrt(1000)
-    assert abs(np.mean(variance) - spread**2) < 3 * np.std(variance) / np.sqrt(1000)
-
-
-def test_spread_of_too_few():
-    assert fit_spread([2.0], [1.0])[0] == 2
-    assert np.isnan(fit_spread([2.0], [1.0])).tolist() == [False, True]
-    assert np.isnan(fit_spread([], [])).all()
 
 
 def test_p_value():

@@ -1,6 +1,7 @@
 """What is wrong with the datasets that an estimator is given."""
 
 import copy
+import itertools
 import logging
 from collections import Counter
 
@@ -154,9 +155,9 @@ def get_off_obs_ids(sets, plan=None):
 
     Returns
     -------
-    off_obs_ids : list of int or None
-        OFF observation of each observation, -1 where there is no partner. None if they
-        are not known.
+    off_obs_ids : list of list of int
+        OFF observations of each dataset, those of the first set first: one for each of
+        its observations, -1 where there is no partner. Empty where they are not known.
 
     Raises
     ------
@@ -179,11 +180,12 @@ def get_off_obs_ids(sets, plan=None):
                         f"The dataset {dataset.name!r} has no meta_table with OBS_ID, "
                         "which tells its partner in the plan."
                     )
-                return None
+                off_obs_ids.append([])
+                continue
             values = [int(_) for _ in np.ravel(table[column])]
             if partners is not None:
                 values = [partners.get(_, NO_PARTNER) for _ in values]
-            off_obs_ids += values
+            off_obs_ids.append(values)
     return off_obs_ids
 
 
@@ -241,7 +243,7 @@ def get_repetition(off_obs_ids):
 
     Parameters
     ----------
-    off_obs_ids : list of int or None
+    off_obs_ids : list of list of int
         OFF observations of `get_off_obs_ids`.
 
     Returns
@@ -249,7 +251,7 @@ def get_repetition(off_obs_ids):
     repetition : float
         Mean over all observations that have a partner, 1 if none is known.
     """
-    counts = Counter(off_obs_ids or [])
+    counts = Counter(itertools.chain(*off_obs_ids))
     # those without a partner are many, and not one that is used often
     counts.pop(NO_PARTNER, None)
     numbers = np.array(list(counts.values()))

@@ -53,7 +53,11 @@ class MimicSystematics:
           no mimic of the set has a prediction, or an event of that energy (``cause``
           "mimics"), and counts of a set of which the same holds for the target
           ("target"). Not there if there is nothing.
-        - "normalisation": spread of the FoV normalisation between observations.
+        - "normalisation": mean and spread of the FoV normalisation between OFF
+          observations, of which those that sets share count once, with the interval
+          (68%) and the upper limit (95%) of the spread, and what is known of another
+          observation (``other_err``), see
+          `~gammapy_mimic.estimators.measure_normalisation`.
         - "flux": flux of a source that is fitted at the position in each set, or to
           spectra.
         - "spurious_flux": mean and scatter of these, see

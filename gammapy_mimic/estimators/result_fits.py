@@ -17,7 +17,7 @@ from .maps import BandMaps
 
 __all__ = ["read_result", "write_result"]
 
-RESULT_VERSION = 5
+RESULT_VERSION = 6
 MAPS = ("maps", "background")
 PARTS = ("bands", "total")
 

@@ -11,7 +11,6 @@ __all__ = [
     "average_sets",
     "average_systematic",
     "count_larger",
-    "fit_spread",
     "fit_systematic",
     "get_expected_mean",
     "get_information",
@@ -273,30 +272,6 @@ def to_fraction(estimate):
         float(error / (2 * fraction)) if fraction > 0 else np.nan,
         float(np.sqrt(max(value, 0) + limit - value)),
     )
-
-
-def fit_spread(values, errors):
-    """Estimate mean and squared spread of values beyond their errors.
-
-    The square is the variance of the values minus the mean square of their errors
-    (Hedges 1983, Psychological Bulletin 93, 388). It is unbiased, and can be negative.
-
-    Parameters
-    ----------
-    values, errors : `~numpy.ndarray`
-        Values and their standard errors. Shape (n,).
-
-    Returns
-    -------
-    mean, variance : float
-        Weighted mean, and variance of the true values. NaN for fewer than two.
-    """
-    values, errors = np.asarray(values, float), np.asarray(errors, float)
-    if len(values) < 2:
-        return (float(values[0]) if len(values) else np.nan), np.nan
-    variance = np.var(values, ddof=1) - np.mean(errors**2)
-    mean = np.average(values, weights=1 / (max(variance, 0) + errors**2))
-    return float(mean), float(variance)
 
 
 def count_larger(value, sample):

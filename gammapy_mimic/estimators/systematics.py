@@ -118,7 +118,8 @@ class MimicSystematicsEstimator(Estimator):
 
     Approximations:
 
-    - Sets that share OFF observations are not independent. Errors are then too small.
+    - Sets that share OFF observations are not independent. Errors are then too small,
+      but for those of the normalisation and the bias map, which know of it.
     - A systematic error of the instrument is the same in all sets. Errors are those of
       its mean square in this field, not of another field.
     - A measured background must come with its OFF counts. That of rings which Gammapy
@@ -196,7 +197,8 @@ class MimicSystematicsEstimator(Estimator):
             Plan of the mimics, which tells their OFF observations. Default is none:
             then the meta tables tell, as those of `~gammapy_mimic.MimicMaker` in a
             chain and of `~gammapy_mimic.analysis.MimicAnalysis` do, and there is a
-            warning if they do not and there is a bias map, whose error needs them.
+            warning if they do not and there is a bias map or a spread of the
+            normalisation, whose errors need them.
             Datasets of pairs with the status "large_kl" are left out.
 
         Returns
@@ -223,8 +225,7 @@ class MimicSystematicsEstimator(Estimator):
 
         comparison = self._make_comparison(self._measure(stacked, groups, edges), edges)
         tables = self._tabulate(comparison)
-        repetition = get_repetition(off_obs_ids)
-        others, missing = self._attempt(groups, stacked, edges, repetition)
+        others, missing = self._attempt(groups, stacked, edges, off_obs_ids)
         bias = others.pop("bias", None)
         tables |= others
         if "flux" in tables:
@@ -297,16 +298,17 @@ class MimicSystematicsEstimator(Estimator):
             tables["position"] = tabulate_position(comparison, (y, x))
         return tables
 
-    def _attempt(self, groups, stacked, edges, repetition):
+    def _attempt(self, groups, stacked, edges, off_obs_ids):
         """Make what not all datasets allow. Return also why something is missing."""
         has_maps = stacked is not groups
         groups, stacked = (
             {name: values for name, values in every.items() if name != TARGET}
             for every in (groups, stacked)
         )
-        attempts = {"normalisation": (measure_normalisation, groups)}
+        attempts = {"normalisation": (measure_normalisation, groups, off_obs_ids)}
         if has_maps:
             observations = list(itertools.chain(*groups.values()))
+            repetition = get_repetition(off_obs_ids)
             make_bias = functools.partial(make_bias_map, repetition=repetition)
             attempts["bias"] = make_bias, observations, edges
         if self.position is not None or not has_maps:
@@ -346,7 +348,7 @@ def _warn_of_result(result, off_obs_ids):
     told = [_ for _ in losses if _[1].cause in UNMATCHED_TEXTS and _[1].is_told]
     for text in describe_losses(told):
         log.warning(text)
-    if result.bias is not None and off_obs_ids is None:
+    if result.bias is not None and not all(off_obs_ids):
         log.warning(
             "The OFF observations of the mimics are not known. If sets share them, "
             "errors of the bias map are too small. Give plan=..., or use add_partners."

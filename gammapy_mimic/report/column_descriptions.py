@@ -40,11 +40,6 @@ _RESULT = {
     "calibrated": "significance minus mean, over the width of the mimics",
     "calibrated_err": "its error, from those of mean and width",
     "p_value": "(1 + k) / (1 + n), for k of n mimic values that are as large",
-    "parameter": "parameter of the FoV background model",
-    "n": "number of observations of all sets",
-    "spread": "scatter of the parameter beyond its statistical error",
-    "spread_err": "its error, from the scatter of the sets",
-    "spread_ul": "its upper limit, 95% confidence",
     "flux": "integral flux",
     "flux_err": "its statistical error",
     "flux_ul": "its upper limit, 95% confidence",
@@ -133,7 +128,20 @@ _SPURIOUS_FLUX = {
     "statistical_err": "mean statistical error of a flux",
     "flux_ul": "mean upper limit of a set, 95% confidence",
 }
-_NORMALISATION = {**_RESULT, "mean": "mean of the parameter; 1 for a perfect norm"}
+_NORMALISATION = {
+    "parameter": "parameter of the FoV background model",
+    "n": "number of values of all sets",
+    "n_runs": "number of different OFF observations; what sets share counts once",
+    "mean": "mean of the parameter; 1 for a perfect norm",
+    "mean_err": "its error, from the scatter of the OFF observations",
+    "spread": "scatter of the parameter beyond its statistical error",
+    "spread_err": "its error, half of the interval",
+    "spread_lo": "lower end of its interval, 68% confidence",
+    "spread_hi": "upper end",
+    "spread_ul": "its upper limit, 95% confidence",
+    "other_err": "half of the interval around the mean that holds the true value of "
+    "another observation with 68% probability; the width of a prior",
+}
 
 COLUMN_DESCRIPTIONS = {
     "flux": _FLUX,

@@ -161,7 +161,7 @@ def _make_tables(result, plan, objects, regions, on_map, template_table):
         "systematics": "Systematic error of the background, by energy and offset.",
         "flux": "Flux of a source that is fitted in each mimic set.",
         "spurious_flux": "Spurious flux: mean and scatter of the mimic sets.",
-        "normalisation": "Spread of the FoV normalisation between observations.",
+        "normalisation": "Spread of the FoV normalisation between OFF observations.",
         "losses": "Counts without a prediction, and those that sets and target do not "
         "share.",
     }
