@@ -106,10 +106,12 @@ print(result)
 # A prior
 # -------
 # How much the normalisation of the background model varies between observations, beyond
-# its statistical error. In a fit of the source, it keeps the background from taking
-# what is not its own, without being fixed.
+# its statistical error. An OFF observation that is in several sets counts once. In a
+# fit of the source, it keeps the background from taking what is not its own, without
+# being fixed.
 
-print(result.to_table("normalisation"))
+columns = ["n_runs", "mean", "mean_err", "spread", "spread_ul", "other_err"]
+print(result.to_table("normalisation")[columns])
 prior = result.to_prior("norm")
 
 source = SkyModel(
