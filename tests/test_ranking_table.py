@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from gammapy.data import DataStore
 from numpy.testing import assert_array_equal
 
 from gammapy_mimic.selection import MatchCriteria, OffIndex
@@ -40,6 +41,19 @@ def test_good_time(index):
     assert_array_equal(ranking["ONTIME"], get_ontime(index.table)[rows])
     assert ranking["ONTIME"].unit == "s"
     assert np.all(ranking["ONTIME"] >= ranking["LIVETIME"])
+
+
+def test_table_that_gammapy_has_indexed(stores):
+    """`select_obs_id` of an observation table leaves an index of its rows in it."""
+    store = DataStore.from_dir(stores["off"].hdu_table.base_dir)
+    expected = OffIndex.create(store)
+    store = DataStore.from_dir(stores["off"].hdu_table.base_dir)
+    store.obs_table.select_obs_id([105, 101])
+    assert len(store.obs_table.indices) == 1
+    store.obs_table = store.obs_table[::-1]
+    index = OffIndex.create(store)
+    assert_array_equal(index.obs_ids, expected.obs_ids)
+    assert index.checksum == expected.checksum
 
 
 def test_one_target_without_livetime(stores, index):

@@ -185,7 +185,7 @@ def test_axes_of_one_bin(n_bins, smooth):
     assert np.all(template.data > 0)
 
 
-@pytest.mark.parametrize("dimension", ["2d", "3d"])
+@pytest.mark.parametrize("dimension", ["2d", pytest.param("3d", marks=slow)])
 @pytest.mark.parametrize("n_events", [1, 3])
 def test_a_few_events_make_no_peaks(dimension, n_events):
     bins, expected, exposures = make_runs(dimension, 1e6, width=1)
@@ -241,7 +241,7 @@ def test_holes_in_all_runs_have_the_mean_shape():
     assert np.ptp(ratio[hole]) < 0.15 * ratio[near].mean()
 
 
-@pytest.mark.parametrize("dimension", ["2d", "3d"])
+@pytest.mark.parametrize("dimension", ["2d", pytest.param("3d", marks=slow)])
 def test_a_source_that_is_excluded_in_all_wobbles(dimension):
     """Counts and solid angle are cut alike: its place is that of any other."""
     bins = TemplateBins.create(dimension)

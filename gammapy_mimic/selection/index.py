@@ -650,7 +650,9 @@ def _complete_obs_table(table, rows, sources):
     """Select rows, and fill what they do not tell from the files of the events."""
     obs_ids, wanted = to_obs_ids(table["OBS_ID"]), list(rows)
     order = np.argsort(obs_ids)
-    table = table[order[np.searchsorted(obs_ids, wanted, sorter=order)]]
+    # without the index of Gammapy's select_obs_id, which breaks in another order
+    with table.index_mode("discard_on_copy"):
+        table = table[order[np.searchsorted(obs_ids, wanted, sorter=order)]]
     table["OBS_ID"] = wanted
     unknown = _get_unknown_mask(table)
     if not unknown.any():

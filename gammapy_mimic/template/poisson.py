@@ -7,7 +7,7 @@ import numpy as np
 __all__ = ["LogLinearFit", "fit_log_linear"]
 
 MAX_STEP = 1.0  # of the log of what is expected, in a step of Newton's method
-TOLERANCE = 1e-4  # of the log of what is expected
+TOLERANCE = 1e-3  # of the log of what is expected, at which the variances stay
 VARIANCE_BOUNDS = 1e-8, 100.0
 N_STEPS = 100
 
@@ -70,6 +70,7 @@ def fit_log_linear(counts, expected, terms, groups, prior=1.0):
     precision[0] = 0
     coefficients = np.zeros(terms.shape[1])
     coefficients[0] = np.log(counts.sum() / expected.sum())
+    is_last = False
     for _ in range(N_STEPS):
         predicted = expected * np.exp(basis @ coefficients)
         gradient = basis.T @ (counts - predicted) - precision * coefficients
@@ -78,13 +79,15 @@ def fit_log_linear(counts, expected, terms, groups, prior=1.0):
         step = covariance @ gradient
         change = np.abs(basis @ step).max()
         coefficients += step / max(change / MAX_STEP, 1)
-        if change > MAX_STEP / 10:  # the variances would follow a bad start
+        # one more step of Newton's method leaves the square of a small change
+        if is_last:
+            break
+        is_last = change < TOLERANCE
+        if is_last or change > MAX_STEP / 10:  # the variances would follow a bad start
             continue
         for idx in members:
             spread = (coefficients[idx] ** 2).sum()
             n_free = len(idx) - (precision[idx] * covariance[idx, idx]).sum()
             variance = np.clip(spread / max(n_free, 1e-3), *VARIANCE_BOUNDS)
             precision[idx] = 1 / variance
-        if change < TOLERANCE:
-            break
     return LogLinearFit(terms @ coefficients, covariance)
