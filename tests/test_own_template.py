@@ -30,7 +30,9 @@ SOURCE_OFFSET = 0.8
 RINGS = [0, 0.5, 1, 1.5, 2]
 
 
-@pytest.fixture(scope="module", params=["RADEC", "ALTAZ"])
+@pytest.fixture(
+    scope="module", params=["RADEC", pytest.param("ALTAZ", marks=pytest.mark.slow)]
+)
 def truth(request):
     return make_irfs("30 deg", rate=15, gradient=0.2, fov_alignment=request.param)
 
