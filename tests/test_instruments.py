@@ -417,6 +417,7 @@ class TestSingleFiles:
 
 
 POSITION = SkyCoord(329.7, -30.2, unit="deg")
+OFF_OBS_IDS = range(101, 109)
 KINDS = {
     "point-like": {"kept_irfs": make_point_like},
     "rad_max": {
@@ -446,7 +447,7 @@ class Instrument(NamedTuple):
 
     @property
     def off(self):
-        return self.observations[["101", "102", "103", "104"]]
+        return self.observations[[str(_) for _ in OFF_OBS_IDS]]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -456,7 +457,10 @@ def instrument(request, tmp_path_factory):
         [
             *simulate_observations(2, targets={"target": POSITION}, **options),
             *simulate_observations(
-                4, first_obs_id=101, zenith=("10 deg", "25 deg"), **options
+                len(OFF_OBS_IDS),
+                first_obs_id=OFF_OBS_IDS[0],
+                zenith=("10 deg", "25 deg"),
+                **options,
             ),
         ]
     )
@@ -564,7 +568,7 @@ class TestInstruments:
             observation = Observation.read(tmp_path / f"{name}.fits")
             assert get_irfs(observation) == expected
         options = ("--datastore", instrument.path, "--target-obs", "1,2")
-        options += ("--off-obs", "101,102,103,104", "-c", "airmass=0.5")
+        options += ("--off-obs", ",".join(map(str, OFF_OBS_IDS)), "-c", "airmass=0.5")
         assert run("rank", *options, "--outdir", tmp_path / "rank") == 0
         assert run("make", *options, "--outdir", tmp_path / "make", "--n-sets", 1) == 0
         assert run("background", *options, "--outdir", tmp_path / "background") == 0
@@ -626,7 +630,7 @@ def make_config(path, outdir, method, radius="0.1 deg"):
         "datasets": datasets,
         "mimic": {
             "n_sets": 2,
-            "off": {"obs_ids": [101, 102, 103, 104]},
+            "off": {"obs_ids": list(OFF_OBS_IDS)},
             "selection": {"criteria": {"airmass": 0.5}},
         },
     }

@@ -43,7 +43,7 @@ NEEDED = {
 def original(tmp_path_factory):
     path = tmp_path_factory.mktemp("keys") / "store"
     irfs = partial(make_irfs, rate=0.05)
-    return simulate_datastore(path, 6, irfs=irfs, random_state=1)
+    return simulate_datastore(path, 16, irfs=irfs, random_state=1)
 
 
 def remove(original, path, hdu_name, *keys):
@@ -59,7 +59,7 @@ def remove(original, path, hdu_name, *keys):
 
 def make_all(store, path):
     """Do with a store what can be done, and give the mimic as it is read back."""
-    target, off = store.obs(1), store.get_observations([3, 4, 5, 6])
+    target, off = store.obs(1), store.get_observations(range(3, 17))
     selector = KLBackgroundSelector(off, CRITERIA, time_request="40 min")
     plan = selector.make_plan(Observations([target]), n_sets=1)
     region = CircleSkyRegion(off[0].pointing.fixed_icrs, 0.3 * u.deg)
