@@ -1,15 +1,19 @@
 """Speed and memory of the archive step: plan, and mimic sets as datastores.
 
-Run with ``python benchmarks/pipeline.py`` for the times of H.E.S.S. DL3 DR1 (15
+Run with ``python benchmarks/pipeline.py`` for the times of H.E.S.S. DL3 DR1 (21
 targets, 45 OFF runs) where it is in ``$GAMMAPY_DATA``, else of simulated data, and with
 ``python benchmarks/pipeline.py memory`` for the memory of a run of 50 targets and 1000
-simulated OFF observations. Ratios within one run can be compared, times of different
-machines cannot.
+simulated OFF observations. ``python benchmarks/pipeline.py cpu OTHER ...`` compares the
+CPU time of one process with that of other checkouts of this package, in turns: make one
+with ``git worktree add OTHER COMMIT``. Ratios within one run can be compared, times of
+different machines cannot.
 """
 
 import contextlib
+import json
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +34,15 @@ from gammapy_mimic.simulate import simulate_datastore
 
 N_REPEAT = 5
 N_SETS = 5
+N_TARGETS = 21
+PARTS = (
+    "plan from a ready index",
+    "sets",
+    "sum",
+    "  read an OFF observation (once for all)",
+    "  move it",
+    "  write a mimic",
+)
 FIELD = {"target": SkyCoord(83.63, 22.01, unit="deg")}
 
 
@@ -45,11 +58,12 @@ def simulate(path, n_targets, n_off):
 def open_stores(path):
     hess = Path(os.environ.get("GAMMAPY_DATA", "")) / "hess-dl3-dr1"
     if not hess.exists():
-        return simulate(path, 15, 45)
+        return simulate(path, N_TARGETS, 45)
     store = DataStore.from_dir(hess)
-    queries = "TARGET_TAG == 'pks2155_flare'", "TARGET_NAME == 'Off data'"
-    tables = [query_obs_table(store.obs_table, _) for _ in queries]
-    return [select_datastore(store, _["OBS_ID"]) for _ in tables]
+    queries = "TARGET_NAME != 'Off data'", "TARGET_NAME == 'Off data'"
+    targets, off = (query_obs_table(store.obs_table, _)["OBS_ID"] for _ in queries)
+    targets = sorted(targets)[-N_TARGETS:]
+    return [select_datastore(store, _) for _ in (targets, off)]
 
 
 def get_observations(store):
@@ -69,19 +83,19 @@ class Archive:
         selector.make_index(self.index)
         return selector.make_plan(observations, n_sets=N_SETS)
 
-    def run(self, n_jobs=1):
+    def run(self, n_jobs=1, clock=time.perf_counter):
         """Seconds for the plan and for the sets, and number of files."""
         observations = get_observations(self.targets)
-        start = time.perf_counter()
+        start = clock()
         plan = self.make_plan(observations)
-        stop = time.perf_counter()
+        stop = clock()
         args = observations, self.off, plan, self.path / "mimics"
         write_mimic_sets(*args, overwrite=True, n_jobs=n_jobs)
         n_files = sum(len(plan.partners(_)) for _ in plan.sets)
-        return stop - start, time.perf_counter() - stop, n_files
+        return stop - start, clock() - stop, n_files
 
 
-def measure_pieces(archive):
+def measure_pieces(archive, clock):
     """Milliseconds of reading an event list, moving it, and writing a file."""
     observations = get_observations(archive.targets)
     plan = archive.make_plan(observations)
@@ -92,41 +106,66 @@ def measure_pieces(archive):
     times = []
     with DatastoreWriter.open(archive.path / "pieces", overwrite=True) as writer:
         for idx in range(4 * N_REPEAT):
-            steps = [time.perf_counter()]
+            steps = [clock()]
             off = get_off_observation(archive.off, off_obs_id)
             load_events_file(off)
-            steps.append(time.perf_counter())
+            steps.append(clock())
             one = MimicMaker(type(observations)([off]), plan)
             mimic = one.make_observation(observation)
-            steps.append(time.perf_counter())
+            steps.append(clock())
             mimic.obs_id = idx
             written = writer.write(mimic)
-            steps.append(time.perf_counter())
+            steps.append(clock())
             times.append(np.diff(steps))
         writer.add(written)
     return np.median(times, axis=0) * 1e3
 
 
-def print_times(path):
+def measure_parts(path, clock):
+    """Milliseconds a file of one process, and what was measured in words."""
     archive = Archive(*open_stores(path), path)
     archive.run()
-    results = np.array([archive.run() for _ in range(N_REPEAT)])
+    results = [archive.run(clock=clock) for _ in range(N_REPEAT)]
     plan, sets, n_files = np.median(results, axis=0)
-    per_file = (plan + sets) / n_files * 1e3
-    n_targets = len(archive.targets.obs_ids)
-    print(
-        f"{n_targets} targets, {len(archive.off.obs_ids)} OFF observations, "
-        f"{N_SETS} sets, {n_files:.0f} files, one process"
+    per_file = np.array([plan, sets, plan + sets]) / n_files * 1e3
+    text = (
+        f"{len(archive.targets.obs_ids)} targets, {len(archive.off.obs_ids)} OFF "
+        f"observations, {N_SETS} sets, {n_files:.0f} files, one process"
     )
-    print(f"{'plan from a ready index':40s} {plan * 1e3 / n_files:6.1f} ms a file")
-    print(f"{'sets':40s} {sets * 1e3 / n_files:6.1f} ms a file")
-    print(f"{'sum (aim: 12 ms)':40s} {per_file:6.1f} ms a file")
-    for name, value in zip(
-        ("read an OFF observation (once for all)", "move it", "write a mimic"),
-        measure_pieces(archive),
-        strict=True,
-    ):
-        print(f"{'  ' + name:40s} {value:6.1f} ms")
+    return [*per_file, *measure_pieces(archive, clock)], text
+
+
+def print_times(path):
+    parts, text = measure_parts(path, time.perf_counter)
+    print(text)
+    for name, value in zip(PARTS, parts, strict=True):
+        print(f"{name:40s} {value:6.1f} ms a file")
+
+
+def print_parts(path):
+    """Print what `print_cpu` reads."""
+    print(json.dumps(measure_parts(path, time.process_time)))
+
+
+def print_cpu(*others):
+    """CPU time of this package and of others, each in processes of its own."""
+    here = str(Path(__file__).resolve().parents[1])
+    folders, results = [here, *others], {}
+    for _ in range(3):
+        for folder in folders:
+            env = os.environ | {"PYTHONPATH": folder, "OMP_NUM_THREADS": "1"}
+            command = [sys.executable, __file__, "parts"]
+            output = subprocess.run(
+                command, env=env, stdout=subprocess.PIPE, check=True
+            )
+            parts, text = json.loads(output.stdout)
+            results.setdefault(folder, []).append(parts)
+    print(f"{text}, CPU in ms a file")
+    medians = [np.median(results[_], axis=0) for _ in folders]
+    for name, *values in zip(PARTS, *medians, strict=True):
+        columns = [f"{values[0]:8.2f}"]
+        columns += [f"{_:8.2f} ({_ / values[0]:.2f} times)" for _ in values[1:]]
+        print(f"{name:40s} {' '.join(columns)}")
 
 
 def print_parallel(path):
@@ -172,10 +211,16 @@ def print_memory(path):
     print(f"{seconds:.0f} s, peak {peak:.2f} GiB (aim: 1.5)")
 
 
-if __name__ == "__main__":
-    functions = (
-        (print_memory,) if "memory" in sys.argv else (print_times, print_parallel)
-    )
-    for function in functions:
+def main(name="", *others):
+    functions = {
+        "memory": [print_memory],
+        "cpu": [lambda _: print_cpu(*others)],
+        "parts": [print_parts],
+    }
+    for function in functions.get(name, [print_times, print_parallel]):
         with tempfile.TemporaryDirectory() as folder:
             function(Path(folder))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -43,7 +43,9 @@ def split_missing(column):
     if isinstance(column, Masked):
         column = np.ma.MaskedArray(column.unmasked, column.mask)
     column = np.ma.asarray(column)
-    values, is_missing = np.ma.getdata(column), np.ma.getmaskarray(column)
+    # arithmetic with columns of astropy takes several times as long
+    values = np.asarray(np.ma.getdata(column))
+    is_missing = np.ma.getmaskarray(column)
     if values.dtype.kind == "S":
         return to_str(values), is_missing
     if values.dtype.kind != "O":

@@ -4,10 +4,10 @@ import copy
 
 import astropy.units as u
 import numpy as np
-from gammapy.data import GTI, EventList, ObservationFilter
+from gammapy.data import GTI, ObservationFilter
 
 from .checks import get_intervals
-from .events import EDGE_TOLERANCE, get_seconds, is_in_good_time
+from .events import EDGE_TOLERANCE, get_seconds, is_in_good_time, replace_table
 from .headers import derive_header
 from .observation import (
     get_gti,
@@ -149,4 +149,4 @@ def _select_part(observation, gti, begin, end, low, high):
     is_in_part &= is_in_good_time(seconds, begin, end)
     # an invalid time is for the check of the observation to find
     is_in_part |= ~np.isfinite(seconds)
-    return EventList(events.table[is_in_part], copy.deepcopy(events.meta))
+    return replace_table(events, events.table[is_in_part])

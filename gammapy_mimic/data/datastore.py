@@ -2,23 +2,26 @@
 
 import contextlib
 import copy
+import gzip
 import os
 import warnings
 import zlib
+from datetime import UTC, datetime
 from typing import NamedTuple
 
-import astropy.units as u
 import numpy as np
 from astropy.io import fits
-from astropy.table import Column
+from astropy.table import Column, Table
 from astropy.utils.exceptions import AstropyUserWarning
-from gammapy.data import DataStore, EventList, HDUIndexTable
+from gammapy import __version__ as gammapy_version
+from gammapy.data import DataStore, EventListMetaData, HDUIndexTable
 from gammapy.irf import FoVAlignment
 from gammapy.irf.io import IRF_DL3_HDU_SPECIFICATION
 from gammapy.maps import MapAxis
 from gammapy.utils.fits import HDULocation
 from gammapy.utils.pbar import progress_bar
 from gammapy.utils.scripts import make_path
+from gammapy.utils.time import time_ref_to_dict
 
 from ..utils.files import check_own, replace_file, replace_folder
 from ..utils.parallel import run_parallel
@@ -27,6 +30,8 @@ from .checks import add_way_out
 from .columns import to_str
 from .events import (
     TIME_KEYS,
+    get_exact_seconds,
+    get_seconds,
     get_time_ref,
     is_in_good_time,
     read_column,
@@ -41,7 +46,7 @@ from .files import (
     read_fits_header,
     set_links,
 )
-from .headers import INDEX_HEADER, derive_header, make_obs_table
+from .headers import ALIGNMENT_KEYS, INDEX_HEADER, derive_header, make_obs_table
 from .irfs import convert_dead_time
 from .obs_ids import get_obs_id, to_obs_ids
 from .observation import (
@@ -54,6 +59,7 @@ from .observation import (
     load_events_file,
 )
 from .readers import find_sources, read_events
+from .tables import TableHDU, make_primary_bytes, select_known, to_hdu_bytes
 
 __all__ = [
     "DatastoreWriter",
@@ -68,6 +74,9 @@ __all__ = [
 
 DATA_DIR = "data"
 GROUPS_FILE = "groups.fits"
+
+GAMMAPY = f"Gammapy {gammapy_version}"
+"""What Gammapy writes as creator."""
 
 
 def write_datastore(observations, path, irfs="link", overwrite=False):
@@ -126,13 +135,17 @@ class DatastoreWriter:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, path, irfs="link", overwrite=False):
+    def open(cls, path, irfs="link", overwrite=False, checked=None):
         """Give a writer, and put the store in place when the block went well.
 
         Parameters
         ----------
         path, irfs, overwrite
             As for `write_datastore`.
+        checked : set, optional
+            Kinds of IRFs, with their folders, that Gammapy could read of another store.
+            Those that this one links to are not read again, others are read and added.
+            Default is none.
 
         Yields
         ------
@@ -142,7 +155,7 @@ class DatastoreWriter:
         if irfs not in ("link", "copy"):
             raise ValueError(f"Invalid irfs: {irfs!r}. Choose from ('link', 'copy').")
         path = _resolve(path)
-        with _replace_datastore(path, overwrite) as folder:
+        with _replace_datastore(path, overwrite, checked) as folder:
             writer = cls(folder, path, irfs)
             yield writer
             writer.finish()
@@ -169,19 +182,18 @@ class DatastoreWriter:
         if obs_id in self._written:
             raise ValueError(f"OBS_ID {obs_id} is there more than once.")
         file_name = f"obs_id_{obs_id:06d}.fits"
-        hdu_list, links = _make_hdu_list(observation, copy_irfs=self.irfs == "copy")
-        path = self.folder / DATA_DIR / file_name
-        # astropy made the headers from values, and would check each card anew
-        hdu_list.writeto(path, output_verify="ignore")
-        header, events = hdu_list["EVENTS"].header, hdu_list["EVENTS"].data
-        intervals = read_gti(hdu_list["GTI"], header)
-        time = read_column(events, "TIME", "s", header.get("TIMEUNIT", "s"))
-        is_good = is_in_good_time(time, *intervals)
+        tables, irfs, links = _make_hdus(observation, copy_irfs=self.irfs == "copy")
+        (self.folder / DATA_DIR / file_name).write_bytes(_join_hdus(tables, irfs))
+        events, gti = tables
+        unit = events.header.get("TIMEUNIT", "s")
+        time = read_column(events.data, "TIME", "s", unit)
+        is_good = is_in_good_time(time, *read_gti(gti, events.header))
         rows = [
-            *_index_written(obs_id, file_name, hdu_list),
-            *(_index_link(obs_id, *link, self.path) for link in links.items()),
+            *_index_written(obs_id, file_name, [*tables, *irfs]),
+            *_index_links(obs_id, links, self.path),
         ]
-        return WrittenObservation({**header, "EVENT_COUNT": int(is_good.sum())}, rows)
+        header = {**events.header, "EVENT_COUNT": int(is_good.sum())}
+        return WrittenObservation(header, rows)
 
     def add(self, written):
         """Add a written observation to the index.
@@ -202,10 +214,17 @@ class DatastoreWriter:
         written = self._written.values()
         rows = [row for item in written for row in item.rows]
         hdu_table = _make_hdu_table(rows, self.path)
-        hdu_table.write(self.folder / DataStore.DEFAULT_HDU_TABLE)
+        _write_index(hdu_table, self.folder / DataStore.DEFAULT_HDU_TABLE)
         # last: `finish` takes a store that has it for complete
         obs_table = make_obs_table([_.header for _ in written])
-        obs_table.write(self.folder / DataStore.DEFAULT_OBS_TABLE)
+        _write_index(obs_table, self.folder / DataStore.DEFAULT_OBS_TABLE)
+
+
+def _write_index(table, path):
+    """Write a table of numbers and text, compressed."""
+    hdu = TableHDU(path.name, Table(dict(table.columns), copy=False), table.meta)
+    with gzip.open(path, "wb") as file:
+        file.write(make_primary_bytes() + hdu.to_bytes())
 
 
 def write_observation(observation, path, overwrite=False):
@@ -229,12 +248,14 @@ def write_observation(observation, path, overwrite=False):
         If the file exists and may not be replaced.
     """
     with replace_file(path, overwrite) as temporary:
-        hdu_list, _ = _make_hdu_list(observation, copy_irfs=True)
-        hdu_list.writeto(temporary)
+        tables, irfs, _ = _make_hdus(observation, copy_irfs=True)
+        # which knows names of compressed files
+        with fits.HDUList.fromstring(_join_hdus(tables, irfs)) as hdu_list:
+            hdu_list.writeto(temporary)
 
 
 @contextlib.contextmanager
-def _replace_datastore(path, overwrite):
+def _replace_datastore(path, overwrite, checked=None):
     """Give a folder to fill, and put it in place of the path when that went well."""
     is_new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     if not is_new and not overwrite:
@@ -252,10 +273,10 @@ def _replace_datastore(path, overwrite):
     with replace_folder(path) as folder:
         (folder / DATA_DIR).mkdir()
         yield folder
-        _check_written(folder, path)
+        _check_written(folder, path, set() if checked is None else checked)
 
 
-def _check_written(folder, path):
+def _check_written(folder, path, checked):
     """Read all of one observation of each kind, of a store on its way to a path."""
     table = HDUIndexTable.read(folder / DataStore.DEFAULT_HDU_TABLE)
     # links are relative to where the store will be
@@ -268,19 +289,33 @@ def _check_written(folder, path):
     for obs_id, *kind in zip(obs_ids, *(table[_] for _ in names), strict=True):
         kinds.setdefault(obs_id, []).append(tuple(kind))
     kinds = {tuple(kind): obs_id for obs_id, kind in kinds.items()}
-    store = DataStore(table)
+    store, known = DataStore(table), frozenset(checked)
     for obs_id in kinds.values():
         observation = store.obs(obs_id, [], require_events=False)
         for name in ("events", "gti", *IRF_NAMES):
-            try:
-                getattr(observation, name)
-            # Gammapy raises nearly anything
-            except Exception as error:
-                raise ValueError(
-                    f"{path} is not written: Gammapy cannot read the {name} of OBS_ID "
-                    f"{obs_id} back, from {get_hdu(observation, name).path()}: "
-                    f"{describe_error(error)}."
-                ) from error
+            location = get_hdu(observation, name)
+            if location is not None:
+                kind = location.hdu_class, location.hdu_name, location.file_dir
+                if kind not in known:
+                    _check_part(observation, name, path)
+                    checked.add(kind)
+
+
+def _check_part(observation, name, path):
+    """Raise an error if Gammapy cannot read a part of an observation."""
+    location = get_hdu(observation, name)
+    try:
+        # Gammapy gives None, too, for one of another class than an index guesses
+        if getattr(observation, name) is None:
+            with open_fits(location.path()) as hdu_list:
+                hdu_list[location.hdu_name]
+    # Gammapy raises nearly anything
+    except Exception as error:
+        raise ValueError(
+            f"{path} is not written: Gammapy cannot read the {name} of OBS_ID "
+            f"{observation.obs_id} back, from {location.path()}: "
+            f"{describe_error(error)}."
+        ) from error
 
 
 def _resolve(path):
@@ -292,26 +327,27 @@ def _resolve(path):
     return path.resolve()
 
 
-def _make_hdu_list(observation, copy_irfs):
-    """HDUs of an observation, and the locations of IRFs that are not copied."""
+def _make_hdus(observation, copy_irfs):
+    """Tables of an observation, HDUs of IRFs, and where those are that are linked."""
     # errors name the key that is missing; what is read is not kept
     observation = copy.copy(observation)
     load_events_file(observation)
-    events_hdu = _make_events_hdu(observation)
-    header, gti = events_hdu.header, observation.gti
-    gti_hdu = gti.to_table_hdu()
-    # Gammapy writes the reference time rounded to 1e-7 s
-    if abs(gti.time_ref - get_time_ref(header)) < 1 * u.us:
-        gti_hdu.header.update({key: header[key] for key in TIME_KEYS})
-    gti_hdu.header.update(HDUCLASS="GADF", HDUVERS="0.3", HDUCLAS1="GTI", TIMEUNIT="s")
-    hdus, links = [fits.PrimaryHDU(), events_hdu, gti_hdu], {}
+    events = _make_events_hdu(observation)
+    tables = [events, _make_gti_hdu(observation.gti, events.header)]
+    irfs, links = [], {}
     for name in IRF_NAMES:
         location = get_hdu(observation, name)
         if isinstance(location, HDULocation) and not copy_irfs:
             links[name] = location
         elif location is not None:
-            hdus.append(_make_irf_hdu(observation, name, header))
-    return fits.HDUList(hdus), links
+            irfs.append(_make_irf_hdu(observation, name, events.header))
+    return tables, irfs, links
+
+
+def _join_hdus(tables, irfs):
+    """Content of a file."""
+    parts = [*(_.to_bytes() for _ in tables), *map(to_hdu_bytes, irfs)]
+    return b"".join([make_primary_bytes(), *parts])
 
 
 def _make_events_hdu(observation):
@@ -320,24 +356,59 @@ def _make_events_hdu(observation):
     events, gti = observation.events, get_gti(observation)
     header = events.table.meta
     header = header | derive_header(header, gti, get_livetime_fraction(observation))
-    table = events.table.copy(copy_data=False)
-    table.meta = header
+    columns = dict(events.table.columns)
     for name in ("RA", "DEC"):
         # FITS has no unit such as hourangle
-        table[name] = Column(read_column(table, name, "deg"), unit="deg")
-    hdu = EventList(table, events.meta).to_table_hdu()
+        columns[name] = Column(read_column(events.table, name, "deg"), unit="deg")
+    del columns["TIME"]
+    columns["TIME"] = _make_times(events.time, get_time_ref(header))
+    _set_name(header, "EVENTS")
     # Gammapy writes its own name, but reads the background by the one that was there:
     # that of old H.E.S.S. files is mirrored
-    optional = observation.meta.optional or {}
-    for key in ("CREATOR", "HDUVERS"):
-        if key in optional or key in header:
-            hdu.header[key] = optional.get(key, header.get(key))
-    hdu.header["OBS_ID"] = get_obs_id(observation)
+    optional = {key: header[key] for key in ALIGNMENT_KEYS if key in header}
+    optional |= observation.meta.optional or {}
+    header |= _make_creation_keys(events.meta)
+    header |= {key: optional[key] for key in ALIGNMENT_KEYS if key in optional}
+    header["OBS_ID"] = get_obs_id(observation)
     pointing = observation.pointing.to_fits_header()
     # Gammapy knows two modes, the header of the events may tell more, such as WOBBLE
-    hdu.header.update({key: pointing[key] for key in pointing if key != "OBS_MODE"})
-    hdu.header.setdefault("OBS_MODE", pointing["OBS_MODE"])
-    return hdu
+    header |= {key: pointing[key] for key in pointing if key != "OBS_MODE"}
+    header.setdefault("OBS_MODE", pointing["OBS_MODE"])
+    return TableHDU("EVENTS", Table(columns, copy=False), select_known(header))
+
+
+def _make_gti_hdu(gti, events_header):
+    header = _make_creation_keys(EventListMetaData())
+    header |= time_ref_to_dict(gti.time_ref, scale=gti.time_ref.scale)
+    _set_name(header, "GTI")
+    # it is rounded to 1e-7 s
+    if abs(get_seconds(gti.time_ref, get_time_ref(events_header))) < 1e-6:
+        header |= {key: events_header[key] for key in TIME_KEYS}
+    header |= {"HDUCLASS": "GADF", "HDUVERS": "0.3", "HDUCLAS1": "GTI", "TIMEUNIT": "s"}
+    times = {"START": gti.time_start, "STOP": gti.time_stop}
+    columns = {name: _make_times(_, gti.time_ref) for name, _ in times.items()}
+    return TableHDU("GTI", Table(columns, copy=False), header)
+
+
+def _make_creation_keys(meta):
+    """Make the keys that Gammapy writes of the metadata of events, as of now."""
+    # its times take longer than all other cards
+    now = datetime.now(UTC).replace(tzinfo=None)
+    keys = {
+        "EV_CLASS": meta.event_class,
+        "CREATOR": meta.creation.creator if meta.creation else GAMMAPY,
+        "CREATED": now.isoformat(sep=" ", timespec="milliseconds"),
+        "ORIGIN": meta.creation.origin if meta.creation else None,
+    }
+    return {key: value for key, value in keys.items() if value is not None}
+
+
+def _set_name(header, name):
+    header["EXTNAME"] = name if "EXTNAME" in header else (name, "extension name")
+
+
+def _make_times(time, reference):
+    return Column(get_exact_seconds(time, reference), unit="s")
 
 
 def _make_irf_hdu(observation, name, header):
@@ -400,9 +471,9 @@ def _reads_reversed(header):
     return creator == "SASH FITS::EventListWriter" and version == "0.2"
 
 
-def _index_written(obs_id, file_name, hdu_list):
+def _index_written(obs_id, file_name, hdus):
     """Rows of the HDU index for the HDUs of a file."""
-    for hdu in hdu_list[1:]:
+    for hdu in hdus:
         hdu_class = {"EVENTS": "events", "GTI": "gti"}.get(hdu.name)
         if hdu_class is None:
             hdu_class = hdu.header["HDUCLAS4"].lower()
@@ -418,24 +489,36 @@ def _index_written(obs_id, file_name, hdu_list):
         }
 
 
-def _index_link(obs_id, name, location, path):
-    """Row of the HDU index for an HDU of another file."""
-    source = location.path().resolve()
+def _index_links(obs_id, locations, path):
+    """Rows of the index of a store at a path for HDUs of other files, by their type."""
+    places = {}
+    for name, location in locations.items():
+        key = location.path(), location.base_dir
+        # nearly always of one file, and links of the file system take time to follow
+        if key not in places:
+            places[key] = _find_place(obs_id, *key, path)
+        link, file_dir, file_name = places[key]
+        yield {
+            "LINK": link,
+            "OBS_ID": obs_id,
+            "HDU_TYPE": name,
+            "HDU_CLASS": location.hdu_class,
+            "FILE_DIR": file_dir,
+            "FILE_NAME": file_name,
+            "HDU_NAME": location.hdu_name,
+        }
+
+
+def _find_place(obs_id, file, base_dir, path):
+    """Folder that a store at a path links to, and where a file is from there."""
+    source, root = file.resolve(), make_path(base_dir).resolve()
     if source.is_relative_to(path):
         raise ValueError(
             f"The IRFs of OBS_ID {obs_id} are in {path}, which is to be replaced. "
             "Write to another folder."
         )
-    root = make_path(location.base_dir).resolve()
-    return {
-        "LINK": str(root if source.is_relative_to(root) else source.parent),
-        "OBS_ID": obs_id,
-        "HDU_TYPE": name,
-        "HDU_CLASS": location.hdu_class,
-        "FILE_DIR": os.path.relpath(source.parent, path),
-        "FILE_NAME": source.name,
-        "HDU_NAME": location.hdu_name,
-    }
+    link = root if source.is_relative_to(root) else source.parent
+    return str(link), os.path.relpath(source.parent, path), source.name
 
 
 def _make_hdu_table(rows, path):
@@ -509,11 +592,11 @@ def write_background(
         rows = []
         for obs_id, label in progress_bar(labels.items(), desc="Write backgrounds"):
             observation = datastore.obs(obs_id, required_irf="all-optional")
-            for name in ("events", "gti", *IRF_NAMES):
-                location = get_hdu(observation, name)
-                if name != "bkg" and location is not None:
-                    rows.append(_index_link(obs_id, name, location, path))
-            location = get_hdu(observation, "events")
+            names = [_ for _ in ("events", "gti", *IRF_NAMES) if _ != "bkg"]
+            parts = {name: get_hdu(observation, name) for name in names}
+            links = {name: _ for name, _ in parts.items() if _ is not None}
+            rows += _index_links(obs_id, links, path)
+            location = links["events"]
             header = read_fits_header(location.path(), location.hdu_name)
             fraction = get_livetime_fraction(observation)
             rows += _index_written(obs_id, *writer.write(label, fraction, header))
@@ -549,7 +632,7 @@ class _BackgroundWriter:
             file_name = f"background_{label}{suffix}.fits"
             hdu_list = irf.to_hdulist()
             hdu_list.writeto(self.folder / file_name)
-            self._written[key] = file_name, hdu_list
+            self._written[key] = file_name, hdu_list[1:]
         return self._written[key]
 
 

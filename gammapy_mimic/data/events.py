@@ -1,8 +1,14 @@
 """Times and columns of event lists as numbers, in a known unit."""
 
+import copy
+
 import astropy.units as u
 import numpy as np
-from astropy.table import Column
+from astropy.io.fits.connect import REMOVE_KEYWORDS, is_column_keyword
+from astropy.table import Column, Table
+from astropy.time.utils import day_frac
+from gammapy.data import EventList, EventListMetaData
+from gammapy.data.io import EventListReader
 from gammapy.utils.time import time_ref_from_dict
 
 from ..utils.coordinates import get_altaz
@@ -10,13 +16,16 @@ from .columns import is_no_value, split_missing
 
 __all__ = [
     "EVENT_UNITS",
+    "get_exact_seconds",
     "get_seconds",
     "get_time_ref",
     "get_unit_factor",
     "is_in_good_time",
     "is_in_gti",
     "read_column",
+    "read_event_list",
     "read_gti",
+    "replace_table",
     "update_sky_columns",
 ]
 
@@ -31,6 +40,9 @@ ALTAZ_COLUMNS = ("ALT", "AZ")
 
 GALACTIC_COLUMNS = ("GLON", "GLAT")
 """Columns that follow from RA and DEC."""
+
+SECONDS = u.day.to("s")
+"""Those of a day."""
 
 TIME_KEYS = ("MJDREFI", "MJDREFF", "TIMESYS")
 
@@ -97,11 +109,25 @@ def get_seconds(time, reference):
     seconds : `~numpy.ndarray`
         Seconds. Shape (n,).
     """
-    time, reference = time.tt, reference.tt
+    # one in TT would be copied
+    time, reference = (_ if _.scale == "tt" else _.tt for _ in (time, reference))
     days = (time.jd1 - reference.jd1) + (time.jd2 - reference.jd2)
     # of a time that is masked nothing is known
     mask = np.broadcast_to(np.asarray(time.mask), np.shape(days))
-    return np.where(mask, np.nan, np.asarray(days, dtype=float)) * u.day.to("s")
+    return np.where(mask, np.nan, np.asarray(days, dtype=float)) * SECONDS
+
+
+def get_exact_seconds(time, reference):
+    """Seconds from a reference, to the bit those of a difference of times of astropy.
+
+    Without the copies that it makes. The parameters are those of `get_seconds`.
+    """
+    # as for astropy, leap seconds are no part of a difference
+    time = time.tai if time.scale == "utc" else time
+    reference = getattr(reference, time.scale)
+    days = day_frac(time.jd1 - reference.jd1, time.jd2 - reference.jd2)
+    mask = np.broadcast_to(np.asarray(time.mask), np.shape(days[0]))
+    return np.where(mask, np.nan, np.asarray(sum(days))) * SECONDS
 
 
 def get_time_ref(header, name="events"):
@@ -128,6 +154,88 @@ def get_time_ref(header, name="events"):
     if missing:
         raise ValueError(f"the header of the {name} has no {', '.join(missing)}")
     return time_ref_from_dict(header)
+
+
+def read_event_list(hdu, cards):
+    """Read an event list as Gammapy does, without looking at its header again.
+
+    Astropy asks for its configuration at each look at a card, several times.
+
+    Parameters
+    ----------
+    hdu : `~astropy.io.fits.BinTableHDU`
+        Events.
+    cards : list of tuple
+        Keys and values of its header.
+
+    Returns
+    -------
+    events : `~gammapy.data.EventList`
+        Events, as from `gammapy.data.EventList.read`.
+    """
+    columns = {_.name: _read_plain_column(hdu.data, _) for _ in hdu.columns}
+    is_plain = all(_ is not None for _ in columns.values())
+    # masks and text are left to astropy, and what is missing to Gammapy
+    if not is_plain or not {"TIME", *EVENT_UNITS} <= set(columns):
+        return EventListReader.from_gadf_hdu(hdu)
+    meta = _make_meta(cards)
+    seconds = read_column(hdu.data, "TIME", "s")
+    columns["TIME"] = get_time_ref(meta) + seconds * u.s
+    names = [_ for _ in columns if _ not in ("TIME", *EVENT_UNITS, *GALACTIC_COLUMNS)]
+    names = ["TIME", "ENERGY", "RA", "DEC", *names]
+    table = Table({name: columns[name] for name in names}, copy=False)
+    table.meta = meta
+    return EventList(table, EventListMetaData.from_header(meta))
+
+
+def _read_plain_column(data, column):
+    """Column as `~astropy.table.Table` reads it, None if it is more than numbers."""
+    values = data[column.name]
+    has_more = column.null is not None or column.disp is not None
+    if has_more or values.dtype.kind not in "biuf" or np.isnan(values).any():
+        return None
+    unit = column.unit and u.Unit(column.unit, format="fits", parse_strict="warn")
+    return Column(np.array(values), unit=unit)
+
+
+def _make_meta(cards):
+    """Make of a header what `~astropy.table.Table` does: all but what columns say."""
+    meta = {}
+    for key, value in cards:
+        if key in ("COMMENT", "HISTORY"):
+            meta.setdefault("comments" if key == "COMMENT" else key, []).append(value)
+        elif key in meta:
+            former = meta[key] if isinstance(meta[key], list) else [meta[key]]
+            meta[key] = [*former, value]
+        elif not is_column_keyword(key) and key not in REMOVE_KEYWORDS:
+            meta[key] = value
+    return meta
+
+
+def replace_table(events, table):
+    """Make an event list of another table with the same columns.
+
+    A new one would compare them with those of an empty list, which takes longer than
+    all else.
+
+    Parameters
+    ----------
+    events : `~gammapy.data.EventList`
+        Events. Not changed.
+    table : `~astropy.table.Table`
+        Table of the result.
+
+    Returns
+    -------
+    events : `~gammapy.data.EventList`
+        Events, with metadata of their own.
+    """
+    events, meta = copy.copy(events), events.meta.model_copy()
+    # a copy of the model shares what is in it
+    if meta.creation is not None:
+        meta.creation = meta.creation.model_copy()
+    events.table, events.meta = table, meta
+    return events
 
 
 def read_gti(hdu, header):

@@ -1,7 +1,11 @@
 """What headers say of an observation, and what follows from its data."""
 
+import functools
+
 import numpy as np
 from astropy.coordinates import SkyCoord
+from astropy.io.fits.card import Undefined
+from astropy.time import Time
 from gammapy.data import ObservationTable
 from gammapy.utils.metadata import TimeInfoMetaData
 from gammapy.utils.time import time_ref_to_dict
@@ -14,6 +18,7 @@ __all__ = [
     "derive_times",
     "get_header_deadc",
     "get_header_pointing",
+    "has_value",
     "is_drift",
     "make_obs_table",
     "make_time_info",
@@ -69,6 +74,9 @@ OBS_TABLE_COLUMNS = {
 META_KEYS = ("MJDREFI", "MJDREFF", "TIMEUNIT", "TIMESYS", "TIMEREF")
 META_KEYS += ("GEOLON", "GEOLAT", "ALTITUDE")
 """Keys of the observation index, of time and place."""
+
+ALIGNMENT_KEYS = ("CREATOR", "HDUVERS")
+"""Keys by which Gammapy decides how to read the background of old H.E.S.S. files."""
 
 INDEX_HEADER = {
     "HDUCLASS": "GADF",
@@ -161,20 +169,35 @@ def derive_header(header, gti, livetime_fraction):
         keys["TELAPSE"] = keys["TSTOP"] - keys["TSTART"]
     start, stop = gti.time_start.min(), gti.time_stop.max()
     times = {
-        **dict.fromkeys(("OBS", "BEG"), start),
-        "AVG": start + (stop - start) / 2,
-        "END": stop,
+        "OBS": lambda: start,
+        "BEG": lambda: start,
+        "AVG": lambda: start + (stop - start) / 2,
+        "END": lambda: stop,
     }
-    for suffix, time in times.items():
-        time = getattr(time, reference.scale)
-        if f"DATE-{suffix}" in header:
-            keys[f"DATE-{suffix}"] = time.isot
+    for suffix, get_time in times.items():
+        date, time_of_day, mjd = (f"{_}-{suffix}" for _ in ("DATE", "TIME", "MJD"))
+        # times of astropy take longer than all else
+        if not {date, time_of_day, mjd} & set(header):
+            continue
+        time = getattr(get_time(), reference.scale)
+        text = _format_time(float(time.jd1), float(time.jd2), time.scale)
+        if date in header:
+            keys[date] = text
         # old files have the time of day beside the date
-        if f"TIME-{suffix}" in header:
-            keys[f"DATE-{suffix}"], keys[f"TIME-{suffix}"] = time.isot.split("T")
-        if f"MJD-{suffix}" in header:
-            keys[f"MJD-{suffix}"] = float(time.mjd)
+        if time_of_day in header:
+            keys[date], keys[time_of_day] = text.split("T")
+        if mjd in header:
+            keys[mjd] = float(time.mjd)
     return keys
+
+
+@functools.lru_cache
+def _format_time(jd1, jd2, scale):
+    """Date and time of day, once for a header that is made and then written.
+
+    Not much else takes as long.
+    """
+    return Time(jd1, jd2, format="jd", scale=scale).isot
 
 
 def make_time_info(gti):
@@ -231,6 +254,11 @@ def is_drift(header):
     return str(header.get("OBS_MODE", "")).strip().upper() == "DRIFT"
 
 
+def has_value(value):
+    """Whether a header tells anything: FITS has cards without a value."""
+    return not isinstance(value, Undefined | None)
+
+
 def to_float(value):
     """Float of what a header holds, NaN if it is no number."""
     try:
@@ -279,7 +307,8 @@ def make_obs_table(headers):
 
 
 def _make_obs_row(header, reference):
-    row = {name: header[name] for name in OBS_TABLE_COLUMNS if name in header}
+    row = {name: header.get(name) for name in OBS_TABLE_COLUMNS}
+    row = {name: value for name, value in row.items() if has_value(value)}
     for name, value in row.items():
         if isinstance(value, str):
             row[name] = value.strip()

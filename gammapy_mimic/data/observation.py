@@ -19,7 +19,6 @@ from gammapy.data import (
     Observations,
     PointingMode,
 )
-from gammapy.data.io import EventListReader
 from gammapy.utils.fits import HDULocation
 
 from ..utils.coordinates import get_altaz
@@ -30,9 +29,16 @@ from .checks import (
     check_observation,
     get_intervals,
 )
-from .events import EVENT_UNITS, get_seconds, get_time_ref, get_unit_factor
+from .events import (
+    EVENT_UNITS,
+    get_seconds,
+    get_time_ref,
+    get_unit_factor,
+    read_event_list,
+    read_gti,
+)
 from .files import check_links, check_regular, open_fits
-from .headers import make_time_info, to_float
+from .headers import has_value, make_time_info, to_float
 from .obs_ids import get_obs_id, to_obs_id, to_obs_ids
 
 __all__ = [
@@ -104,10 +110,12 @@ def has_hdu(location):
     has_hdu : bool
         False if an IRF of a guessed index is not in its file.
     """
-    path = location.path()
     is_irf = location.hdu_class.startswith(("edisp", "psf", "bkg"))
     # an index on disk has a folder
-    if not is_irf or str(location.base_dir) not in ("", ".") or not path.is_file():
+    if not is_irf or str(location.base_dir) not in ("", "."):
+        return True
+    path = location.path()
+    if not path.is_file():
         return True
     names = _read_hdu_names(path, path.stat().st_mtime_ns)
     return not names or location.hdu_name.strip().upper() in names
@@ -180,20 +188,25 @@ def _load_file(observation, events, gti, with_events):
         hdu = hdu_list[events.hdu_name]
         # before Gammapy reads the same HDU, as it needs the dead time
         check_header(hdu.header, get_obs_id(observation))
-        header = dict(hdu.header)
+        cards = [(_.keyword, _.value) for _ in hdu.header.cards]
+        header = {}
+        for key, value in cards:
+            header.setdefault(key, value if has_value(value) else None)
         if with_events:
             for name in set(EVENT_UNITS) & set(hdu.columns.names):
+                column = hdu.columns[name]
                 # GADF prescribes the units
-                unit = hdu.columns[name].unit or EVENT_UNITS[name]
-                get_unit_factor(name, unit, EVENT_UNITS[name])
-                hdu.columns[name].unit = unit
-            _keep_part(observation, "events", EventListReader.from_gadf_hdu(hdu))
+                if not column.unit:
+                    column.unit = EVENT_UNITS[name]
+                get_unit_factor(name, column.unit, EVENT_UNITS[name])
+            _keep_part(observation, "events", read_event_list(hdu, cards))
         if isinstance(gti, HDULocation) and gti.path() == events.path():
             if gti.hdu_name not in hdu_list:
                 raise ValueError(f"no GTI in the file, no HDU {gti.hdu_name!r}")
             hdu = hdu_list[gti.hdu_name]
-            get_time_ref(hdu.header, "GTI")
-            _keep_part(observation, "gti", GTI.from_table_hdu(hdu))
+            reference = get_time_ref(hdu.header, "GTI")
+            start, stop = read_gti(hdu, hdu.header) * u.s
+            _keep_part(observation, "gti", GTI.create(start, stop, reference))
 
     setattr(observation, HEADER_ATTRIBUTE, header)
     # what is in memory may be other than what is on disk
@@ -485,10 +498,11 @@ def get_livetime_fraction(observation):
     # completes a dead time that Gammapy does not find, on a copy
     observation = copy.copy(observation)
     load_events_file(observation, with_events=False)
-    ontime = get_gti(observation).time_sum
-    if not ontime > 0:
+    start, stop = get_intervals(get_gti(observation))
+    if not np.sum(stop - start) > 0:
         raise ValueError(f"OBS_ID {observation.obs_id} has no good time.")
-    return float((observation.observation_live_time_duration / ontime).to_value(""))
+    fraction = 1 - observation.observation_dead_time_fraction
+    return float(fraction * observation.obs_filter.livetime_fraction)
 
 
 def to_pool(observations, name="off_observations"):

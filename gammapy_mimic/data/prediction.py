@@ -21,11 +21,11 @@ def get_safe_mask(dataset):
     Returns
     -------
     mask : `~numpy.ndarray` of bool
-        Copy of ``mask_safe``, all True for none. Shape of the counts.
+        Data of ``mask_safe``, not a copy, all True for none. Shape of the counts.
     """
     if dataset.mask_safe is None:
         return np.ones(dataset.counts.data.shape, dtype=bool)
-    return dataset.mask_safe.data.astype(bool)
+    return dataset.mask_safe.data.astype(bool, copy=False)
 
 
 def get_predicted_mask(dataset):
@@ -48,7 +48,7 @@ def get_predicted_mask(dataset):
     mask = np.ones(dataset.counts.data.shape, dtype=bool)
     for map_ in maps:
         if map_ is not None:
-            mask &= np.isfinite(map_.data) & (map_.data > 0)
+            mask &= (map_.data > 0) & (map_.data < np.inf)
     return mask
 
 

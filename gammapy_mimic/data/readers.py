@@ -6,7 +6,6 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
-from astropy.io import fits
 from gammapy.data import DataStore
 from gammapy.utils.fits import HDULocation
 from gammapy.utils.scripts import make_path
@@ -22,6 +21,7 @@ from .headers import (
     derive_times,
     get_header_deadc,
     get_header_pointing,
+    has_value,
     to_float,
 )
 from .irfs import get_safe_range, parse_safe_range
@@ -257,8 +257,7 @@ def get_conditions(header, gti):
     # what the header says of times may be that of a run before it was cut
     if gti is not None and gti[0].size:
         conditions |= derive_times(*gti, get_header_deadc(header))
-    empty = (type(None), fits.card.Undefined)
-    return {key: _ for key, _ in conditions.items() if not isinstance(_, empty)}
+    return {key: _ for key, _ in conditions.items() if has_value(_)}
 
 
 def get_good_time(header, gti):
