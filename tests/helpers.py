@@ -18,6 +18,8 @@ from gammapy.datasets import MapDataset
 from gammapy.maps import MapAxis, WcsGeom
 
 from gammapy_mimic.data.observation import IRF_NAMES, get_hdu
+from gammapy_mimic.selection.assignment import assign_partners
+from gammapy_mimic.selection.candidates import Candidates
 
 HESS_RUNS = {
     "crab": [23523, 23526, 23559, 23592],
@@ -155,3 +157,32 @@ def read_axes(ax):
     arrays = [_[np.isfinite(_).all(axis=1)] for _ in points]
     arrays += [_[np.isfinite(_)] for _ in values]
     return words, [_ for _ in arrays if _.size]
+
+
+def make_candidates(cost, obs_ids, off_obs_ids=None, log_odds=None):
+    """Candidates of targets from a matrix of costs, inf where one is rejected."""
+    off_obs_ids = np.arange(cost.shape[1]) if off_obs_ids is None else off_obs_ids
+    order, candidates = np.argsort(off_obs_ids), []
+    for idx, obs_id in enumerate(obs_ids):
+        rows = order[cost[idx, order] < np.inf]
+        odds = None if log_odds is None else log_odds[idx, rows]
+        values = off_obs_ids[rows], cost[idx, rows], odds
+        candidates.append(Candidates(int(obs_id), *values))
+    return candidates
+
+
+def assign(cost, obs_ids, n_sets=5, log_odds=None, **options):
+    """Column of each target in each set, from a matrix of costs, -1 for none."""
+    candidates, off = make_candidates(cost, obs_ids, log_odds=log_odds), cost.shape[1]
+    options |= {"n_sets": n_sets, "n_targets": len(obs_ids)}
+    kept, partners = assign_partners(candidates, np.arange(off), **options)
+    return get_partners(kept, partners)
+
+
+def get_partners(kept, partners):
+    """OFF observation of each target in each set, -1 for none."""
+    rows = [
+        np.append(_.off_obs_ids, -1)[row]
+        for _, row in zip(kept, partners.T, strict=True)
+    ]
+    return np.transpose(rows)

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from gammapy_mimic.selection import MimicPlan
-from gammapy_mimic.selection.plan import COLUMNS, assign_partners
+from gammapy_mimic.selection.plan_columns import COLUMNS
 from gammapy_mimic.utils.coordinates import (
     from_fov_lon_lat,
     from_polar,
@@ -24,7 +24,7 @@ from gammapy_mimic.utils.coordinates import (
     to_vectors,
 )
 
-from .helpers import make_obs_table
+from .helpers import assign, make_candidates, make_obs_table
 
 LAWS = {}
 """Functions that try a law on a number of examples, and give how many were tried."""
@@ -84,7 +84,7 @@ OPTIONS = st.fixed_dictionaries(
 def assignment(costs, options):
     """No reuse in a set, no rejected pair, and as many partners as possible."""
     cost, obs_ids, _ = costs
-    partners = assign_partners(cost, obs_ids, **options)
+    partners = assign(cost, obs_ids, **options)
     assert partners.shape == (options["n_sets"], len(obs_ids))
     for row in partners:
         used = row[row >= 0]
@@ -98,8 +98,10 @@ def assignment(costs, options):
 def seeds(costs, options):
     """The same seed gives the same plan, of one row for each target and set."""
     cost, obs_ids, off_obs_ids = costs
+    candidates = make_candidates(cost, obs_ids, off_obs_ids)
     plan, again = (
-        MimicPlan.from_cost(obs_ids, off_obs_ids, cost, **options) for _ in range(2)
+        MimicPlan.from_candidates(candidates, np.sort(off_obs_ids), **options)
+        for _ in range(2)
     )
     assert_same(plan, again)
     check_sets(plan)

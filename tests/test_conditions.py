@@ -12,13 +12,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic.estimators.checks import leave_out_questionable
 from gammapy_mimic.selection import MatchCriteria, MimicPlan
+from gammapy_mimic.selection.candidates import get_log_odds
 from gammapy_mimic.selection.conditions import Conditions, get_scatter
 from gammapy_mimic.selection.divergence import compare_counts
-from gammapy_mimic.selection.plan import assign_partners, get_log_odds
 from gammapy_mimic.selection.ranking import KL_MAX, rank_observations
 from gammapy_mimic.selection.veto import find_refused, get_noise, pool_divergences
 
-from .helpers import ANY_CONDITIONS, make_obs_table
+from .helpers import ANY_CONDITIONS, assign, make_obs_table
 
 RNG = np.random.default_rng
 
@@ -160,7 +160,7 @@ class TestDraw:
         """One target draws by the odds of the distances."""
         distance = np.array([[0.0, 1.0, 2.0, 3.0]])
         partners = [
-            assign_partners(
+            assign(
                 distance, [1], 1, log_odds=get_log_odds(distance), random_state=seed
             )[0, 0]
             for seed in range(4000)
@@ -175,7 +175,7 @@ class TestDraw:
         distance = np.array([[30.0, 30.02, 31.0]])
         log_odds = get_log_odds(distance)
         partners = [
-            assign_partners(distance, [1], 1, log_odds=log_odds, random_state=seed)
+            assign(distance, [1], 1, log_odds=log_odds, random_state=seed)
             for seed in range(1000)
         ]
         share = np.bincount(np.ravel(partners), minlength=3) / 1000

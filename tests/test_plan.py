@@ -6,8 +6,9 @@ from gammapy.data import ObservationTable
 from numpy.testing import assert_allclose
 
 from gammapy_mimic.selection import MimicPlan
-from gammapy_mimic.selection.plan import assign_partners
 from gammapy_mimic.utils.random import random_generator
+
+from .helpers import assign
 
 RNG = np.random.default_rng
 
@@ -30,21 +31,21 @@ NO_LATITUDE = {"galactic_latitude": None, "zenith": None}
 
 def test_randomise_draws_among_the_best():
     cost = RNG(0).uniform(size=(2, 100))
-    partners = assign_partners(cost, [1, 2], n_sets=5, n_best=10)
+    partners = assign(cost, [1, 2], n_sets=5, n_best=10)
     rank = np.argsort(np.argsort(cost, axis=1), axis=1)
     assert np.all(rank[np.arange(2), partners] < 10)
 
 
 def test_no_pair_is_repeated_and_reuse_is_even():
     cost = RNG(0).uniform(size=(4, 20))
-    partners = assign_partners(cost, [1, 2, 3, 4], n_sets=5, n_best=20)
+    partners = assign(cost, [1, 2, 3, 4], n_sets=5, n_best=20)
     assert len({(i, j) for row in partners for i, j in enumerate(row)}) == 20
     assert np.bincount(partners.ravel()).tolist() == [1] * 20
 
 
 def test_best_first():
     cost = np.array([[0.1, 0.2, 0.3], [0.1, 0.5, 0.3]])
-    partners = assign_partners(cost, [1, 2], n_sets=1, randomise=False)
+    partners = assign(cost, [1, 2], n_sets=1, randomise=False)
     assert partners.tolist() == [[1, 0]]
 
 
@@ -187,7 +188,7 @@ def test_unknown_set():
 
 def test_invalid_number_of_sets():
     with pytest.raises(ValueError, match="n_sets must be .* of 1 or more, got 0"):
-        assign_partners(np.ones((1, 1)), [1], n_sets=0)
+        assign(np.ones((1, 1)), [1], n_sets=0)
 
 
 def test_plot():

@@ -5,7 +5,7 @@ import pytest
 from astropy.table import Table
 
 from gammapy_mimic.selection import MimicPlan
-from gammapy_mimic.selection.plan import STATUSES
+from gammapy_mimic.selection.plan_columns import STATUSES
 
 WHOLE = {"CUT_START": np.full(2, np.nan), "CUT_STOP": np.full(2, np.nan)}
 

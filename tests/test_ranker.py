@@ -9,6 +9,7 @@ from gammapy_mimic.selection import MatchCriteria, OffIndex
 from gammapy_mimic.selection.indexed_pool import IndexedPool
 from gammapy_mimic.selection.ranked_plan import PAIR_COLUMNS, make_ranked_plan
 from gammapy_mimic.selection.ranker import (
+    Failure,
     Ranker,
     describe_failure,
     read_ranking,
@@ -166,9 +167,9 @@ class TestPlan:
 
 def test_failure_is_described():
     rejected = make_ranking(1, [0.1, 0.2], "rejected", ["nsb", "azimuth, nsb"])
-    text = describe_failure([rejected])
+    text = describe_failure([Failure.create(rejected)])
     assert text == "The criterion that removed most is 'nsb': 2 of 2 candidates."
     bad = make_ranking(2, [0.4, 0.3], "large_kl")
-    text = describe_failure([rejected, bad])
+    text = describe_failure([*map(Failure.create, (rejected, bad))])
     assert text.endswith("2 of 4 candidates. The best KL_CORR of the others is 0.3.")
-    assert "'nothing': 0 of 2" in describe_failure([bad])
+    assert "'nothing': 0 of 2" in describe_failure([Failure.create(bad)])

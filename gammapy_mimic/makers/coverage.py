@@ -111,7 +111,7 @@ class CoveredSafeMaskMaker(SafeMaskMaker):
         dataset : `~gammapy.datasets.MapDataset`
             Dataset with the mask.
         """
-        before = get_safe_mask(dataset)
+        before = get_safe_mask(dataset).copy()
         dataset = super().run(dataset, observation)
         after = get_safe_mask(dataset)
         _set_finite(dataset)
@@ -167,7 +167,7 @@ class CoverageMaker(Maker):
         dataset : `~gammapy.datasets.MapDataset` or `~gammapy.datasets.MapDatasetOnOff`
             Dataset with the background. One without OFF counts is masked.
         """
-        before = get_safe_mask(dataset)
+        before = get_safe_mask(dataset).copy()
         dataset = self.maker.run(dataset, observation)
         # so Gammapy leaves it where there is no room for a reflected region
         if dataset.stat_type == "wstat" and dataset.counts_off is None:

@@ -11,7 +11,6 @@ from astropy.coordinates import AltAz
 from astropy.table import Column
 from gammapy.data import (
     GTI,
-    EventList,
     Observation,
     ObservationFilter,
 )
@@ -21,8 +20,8 @@ from gammapy.utils.metadata import (
 )
 
 from ..data.cut import cut_observation
-from ..data.events import update_sky_columns
-from ..data.headers import derive_header, make_time_info
+from ..data.events import replace_table, update_sky_columns
+from ..data.headers import ALIGNMENT_KEYS, derive_header, make_time_info
 from ..data.irfs import (
     ENERGY_TOLERANCE,
     get_common_range,
@@ -59,7 +58,6 @@ log = logging.getLogger(__name__)
 
 TARGET_KEYS = ("OBJECT", "RA_OBJ", "DEC_OBJ", "CONV_RA", "CONV_DEC", "CONV_DEP")
 LOCATION_KEYS = ("GEOLON", "GEOLAT", "GEOALT", "ALTITUDE")
-ALIGNMENT_KEYS = ("CREATOR", "HDUVERS")
 CUT_KEYS = ("MIM_TSTA", "MIM_TSTO")
 
 _WARNED = set()
@@ -177,7 +175,8 @@ class MimicMaker(ObservationMaker):
         if self.alignment == "altaz" and self.time == "off":
             raise ValueError(_ALTAZ_NEEDS_TIME)
         other = getattr(self.background, "plan", None)
-        if other is not None and other.to_pairs() != self.plan.to_pairs():
+        is_other = other is not None and other is not self.plan
+        if is_other and other.to_pairs() != self.plan.to_pairs():
             raise ValueError(
                 "background: the plan of the selector is another one, so that the "
                 "templates of targets and of mimics would not be alike. Give it the "
@@ -407,11 +406,7 @@ class MimicMaker(ObservationMaker):
             )
         update_sky_columns(table, _get_location(observation, off))
 
-        # a copy of the model shares what is in it
-        meta = events.meta.model_copy()
-        if meta.creation is not None:
-            meta.creation = meta.creation.model_copy()
-        return EventList(table, meta)
+        return replace_table(events, table)
 
     def _merge_headers(self, observation, off, target, off_header):
         """Make the header of the mimic from those of target and OFF observation."""

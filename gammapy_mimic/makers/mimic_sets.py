@@ -90,11 +90,13 @@ def write_mimic_sets(
     # here, and not in each process again
     for observation in observations:
         load_events_file(observation, with_events=False)
-    paths = {_: make_path(outdir) / f"mimic_{_}" for _ in sets}
+    paths, checked = {_: make_path(outdir) / f"mimic_{_}" for _ in sets}, set()
     # if one store fails, none is put in place
     with contextlib.ExitStack() as stack:
         writers = {
-            mimic_set: stack.enter_context(DatastoreWriter.open(path, irfs, overwrite))
+            mimic_set: stack.enter_context(
+                DatastoreWriter.open(path, irfs, overwrite, checked)
+            )
             for mimic_set, path in paths.items()
         }
         write = functools.partial(

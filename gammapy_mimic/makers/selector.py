@@ -15,14 +15,15 @@ from ..data.obs_ids import get_obs_id, to_obs_ids
 from ..data.observation import replace_background, to_pool
 from ..data.template_irfs import make_template_columns
 from ..exclusion.sky_regions import check_regions
+from ..selection.assignment import check_draws
 from ..selection.binning import FoVBinning
 from ..selection.criteria import MatchCriteria
 from ..selection.cuts import check_livetime, prepare_ranking
 from ..selection.index import OffIndex
 from ..selection.indexed_pool import IndexedPool
-from ..selection.plan import MimicPlan, check_draws
+from ..selection.plan import MimicPlan
 from ..selection.ranked_plan import make_ranked_plan
-from ..selection.ranker import Ranker, describe_failure
+from ..selection.ranker import Failure, Ranker, describe_failure
 from ..selection.ranking import KL_MAX, RANKINGS
 from ..template.bins import TemplateBins
 from ..template.fair import FairTemplates
@@ -372,9 +373,10 @@ class KLBackgroundSelector(ObservationMaker):
             }
         )
         if len(selected) == 0:
+            reason = describe_failure([Failure.create(_) for _ in rankings.values()])
             raise NotTreatedError(
                 f"There is no good OFF observation for OBS_ID {observation.obs_id}. "
-                f"{describe_failure([*rankings.values()])} kl_max is {self.kl_max}."
+                f"{reason} kl_max is {self.kl_max}."
             )
         return selected
 
@@ -453,6 +455,7 @@ class KLBackgroundSelector(ObservationMaker):
         return make_ranked_plan(
             (prepare_ranking(_, *options) for _ in rankings),
             self.ranking,
+            n_targets=len(observations),
             n_sets=n_sets,
             randomise=randomise,
             random_state=random_state,

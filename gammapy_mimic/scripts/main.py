@@ -19,6 +19,8 @@ COMMANDS = {
     "demo": "Simulate targets and OFF observations, and mimic the targets.",
     "exclusions": "List the regions of known sources and bright stars that touch a "
     "field of view.",
+    "index": "Count the events of all observations of the datastore STORE, once.",
+    "index-merge": "Merge the shards PARTS of an index.",
     "init": "Write a commented configuration to the file CONFIG.",
     "make": "Make mimic sets of target observations from OFF observations.",
     "rank": "Rank OFF observations by the divergence of their background from targets.",
@@ -41,7 +43,8 @@ class Commands(click.Group):
         """Load a command, None if there is no such."""
         if cmd_name not in COMMANDS:
             return None
-        return getattr(import_module(f".{cmd_name}", __package__), cmd_name)
+        name = cmd_name.replace("-", "_")
+        return getattr(import_module(f".{name}", __package__), name)
 
     def format_commands(self, ctx, formatter):
         """Write the list of commands."""

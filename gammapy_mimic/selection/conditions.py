@@ -92,7 +92,7 @@ class Conditions:
     effective_area: np.ndarray | None = None
     columns: dict = dataclasses.field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def airmass(self):
         """Airmass, 1 / sin(elevation)."""
         if self.elevation is None:
@@ -104,7 +104,7 @@ class Conditions:
         """Galactic latitude of the pointing in deg."""
         return self.pointing.galactic.b.deg
 
-    @property
+    @functools.cached_property
     def zenith(self):
         """Zenith angle in deg."""
         return None if self.elevation is None else 90 - self.elevation

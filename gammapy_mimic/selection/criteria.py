@@ -343,6 +343,15 @@ class MatchCriteria:
             accepted["same_field"] = np.minimum(*separations) > self.field_radius
         return accepted
 
+    @property
+    def needs_all_rates(self):
+        """Whether rates of all OFF observations count, as their scatter is the scale.
+
+        Without a limit, but with a weight. Else those that the conditions reject need
+        no rate (bool).
+        """
+        return self.rate is None and self.weights.get("rate", 1) > 0
+
     def reject_ratios(self, log_ratios):
         """Find the OFF observations that differ too much by a factor.
 

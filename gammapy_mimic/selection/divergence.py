@@ -60,10 +60,12 @@ def _check(name, values, valid, rule):
 
 
 def _read_counts(name, values):
-    values = np.asarray(values, dtype=float)
-    valid = np.isfinite(values) & (values >= 0) & (values == np.rint(values))
+    values = np.asarray(values)
+    valid = values >= 0
+    if values.dtype.kind not in "iu":
+        valid &= np.isfinite(values) & (values == np.rint(values))
     _check(name, values, valid, "counts, whole numbers not below zero")
-    return values
+    return values.astype(float)
 
 
 def _read_fraction(name, values, shape):
@@ -188,8 +190,10 @@ def compare_counts(counts, counts_off, fraction=1.0, fraction_off=1.0):
 
     n_total, m_total = n.sum(axis=1), m.sum(axis=1)
     usable = (n_total > 0) & (m_total > 0) & (compared.sum(axis=1) > 1)
+    bins = compared.any(axis=0)
+    arrays = (_[usable].compress(bins, axis=1) for _ in (n, m, a, b, compared))
     results = np.full((6, len(n)), np.nan)
-    results[:, usable] = _compare_shapes(*(_[usable] for _ in (n, m, a, b, compared)))
+    results[:, usable] = _compare_shapes(*arrays)
     return CountsComparison(*results, n=n_total, m=m_total)
 
 
@@ -228,18 +232,21 @@ def _fit_ratio(n, m, a, b):
 
     The steps change rho by the mismatch of ``sum(m_hat) / sum(n_hat)`` and M / N. They
     converge from any start, the faster the more alike ``a`` and ``b`` are, and treat
-    both samples alike.
+    both samples alike. A candidate takes no more steps than it needs: what becomes of
+    it does not depend on the others.
     """
-    t = n + m
-    observed = m.sum(axis=1, keepdims=True) / n.sum(axis=1, keepdims=True)
-    rho = observed
+    observed = m.sum(axis=1) / n.sum(axis=1)
+    t, rho, rows = n + m, observed.copy(), np.arange(len(n))
     for _ in range(RATIO_MAX_STEPS):
-        x = t / (a + rho * b)
-        previous = rho
-        rho = observed * ((a * x).sum(axis=1) / (b * x).sum(axis=1))[:, np.newaxis]
-        if np.all(np.abs(rho - previous) <= RATIO_TOLERANCE * rho):
+        previous = rho[rows]
+        x = t / (a + previous[:, np.newaxis] * b)
+        rho[rows] = observed[rows] * ((a * x).sum(axis=1) / (b * x).sum(axis=1))
+        is_open = np.abs(rho[rows] - previous) > RATIO_TOLERANCE * rho[rows]
+        if not is_open.any():
             break
-    return rho
+        if not is_open.all():
+            rows, t, a, b = (_[is_open] for _ in (rows, t, a, b))
+    return rho[:, np.newaxis]
 
 
 def deviance_moments(t, pi):
@@ -268,14 +275,12 @@ def deviance_moments(t, pi):
         0.015 in the Poisson limit.
     """
     row = np.minimum(t, TABLE_COUNTS).astype(int)
+    angle = np.asarray(np.arcsin(np.sqrt(np.minimum(pi, 1 - pi))) / (np.pi / 4))
+    is_large = row == TABLE_COUNTS
     # the Poisson mean with the same moments to first order, for large expected counts
-    spread = pi * (1 - pi)
-    poisson_mean = t * spread / (1 - spread)
-    angle = np.where(
-        row < TABLE_COUNTS,
-        np.arcsin(np.sqrt(np.minimum(pi, 1 - pi))) / (np.pi / 4),
-        np.arctan(np.sqrt(poisson_mean / POISSON_SCALE)) / (np.pi / 2),
-    )
+    spread = pi[is_large] * (1 - pi[is_large])
+    poisson_mean = t[is_large] * spread / (1 - spread)
+    angle[is_large] = np.arctan(np.sqrt(poisson_mean / POISSON_SCALE)) / (np.pi / 2)
     position = np.sqrt(angle) * (TABLE_NODES - 1)
     node = np.minimum(position.astype(int), TABLE_NODES - 2)
     weight = position - node

@@ -8,26 +8,20 @@ every file of the archive is read only once.
 import contextlib
 import functools
 import hashlib
-import logging
 import warnings
 from typing import NamedTuple
 
-import astropy.units as u
 import numpy as np
 from astropy.io import fits
-from astropy.table import Column, Table
+from astropy.table import Table
 from gammapy.data import ObservationTable
 from gammapy.utils.scripts import make_path
 from regions import Regions
 
 from ..data.checks import add_way_out
-from ..data.columns import split_missing
-from ..data.cut import CUT_TOLERANCE
-from ..data.events import get_seconds, get_time_ref, read_column
 from ..data.files import open_fits
-from ..data.headers import META_KEYS, OBS_TABLE_COLUMNS, make_obs_table
 from ..data.irfs import interpolate_area
-from ..data.obs_ids import get_obs_id, shorten, to_obs_ids
+from ..data.obs_ids import get_obs_id, to_obs_ids
 from ..data.observation import describe_error, to_pool
 from ..data.readers import (
     NO_FILE,
@@ -36,7 +30,6 @@ from ..data.readers import (
     get_file_version,
     get_good_time,
     read_file,
-    read_header,
     read_held,
 )
 from ..exclusion.sky_regions import regions_to_text
@@ -47,17 +40,32 @@ from ..version import __version__
 from .binning import FoVBinning
 from .conditions import Conditions
 from .cuts import get_ontime
+from .index_table import (
+    FILE_COLUMNS,
+    add_columns,
+    has_unknown,
+    make_broken_table,
+    make_index_table,
+    report_broken,
+    to_native,
+    to_plain_table,
+)
+from .shards import check_shards, merge_tables, parse_shard, take_shard
 
 __all__ = ["OffIndex"]
 
-log = logging.getLogger(__name__)
-
 CREATOR = "gammapy-mimic"
 INDEX_VERSION = 6
-FILE_COLUMNS = ("FILE_SIZE", "FILE_TIME", "FILE_HDUS")
+ARRAYS = {
+    "counts": np.int32,
+    "half_counts": np.int32,
+    "fraction": np.float64,
+    # equal, whether it was rounded on its way to a file and back or not
+    "aeff": np.float32,
+}
+"""Arrays with a row for each observation, and their types."""
+
 TIME_COLUMNS = ("ONTIME", "LIVETIME", "GOOD_TIME")
-FILLED_COLUMNS = ("ONTIME", "LIVETIME", "DEADC", "TSTART", "TSTOP", "ALT_PNT", "AZ_PNT")
-"""Columns whose unknown values are taken from GTI and header of the events."""
 
 
 class OffIndex:
@@ -86,6 +94,9 @@ class OffIndex:
     half_counts : `~numpy.ndarray` of int, optional
         Counts of half of the events, see `~gammapy_mimic.utils.random.draw_halves`, of
         the shape of ``counts``. Default is -1, not known.
+    archive : `~numpy.ndarray` of int, optional
+        All OBS_IDs of the archive that this is a shard of, see `create`. Default is
+        None, for an index that is complete.
 
     Examples
     --------
@@ -103,8 +114,9 @@ class OffIndex:
         broken=None,
         aeff=None,
         half_counts=None,
+        archive=None,
     ):
-        self.table = table
+        self.table, self.archive = table, archive
         if aeff is None:
             aeff = np.full(counts.shape[:2], np.nan, dtype=np.float32)
         if half_counts is None:
@@ -116,7 +128,7 @@ class OffIndex:
         for array in self._arrays:
             array.setflags(write=False)
         self.binning = binning
-        self.broken = _make_broken_table({}) if broken is None else broken
+        self.broken = make_broken_table({}) if broken is None else broken
 
     @classmethod
     def create(
@@ -127,6 +139,7 @@ class OffIndex:
         exclusion_regions=(),
         n_jobs=None,
         parallel_backend=None,
+        shard=None,
     ):
         """Read the events of all observations and count them.
 
@@ -149,6 +162,9 @@ class OffIndex:
             Number of processes. Default is that of `gammapy.utils.parallel`, 1.
         parallel_backend : {"multiprocessing", "ray"}, optional
             Backend. Default is that of `gammapy.utils.parallel`.
+        shard : str or tuple of int, optional
+            Part of the observations to read, such as ``"3/100"``, the third of 100
+            that `merge` makes an index of. Default is to read all.
 
         Returns
         -------
@@ -161,14 +177,61 @@ class OffIndex:
             If an argument is not valid, an OBS_ID is there twice, or there is no
             observation that can be used.
         """
+        if shard is not None:
+            parse_shard(shard)
         binning = FoVBinning.create(energy_axis, offset_axis, exclusion_regions)
         table = ObservationTable()
         table["OBS_ID"] = np.zeros(0, dtype=int)
-        _add_columns(table, [], [])
+        add_columns(table, [], [])
         n_energy, n_offset = binning.shape
         counts = np.zeros((0, n_energy, n_offset), dtype=np.int32)
         empty = cls(table, counts, np.zeros((0, n_offset)), binning)
-        return empty.update(observations, n_jobs, parallel_backend)
+        return empty._update(observations, n_jobs, parallel_backend, shard)
+
+    @classmethod
+    def merge(cls, shards):
+        """Merge the shards of an index.
+
+        Parameters
+        ----------
+        shards : list of `OffIndex`, str or `~pathlib.Path`
+            Shards of one archive, or their files, in any order.
+
+        Returns
+        -------
+        index : `OffIndex`
+            The same as `create` gives without ``shard``.
+
+        Raises
+        ------
+        ValueError
+            If they are not all shards of one archive, each once. Names the OBS_IDs
+            that are in two of them, or in none.
+        """
+        named = {}
+        for number, shard in enumerate(shards, start=1):
+            is_index = isinstance(shard, cls)
+            # numbered, as the same file may be given twice
+            name = f"shard {number}" if is_index else f"{shard} (number {number})"
+            named[name] = shard if is_index else cls.read(shard)
+        if not named:
+            raise ValueError("There are no shards to merge.")
+        check_shards(named)
+        shards = [*named.values()]
+        broken = dict(row for _ in shards for row in _.broken.iterrows())
+        report_broken(broken, len(shards[0].archive))
+        table = merge_tables([_.table for _ in shards])
+        order = np.argsort(table["OBS_ID"])
+        arrays = {
+            name: np.concatenate([getattr(_, name) for _ in shards])[order]
+            for name in ARRAYS
+        }
+        return cls(
+            table[order],
+            binning=shards[0].binning,
+            broken=make_broken_table(broken),
+            **arrays,
+        )
 
     def update(self, observations, n_jobs=None, parallel_backend=None):
         """Make the index of these observations, reading only what is not known yet.
@@ -195,13 +258,21 @@ class OffIndex:
         TypeError, ValueError
             As for `create`.
         """
+        return self._update(observations, n_jobs, parallel_backend)
+
+    def _update(self, observations, n_jobs, parallel_backend, shard=None):
         observations = to_pool(observations, "observations")
-        files, held, broken = find_sources(observations)
+        sources, archive = find_sources(observations), None
+        if shard is not None:
+            archive = np.unique([obs_id for _ in sources for obs_id in _])
+            own = {*take_shard(archive, shard).tolist()}
+            sources = [{i: _[i] for i in sorted(own & _.keys())} for _ in sources]
+        files, held, broken = sources
         # before they are read: a file that changes meanwhile is read again next time
         versions = {obs_id: get_file_version(_) for obs_id, _ in files.items()}
         rows = self._get_known_rows(versions)
         obs_table = getattr(observations, "obs_table", None)
-        with_header = obs_table is None or _get_unknown_mask(obs_table).any()
+        with_header = has_unknown(obs_table)
         new = {obs_id: _ for obs_id, _ in files.items() if obs_id not in rows}
         # what is in memory is counted in less time than it takes to send it
         for sources, is_file, processes in ((new, True, n_jobs), (held, False, 1)):
@@ -215,26 +286,25 @@ class OffIndex:
                     rows[obs_id] = row
 
         broken = {obs_id: add_way_out(reason) for obs_id, reason in broken.items()}
-        _report_broken(broken, len(rows) + len(broken))
+        report_broken(broken, len(rows) + len(broken), is_shard=shard is not None)
         # `select` searches, and the checksum must not depend on the order of the pool
         rows = dict(sorted(rows.items()))
-        if obs_table is None:
-            table = _make_obs_table(rows, files)
-        else:
-            table = _complete_obs_table(obs_table, rows, files)
-            _limit_to_good_time(table, np.array([_.good_time for _ in rows.values()]))
-        table = _to_plain_table(table)
+        table = make_index_table(obs_table, rows, files)
         versions = [versions.get(obs_id, NO_FILE) for obs_id in rows]
-        _add_columns(table, rows.values(), versions)
+        add_columns(table, rows.values(), versions)
+        arrays = {
+            name: np.array([getattr(_, name) for _ in rows.values()], dtype=dtype)
+            for name, dtype in ARRAYS.items()
+        }
+        for name, known in zip(ARRAYS, self._arrays, strict=True):
+            # also if there are no rows
+            arrays[name] = arrays[name].reshape(-1, *known.shape[1:])
         return type(self)(
             table=table,
-            counts=np.array([_.counts for _ in rows.values()], dtype=np.int32),
-            fraction=np.array([_.fraction for _ in rows.values()]),
             binning=self.binning,
-            broken=_make_broken_table(broken),
-            # equal, whether it was rounded on its way to a file and back or not
-            aeff=np.array([_.aeff for _ in rows.values()], dtype=np.float32),
-            half_counts=np.array([_.half_counts for _ in rows.values()], np.int32),
+            broken=make_broken_table(broken),
+            archive=archive,
+            **arrays,
         )
 
     def find_changed(self, observations):
@@ -275,7 +345,7 @@ class OffIndex:
     @property
     def _arrays(self):
         """All that is kept of the observations in bins, with a row for each."""
-        return self.counts, self.half_counts, self.fraction, self.aeff
+        return tuple(getattr(self, name) for name in ARRAYS)
 
     @property
     def obs_ids(self):
@@ -308,6 +378,11 @@ class OffIndex:
         return self.counts.sum(axis=1)
 
     @functools.cached_property
+    def ring_total(self):
+        """Counts of all energies and observations. Shape (n_offset,)."""
+        return self.ring_counts.sum(axis=0)
+
+    @functools.cached_property
     def conditions(self):
         """Conditions of the observations (`Conditions`)."""
         return Conditions.from_obs_table(self.table, self.aeff)
@@ -317,13 +392,14 @@ class OffIndex:
         """Hash of bins, regions, counts, effective area and observation table (str).
 
         It does not depend on where the files are and when they were written, nor on
-        the order of columns.
+        the order of columns. That of a shard depends on what it is a shard of.
         """
         digest = hashlib.sha256(regions_to_text(self.exclusion_regions).encode())
         names = sorted(set(self.table.colnames) - set(FILE_COLUMNS))
         columns = [self.table[name] for name in names]
         binning = self.binning.energy_edges, self.binning.offset_edges
-        for values in (names, *binning, *self._arrays, *columns):
+        archive = [] if self.archive is None else [self.archive]
+        for values in (names, *binning, *self._arrays, *columns, *archive):
             values = np.asarray(values)
             if values.dtype.kind == "U":
                 # the width of a column of text depends on its longest
@@ -386,6 +462,8 @@ class OffIndex:
             self.counts[rows],
             self.fraction[rows],
             self.binning,
+            # one for each of many targets
+            broken=self.broken[:0],
             aeff=self.aeff[rows],
             half_counts=self.half_counts[rows],
         )
@@ -452,20 +530,17 @@ class OffIndex:
         primary.header["CREATOR"] = f"{CREATOR} {__version__}"
         primary.header["IDX_VERS"] = INDEX_VERSION, "version of the format"
         primary.header["IDX_HASH"] = self.checksum
-        arrays = {
-            "COUNTS": self.counts,
-            "HALF_COUNTS": self.half_counts,
-            "FRACTION": self.fraction,
-            "AEFF": self.aeff,
-            "ENERGY_EDGES": self.binning.energy_edges,
-            "OFFSET_EDGES": self.binning.offset_edges,
-        }
+        arrays = {name.upper(): getattr(self, name) for name in ARRAYS}
+        arrays["ENERGY_EDGES"] = self.binning.energy_edges
+        arrays["OFFSET_EDGES"] = self.binning.offset_edges
         regions = regions_to_text(self.exclusion_regions).splitlines()
         tables = {
             "OBS_INDEX": self.table,
             "EXCLUSION_REGIONS": Table([np.array(regions, dtype=str)], names=["DS9"]),
             "BROKEN": self.broken,
         }
+        if self.archive is not None:
+            tables["ARCHIVE"] = Table([self.archive], names=["OBS_ID"])
         hdus = [fits.ImageHDU(_, name=name) for name, _ in arrays.items()]
         hdus += [fits.BinTableHDU(_, name=name) for name, _ in tables.items()]
         with replace_file(path, overwrite) as temporary:
@@ -552,169 +627,33 @@ class OffIndex:
                 f"it has the version {header['IDX_VERS']} of the format, "
                 f"this is version {INDEX_VERSION}"
             )
-        names = (
-            *("ENERGY_EDGES", "OFFSET_EDGES"),
-            *("COUNTS", "HALF_COUNTS", "FRACTION", "AEFF"),
-        )
-        energy_edges, offset_edges, *arrays = (
-            _to_native(hdu_list[name].data) for name in names
-        )
-        counts, half_counts, fraction, aeff = arrays
+        names = ("ENERGY_EDGES", "OFFSET_EDGES", *map(str.upper, ARRAYS))
+        energy_edges, offset_edges, *arrays = (_read_array(hdu_list[_]) for _ in names)
         table, text, broken = (
             # NaN and empty text are values here
-            _to_plain_table(Table.read(hdu_list[name], mask_invalid=False))
+            to_plain_table(Table.read(hdu_list[name], mask_invalid=False))
             for name in ("OBS_INDEX", "EXCLUSION_REGIONS", "BROKEN")
         )
         regions = Regions.parse("\n".join(text["DS9"]), format="ds9")
         binning = FoVBinning(energy_edges, offset_edges, regions)
-        broken = Table(broken, meta={})
-        index = cls(table, counts, fraction, binning, broken, aeff, half_counts)
+        broken, arrays = Table(broken, meta={}), dict(zip(ARRAYS, arrays, strict=True))
+        archive = None
+        if "ARCHIVE" in hdu_list:
+            archive = to_native(hdu_list["ARCHIVE"].data["OBS_ID"])
+        index = cls(table, binning=binning, broken=broken, archive=archive, **arrays)
         if index.checksum != header["IDX_HASH"]:
             raise ValueError("its content does not fit its checksum")
         return index
 
 
-# ---------------------------------------------------------------------------- tables
-
-
-def _to_native(values):
-    return np.array(values, dtype=values.dtype.newbyteorder("="))
-
-
-def _to_plain_table(table):
-    """Copy of a table that FITS keeps as it is: no masks, no bytes, all in ASCII.
-
-    Without columns of times and coordinates, which are none of the GADF format.
-    """
-    plain = ObservationTable()
-    for name, column in table.columns.items():
-        if not isinstance(column, Column | u.Quantity):
-            continue
-        values, mask = split_missing(column)
-        kind = values.dtype.kind
-        if kind == "U":
-            values = np.char.encode(values, "ascii", "backslashreplace")
-            values = np.char.rstrip(np.char.decode(values, "ascii"))
-            values = np.where(mask, "", values)
-        elif mask.any():
-            values = np.where(mask, False if kind == "b" else np.nan, values)
-        elif kind in "iu":
-            # of one width, as the checksum is one of bytes
-            values = values.astype(np.int64)
-        plain[name] = Column(_to_native(values), unit=column.unit)
-    plain.meta.update((key, table.meta[key]) for key in META_KEYS if key in table.meta)
-    return plain
-
-
-def _add_columns(table, rows, versions):
-    ranges = np.array([_.energy_range for _ in rows], dtype=float).reshape(-1, 2)
-    for name, values in zip(("ENERGY_MIN", "ENERGY_MAX"), ranges.T, strict=True):
-        table[name] = Column(values, unit="TeV")
-    table["EVENT_COUNT"] = np.array([_.n_events for _ in rows], dtype=np.int64)
-    table["GOOD_TIME"] = Column([_.good_time for _ in rows], unit="s", dtype=float)
-    versions = np.array(versions, dtype=np.int64).reshape(-1, len(FILE_COLUMNS))
-    for name, values in zip(FILE_COLUMNS, versions.T, strict=True):
-        table[name] = values
-
-
-def _make_broken_table(broken):
-    obs_ids = sorted(broken)
-    reasons = np.array([broken[_] for _ in obs_ids], dtype=str)
-    table = Table({"OBS_ID": np.array(obs_ids, dtype=int), "REASON": reasons})
-    return Table(_to_plain_table(table))
-
-
-def _report_broken(broken, n_obs):
-    if not broken:
-        return
-    obs_id, reason = min(broken.items())
-    if len(broken) == n_obs:
-        raise ValueError(
-            f"None of {n_obs} observations can be used. OBS_ID {obs_id}: {reason}"
-        )
-    # what is left out is said also to who wants no warnings
-    log.error(
-        f"{len(broken)} of {n_obs} observations cannot be used, see 'broken' of the "
-        f"index. OBS_ID {obs_id}: {reason}"
-    )
-
-
-def _make_obs_table(rows, sources):
-    """Observation table from headers, reading those of rows that were known."""
-    headers = [row.header or read_header(sources[i]) for i, row in rows.items()]
-    headers = [_ | {"OBS_ID": i} for i, _ in zip(rows, headers, strict=True)]
-    return make_obs_table(headers)
-
-
-def _complete_obs_table(table, rows, sources):
-    """Select rows, and fill what they do not tell from the files of the events."""
-    obs_ids, wanted = to_obs_ids(table["OBS_ID"]), list(rows)
-    order = np.argsort(obs_ids)
-    # without the index of Gammapy's select_obs_id, which breaks in another order
-    with table.index_mode("discard_on_copy"):
-        table = table[order[np.searchsorted(obs_ids, wanted, sorter=order)]]
-    table["OBS_ID"] = wanted
-    unknown = _get_unknown_mask(table)
-    if not unknown.any():
-        return table
-    known = _read_filled(table)
-    rows = {obs_id: rows[obs_id] for obs_id in table["OBS_ID"][unknown].tolist()}
-    found = _make_obs_table(rows, sources)
-    for name, values in known.items():
-        if name not in found.colnames or np.isfinite(values).all():
-            continue
-        new = read_column(found, name, OBS_TABLE_COLUMNS[name])
-        # the table and the files may count time from different dates
-        if name in ("TSTART", "TSTOP") and "MJDREFI" in table.meta:
-            new = new + get_seconds(get_time_ref(found.meta), get_time_ref(table.meta))
-        values[unknown] = np.where(np.isfinite(values[unknown]), values[unknown], new)
-        table[name] = Column(values, unit=OBS_TABLE_COLUMNS[name])
-    table.meta = {**found.meta, **table.meta}
-    return table
-
-
-def _limit_to_good_time(table, good_time):
-    """Take the time of the GTI, in s, where the table tells more of it."""
-    known = _read_filled(table)
-    ontime, livetime, deadc = (known[_] for _ in ("ONTIME", "LIVETIME", "DEADC"))
-    excess = np.fmax(ontime, livetime) - good_time
-    is_too_long = excess > CUT_TOLERANCE
-    if not is_too_long.any():
-        return
-    fraction = np.where(deadc <= 1, deadc, livetime / ontime)
-    times = {"ONTIME": good_time, "LIVETIME": fraction * good_time}
-    for name, values in times.items():
-        values = np.where(is_too_long, values, known[name])
-        table[name] = Column(values, unit="s")
-    obs_ids = table["OBS_ID"][is_too_long].tolist()
-    log.warning(
-        f"The observation table has more time than the GTI of {len(obs_ids)} "
-        f"observations, up to {np.nanmax(excess):.0f} s, OBS_ID {shorten(obs_ids)}. "
-        "ONTIME is taken from the GTI, and LIVETIME follows from it."
-    )
-
-
-def _read_filled(table):
-    """Read the columns that may have to be filled, NaN where a value is unknown."""
-    columns = {}
-    for name in (*FILLED_COLUMNS, "ZEN_PNT"):
-        columns[name] = values = np.full(len(table), np.nan)
-        if name in table.colnames:
-            values[:] = read_column(table, name, OBS_TABLE_COLUMNS[name])
-        # of these 0 and less stand for none
-        if name in ("ONTIME", "LIVETIME", "DEADC"):
-            values[~(values > 0)] = np.nan
-    altitude, zenith = columns["ALT_PNT"], columns.pop("ZEN_PNT")
-    columns["ALT_PNT"] = np.where(np.isfinite(altitude), altitude, 90 - zenith)
-    return columns
-
-
-def _get_unknown_mask(table):
-    """Whether rows have a value that is unknown. Shape (n_rows,)."""
-    return ~np.isfinite(list(_read_filled(table).values())).all(axis=0)
-
-
 # --------------------------------------------------------------------------- reading
+
+
+def _read_array(hdu):
+    """Read an image, also one without rows, which has no data in FITS."""
+    if hdu.data is None:
+        return np.zeros(hdu.shape, dtype=ARRAYS[hdu.name.lower()])
+    return to_native(hdu.data)
 
 
 class _Row(NamedTuple):

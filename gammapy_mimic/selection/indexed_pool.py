@@ -35,7 +35,8 @@ class IndexedPool:
     Raises
     ------
     ValueError
-        If the index has other bins or regions, or none of the observations.
+        If the index has other bins or regions, or none of the observations, or is a
+        shard.
     """
 
     def __init__(
@@ -49,6 +50,11 @@ class IndexedPool:
         self.observations = observations
         self._axes = {"energy_axis": energy_axis, "offset_axis": offset_axis}
         self._regions = exclusion_regions
+        if index is not None and index.archive is not None:
+            raise ValueError(
+                f"The index is a shard, with {len(index)} of {len(index.archive)} "
+                "observations. Use OffIndex.merge of all of them."
+            )
         if index is not None:
             self._check_agreement(index)
             names = getattr(observations, "obs_ids", None)

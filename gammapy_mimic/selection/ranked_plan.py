@@ -1,12 +1,14 @@
 """The plan that rankings make."""
 
+import itertools
 import logging
 
 import numpy as np
 
 from ..data.obs_ids import shorten
-from .plan import MimicPlan, get_log_odds
-from .ranker import describe_failure
+from .candidates import Candidates, get_log_odds
+from .plan import MimicPlan
+from .ranker import Failure, describe_failure
 
 __all__ = ["describe_unlike", "make_ranked_plan"]
 
@@ -23,7 +25,9 @@ KEYS = {"conditions": "DISTANCE", "kl": "KL_CORR"}
 """What is small for a good partner, by ranking."""
 
 
-def make_ranked_plan(rankings, ranking="conditions", n_best=None, **options):
+def make_ranked_plan(
+    rankings, ranking="conditions", n_best=None, n_targets=None, **options
+):
     """Make the plan that pairs targets with OFF observations.
 
     Partners are the nearest, or drawn: the nearer the more often, with odds of
@@ -35,14 +39,16 @@ def make_ranked_plan(rankings, ranking="conditions", n_best=None, **options):
     ----------
     rankings : iterable of `~astropy.table.Table`
         Ranking of the same OFF observations for each target, with its OBS_ID in
-        ``meta["OBS_ID"]``.
+        ``meta["OBS_ID"]``. They are taken one after the other, and none is kept.
     ranking : {"conditions", "kl"}, optional
         Whether the nearest is that of the smallest ``DISTANCE`` or ``KL_CORR``.
         Default is "conditions".
     n_best : int, optional
         Number of candidates to draw from, the nearest. Default is all.
+    n_targets : int, optional
+        Number of rankings. Default is to count them, which takes more memory.
     **options : dict, optional
-        Options of `~gammapy_mimic.selection.MimicPlan.from_cost`.
+        Options of `~gammapy_mimic.selection.MimicPlan.from_candidates`.
 
     Returns
     -------
@@ -54,45 +60,62 @@ def make_ranked_plan(rankings, ranking="conditions", n_best=None, **options):
     ValueError
         If there is no candidate for any target.
     """
-    tables = []
-    for table in rankings:
-        if np.all(table["STATUS"] == "rejected"):
-            log.warning(
-                f"No OFF observation matches OBS_ID {table.meta['OBS_ID']}. "
-                f"{describe_failure([table])}"
-            )
-        # in one order, as columns of the matrices
-        tables.append(table[np.argsort(table["OFF_OBS_ID"])])
-
-    matrices = {name: np.array([_[name] for _ in tables]) for name in PAIR_COLUMNS}
-    is_rejected = matrices["STATUS"] == "rejected"
-    if is_rejected.all():
-        raise ValueError(
-            f"No OFF observation matches any of the {len(tables)} targets. "
-            f"{describe_failure(tables)}"
-        )
-    is_large = ~is_rejected & (matrices["STATUS"] == "large_kl")
-    is_unlike = np.all(is_rejected | is_large, axis=1)
-    is_refused = is_rejected | (is_large & ~is_unlike[:, np.newaxis])
-    # what cannot be compared is not refused, but comes after all others
-    values = np.nan_to_num(matrices[KEYS[ranking]], nan=np.inf)
-    worst = np.max(values, where=np.isfinite(values), initial=0)
-    cost = np.where(is_refused, np.inf, np.minimum(values, worst + 1))
-    n_best = len(tables[0]) if n_best is None else n_best
-    plan = MimicPlan.from_cost(
-        np.array([_.meta["OBS_ID"] for _ in tables]),
-        np.array(tables[0]["OFF_OBS_ID"]),
-        cost,
-        matrices,
-        n_best=np.where(is_unlike, 1, n_best),
-        log_odds=get_log_odds(matrices["DISTANCE"])
-        if ranking == "conditions"
-        else None,
+    rankings = iter(rankings)
+    first = next(rankings)
+    plan = MimicPlan.from_candidates(
+        _find_candidates(itertools.chain([first], rankings), ranking),
+        np.sort(first["OFF_OBS_ID"]),
+        n_best=n_best,
+        n_targets=n_targets,
         **options,
     )
     if plan.unlike:
         log.warning(describe_unlike(plan))
     return plan
+
+
+def _find_candidates(rankings, ranking):
+    """Find the candidates of targets, an error if none has any."""
+    failures, n_targets = [], 0
+    for table in rankings:
+        n_targets += 1
+        candidates = _get_candidates(table, ranking)
+        if len(candidates.cost) == 0:
+            failures.append(Failure.create(table))
+            log.warning(
+                f"No OFF observation matches OBS_ID {candidates.obs_id}. "
+                f"{describe_failure(failures[-1:])}"
+            )
+        yield candidates
+    if len(failures) == n_targets:
+        raise ValueError(
+            f"No OFF observation matches any of the {n_targets} targets. "
+            f"{describe_failure(failures)}"
+        )
+
+
+def _get_candidates(table, ranking):
+    """Get the candidates of a ranking, which is not changed."""
+    status = np.asarray(table["STATUS"])
+    is_large = status == "large_kl"
+    rows = np.flatnonzero(~is_large & (status != "rejected"))
+    is_unlike = len(rows) == 0
+    if is_unlike:
+        rows = np.flatnonzero(is_large)
+    # in one order, as the random numbers are
+    rows = rows[np.argsort(table["OFF_OBS_ID"][rows])]
+    columns = {name: np.asarray(table[name])[rows] for name in PAIR_COLUMNS}
+    is_drawn_by_odds = ranking == "conditions"
+    return Candidates(
+        obs_id=table.meta["OBS_ID"],
+        off_obs_ids=np.asarray(table["OFF_OBS_ID"])[rows],
+        # what cannot be compared is not refused, but comes after all others
+        cost=columns[KEYS[ranking]],
+        log_odds=get_log_odds(columns["DISTANCE"]) if is_drawn_by_odds else None,
+        n_best=1 if is_unlike else None,
+        columns=columns,
+        is_refused=is_unlike,
+    )
 
 
 def describe_unlike(plan):

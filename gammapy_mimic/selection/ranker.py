@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 from astropy.table import Table
@@ -15,7 +16,7 @@ from .criteria import MatchCriteria, describe_rejections
 from .indexed_pool import IndexedPool
 from .ranking import KL_MAX, rank_observations
 
-__all__ = ["Ranker", "describe_failure", "read_ranking", "write_ranking"]
+__all__ = ["Failure", "Ranker", "describe_failure", "read_ranking", "write_ranking"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,25 +286,42 @@ def write_ranking(table, path):
         table.write(temporary)
 
 
-def describe_failure(tables):
-    """Say why there is no candidate in any of these rankings.
+class Failure(NamedTuple):
+    """Why there is no candidate in a ranking."""
+
+    counts: Counter
+    """Number of OFF observations that each criterion rejects."""
+    n_off: int
+    """Number of OFF observations."""
+    best: float
+    """Smallest KL_CORR of what the criteria accept, infinity if there is none."""
+
+    @classmethod
+    def create(cls, table):
+        """Create from a ranking."""
+        reasons, numbers = np.unique(table["REASONS"], return_counts=True)
+        counts = Counter()
+        for text, number in zip(reasons.tolist(), numbers.tolist(), strict=True):
+            counts.update(dict.fromkeys(filter(None, text.split(", ")), number))
+        accepted = np.asarray(table["KL_CORR"])[table["STATUS"] != "rejected"]
+        return cls(counts, len(table), np.min(accepted, initial=np.inf))
+
+
+def describe_failure(failures):
+    """Say why there is no candidate in any ranking.
 
     Parameters
     ----------
-    tables : list of `~astropy.table.Table`
-        Rankings.
+    failures : list of `Failure`
+        What each of them tells.
 
     Returns
     -------
     text : str
         The criterion that removed most, and the best KL_CORR of what is left.
     """
-    rows = [reasons for table in tables for reasons in table["REASONS"] if reasons]
-    reasons = ", ".join(rows)
-    counts = Counter(reasons.split(", ") if reasons else ())
-    text = describe_rejections(counts, sum(len(_) for _ in tables))
-    accepted = [_["KL_CORR"][_["STATUS"] != "rejected"] for _ in tables]
-    best = np.min(np.concatenate(accepted), initial=np.inf)
-    if np.isfinite(best):
-        text += f" The best KL_CORR of the others is {best:.3g}."
+    counts, numbers, best = zip(*failures, strict=True)
+    text = describe_rejections(sum(counts, Counter()), sum(numbers))
+    if np.isfinite(min(best)):
+        text += f" The best KL_CORR of the others is {min(best):.3g}."
     return text

@@ -50,8 +50,17 @@ FIELD_COUNTS = 10
 """Expected counts in a ring from which none is taken as the end of a field of view.
 Chance gives none with a probability of 5e-5."""
 
+N_BLOCK = 1000
+"""Candidates that are compared at once: what they need fits into the cache."""
 
-def get_seen_mask(counts, fraction):
+N_BITS = 31
+"""Criteria of which one number tells all, with room for a number of each candidate."""
+
+RANGE = ("ENERGY_MIN", "ENERGY_MAX")
+"""Columns of an index with the safe range of energies."""
+
+
+def get_seen_mask(counts, fraction, total=None):
     """Get the rings of offset that observations see: open, and in the field of view.
 
     A field of view ends after the last ring with events, if more would be expected in
@@ -65,14 +74,17 @@ def get_seen_mask(counts, fraction):
         Counts of each observation in rings, of all energies. Shape (n_obs, n_offset).
     fraction : `~numpy.ndarray`
         Part of each ring that is not masked. Same shape.
+    total : `~numpy.ndarray`, optional
+        Counts of all observations together, if these are a part of them. Shape
+        (n_offset,). Default is the sum of ``counts``.
 
     Returns
     -------
     seen : `~numpy.ndarray` of bool
-        Whether a ring is seen. Same shape.
+        Whether a ring is seen. Same shape as ``counts``.
     """
-    further_in = np.cumsum(counts, axis=1) - counts
-    total, total_in = counts.sum(axis=0), further_in.sum(axis=0)
+    total = counts.sum(axis=0) if total is None else total
+    further_in, total_in = (np.cumsum(_, axis=-1) - _ for _ in (counts, total))
     ratio = np.divide(total, total_in, out=np.zeros(len(total)), where=total_in > 0)
     is_last = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1] == 0
     ends = is_last & (further_in * ratio * fraction >= FIELD_COUNTS)
@@ -144,7 +156,8 @@ def get_common_masks(weights, energies, rings, off_energies, off_rings, accepted
 def compare_observations(target, off, bins, covers):
     """Compare the counts of a target with those of OFF observations.
 
-    Only the part of each ring of offset counts that no exclusion region covers.
+    Only the part of each ring of offset counts that no exclusion region covers. They
+    are compared in blocks, so that memory does not grow with the archive.
 
     Parameters
     ----------
@@ -161,17 +174,21 @@ def compare_observations(target, off, bins, covers):
         Comparison with each OFF observation. NaN for those that do not cover the bins,
         and for a target without counts.
     """
+    blank, none = np.full((6, len(off)), np.nan), np.zeros((2, len(off)))
+    comparison = CountsComparison(*blank, *none)
+    rows = np.flatnonzero(covers)
     if not target.counts.any():
-        blank = np.full(len(off), np.nan)
-        none = np.zeros(len(off))
-        return CountsComparison(*(blank,) * 6, none, none)
-    compared = bins & covers[:, np.newaxis, np.newaxis]
-    return compare_counts(
-        target.counts[0],
-        off.counts,
-        fraction=target.fraction[:, np.newaxis] * compared,
-        fraction_off=off.fraction[:, np.newaxis] * compared,
-    )
+        return comparison
+    for block in np.split(rows, np.arange(N_BLOCK, len(rows), N_BLOCK)):
+        compared = compare_counts(
+            target.counts[0],
+            off.counts[block],
+            fraction=target.fraction[:, np.newaxis] * bins,
+            fraction_off=off.fraction[block][:, np.newaxis] * bins,
+        )
+        for values, found in zip(comparison, compared, strict=True):
+            values[block] = found
+    return comparison
 
 
 def compare_predictions(predicted, predicted_off, bins, covers):
@@ -288,7 +305,9 @@ def rank_observations(
         an exclusion region masks a ring. It is "no_common_counts" if there are no
         counts to compare, "rate" if there are too many or too few, and "effective_area"
         if that is too large or small. What is accepted comes first, with "large_kl" at
-        its end.
+        its end. What the conditions reject is not compared: its divergences and
+        ``RATE_RATIO`` are NaN, unless the rates of all are their own scale
+        (`~gammapy_mimic.selection.MatchCriteria.needs_all_rates`).
     """
     conditions, off_conditions = target.conditions[0], off.conditions
     if rejected is None:
@@ -296,7 +315,8 @@ def rank_observations(
         rejected = criteria.reject(conditions, off_conditions, skip)
     rejected = dict(rejected)
     accepted = ~np.any(list(rejected.values()), axis=0)
-    bins, covers = _make_common_masks(target, off, accepted, predicted)
+    needs_all = criteria.needs_all_rates
+    bins, covers = _make_common_masks(target, off, accepted, predicted, needs_all)
     livetime_ratio = _compare(np.divide, off_conditions, conditions, "livetime")
     if predicted is None:
         shapes = compare_observations(target, off, bins, covers)
@@ -319,35 +339,33 @@ def rank_observations(
     distance = criteria.get_distances(conditions, off_conditions, log_ratios)
     is_rejected = np.any(list(rejected.values()), axis=0)
     is_refused = find_refused(shapes, ~is_rejected, kl_max)
-    table = Table(
-        {
-            "OFF_OBS_ID": off.obs_ids,
-            "DISTANCE": distance,
-            "KL_DIV": shapes.kl_div,
-            "KL_CORR": shapes.kl_corr,
-            "P_VALUE": shapes.p_value,
-            "DELTA_RMS": shapes.delta_rms,
-            "RATE_RATIO": rate_ratio,
-            "LIVETIME_RATIO": livetime_ratio,
-            "DELTA_ZENITH": -_compare(
-                np.subtract, off_conditions, conditions, "elevation"
-            ),
-            "ENERGY_MIN": np.maximum(
-                off.table["ENERGY_MIN"], target.table["ENERGY_MIN"][0]
-            ),
-            "ONTIME": off.ontime,
-            "LIVETIME": _get(off_conditions, "livetime"),
-            "STATUS": find_status(shapes.p_value, is_refused, predicted is None),
-            "REASONS": _describe_reasons(rejected),
-        }
-    )
-    is_large = table["STATUS"] == "large_kl"
-    table["STATUS"][is_rejected] = "rejected"
+    status = find_status(shapes.p_value, is_refused, predicted is None)
+    is_large = status == "large_kl"
+    status[is_rejected] = "rejected"
+    key = distance if ranking == "conditions" else shapes.kl_corr
+    order = np.lexsort((off.obs_ids, key, is_large, is_rejected))
+    columns = {
+        "OFF_OBS_ID": off.obs_ids,
+        "DISTANCE": distance,
+        "KL_DIV": shapes.kl_div,
+        "KL_CORR": shapes.kl_corr,
+        "P_VALUE": shapes.p_value,
+        "DELTA_RMS": shapes.delta_rms,
+        "RATE_RATIO": rate_ratio,
+        "LIVETIME_RATIO": livetime_ratio,
+        "DELTA_ZENITH": -_compare(np.subtract, off_conditions, conditions, "elevation"),
+        "ENERGY_MIN": np.maximum(
+            off.table["ENERGY_MIN"], target.table["ENERGY_MIN"][0]
+        ),
+        "ONTIME": off.ontime,
+        "LIVETIME": _get(off_conditions, "livetime"),
+        "STATUS": status,
+    }
+    table = Table({name: np.asarray(_)[order] for name, _ in columns.items()})
+    table["REASONS"] = _describe_reasons(rejected, order)
     for name, (unit, text) in FORMATS.items():
         table[name].unit, table[name].info.format = unit, text
-    key = distance if ranking == "conditions" else shapes.kl_corr
-    order = np.lexsort((table["OFF_OBS_ID"], key, is_large, is_rejected))
-    return table[order]
+    return table
 
 
 def _get_excess(values, noise):
@@ -355,26 +373,49 @@ def _get_excess(values, noise):
     return np.sign(values) * np.maximum(np.abs(values) - noise, 0)
 
 
-def _make_common_masks(target, off, accepted, predicted):
-    """Get the common bins of a target and its candidates, see `get_common_masks`."""
+def _make_common_masks(target, off, accepted, predicted, needs_all):
+    """Get the common bins of a target and its candidates, see `get_common_masks`.
+
+    What is not accepted covers nothing, unless all are needed.
+    """
+    is_needed = accepted | needs_all
+    if not is_needed.any():
+        return np.zeros(off.binning.shape, dtype=bool), is_needed
+    rows = np.flatnonzero(is_needed)
+    weights, own, others = _find_seen(target, off, rows, predicted)
+    shares = [np.any(_ & seen, axis=1) for _, seen in zip(others, own, strict=True)]
+    if not np.all(shares, axis=0).any():
+        # the bins of others tell that it is the threshold which rejects
+        rows = np.arange(len(off))
+        weights, own, others = _find_seen(target, off, rows, predicted)
+    covers = np.zeros(len(off), dtype=bool)
+    bins, covers[rows] = get_common_masks(weights, *own, *others, accepted[rows])
+    return bins, covers & is_needed
+
+
+def _find_seen(target, off, rows, predicted):
+    """Find the energies and rings that a target and some of its candidates see.
+
+    With the weights of the bins, as `get_common_masks` takes them.
+    """
     edges = off.energy_axis.edges.value
-    ranges = [
-        [_.table[name] for name in ("ENERGY_MIN", "ENERGY_MAX")] for _ in (target, off)
-    ]
-    energies, off_energies = (is_in_safe_range(edges, *_) for _ in ranges)
+    energies, off_energies = (
+        is_in_safe_range(edges, *(np.asarray(_.table[name])[idx] for name in RANGE))
+        for _, idx in ((target, 0), (off, rows))
+    )
     if predicted is None:
         weights = target.counts[0]
-        counts = np.concatenate([target.ring_counts, off.ring_counts])
-        seen = get_seen_mask(counts, np.concatenate([target.fraction, off.fraction]))
+        counts = np.concatenate([target.ring_counts, off.ring_counts[rows]])
+        fraction = np.concatenate([target.fraction, off.fraction[rows]])
+        total = target.ring_total + off.ring_total
+        seen = get_seen_mask(counts, fraction, total)
     else:
         # what an IRF does not predict, its observation does not cover
         weights = predicted[0]
-        values = np.concatenate([weights[np.newaxis], predicted[1]])
+        values = np.concatenate([weights[np.newaxis], predicted[1][rows]])
         predicts, seen = values.sum(axis=2) > 0, values.sum(axis=1) > 0
-        energies, off_energies = energies & predicts[:1], off_energies & predicts[1:]
-    return get_common_masks(
-        weights, energies[0], seen[0], off_energies, seen[1:], accepted
-    )
+        energies, off_energies = energies & predicts[0], off_energies & predicts[1:]
+    return weights, (energies, seen[0]), (off_energies, seen[1:])
 
 
 def find_status(p_value, is_refused, is_noisy=True):
@@ -406,15 +447,15 @@ def find_status(p_value, is_refused, is_noisy=True):
     return status
 
 
-def _describe_reasons(rejected):
-    """Names of the criteria that reject, such as "airmass, rate". Shape (n_off,)."""
+def _describe_reasons(rejected, rows):
+    """Names of the criteria that reject, such as "airmass, rate". Shape (n_rows,)."""
     names, masks = np.array(list(rejected)), np.array(list(rejected.values()))
-    # one key a candidate, of as many bytes as the criteria need: a search for equal
-    # columns takes ten times as long
-    keys = np.packbits(masks, axis=0).T.copy()
-    keys = keys.view(f"V{keys.shape[1]}").ravel()
-    _, first, idx = np.unique(keys, return_index=True, return_inverse=True)
-    return np.array([", ".join(names[_]) for _ in masks.T[first]])[idx]
+    # one number a candidate, as a search for equal columns takes ten times as long
+    keys = np.zeros(len(rows), dtype=int)
+    for part in np.split(masks, np.arange(N_BITS, len(masks), N_BITS)):
+        keys = keys << len(part) | (1 << np.arange(len(part))) @ part
+        _, first, keys = np.unique(keys, return_index=True, return_inverse=True)
+    return np.array([", ".join(names[_]) for _ in masks.T[first]])[keys[rows]]
 
 
 def _get(conditions, name):

@@ -22,6 +22,8 @@ STATUS_COLORS = {
 def plot_ranking(table, values, label, ax=None):
     """Plot the divergence of ranked OFF observations against a condition.
 
+    Those that are not compared, as the conditions reject them, are left out.
+
     Parameters
     ----------
     table : `~astropy.table.Table`
@@ -39,11 +41,12 @@ def plot_ranking(table, values, label, ax=None):
         Axes.
     """
     ax = plt.gca() if ax is None else ax
+    divergences = np.asarray(table["KL_CORR"])
     # the many rejected ones first, so that the good ones are on top
     for status, color in reversed(STATUS_COLORS.items()):
-        mask = np.asarray(table["STATUS"]) == status
+        mask = (np.asarray(table["STATUS"]) == status) & np.isfinite(divergences)
         if mask.any():
-            x, y = np.asarray(values)[mask], np.asarray(table["KL_CORR"])[mask]
+            x, y = np.asarray(values)[mask], divergences[mask]
             ax.plot(x, y, "o", ms=5, color=color, label=f"{status} ({mask.sum()})")
     ax.axhline(0, color="black", lw=0.5)
     ax.set_xlabel(label)
