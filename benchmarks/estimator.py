@@ -1,10 +1,17 @@
 """Closure and speed of the systematics estimator.
 
-Run with ``python benchmarks/estimator.py [number of seeds]`` (default 200, a quarter of
-an hour on two cores). A set is 100,000 events, 20 observations of 5000, of a known
-background. The tests do the same with fewer seeds.
+Run with ``python benchmarks/estimator.py [number of seeds] [--study speed ...]``
+(default are 200 seeds and all studies, half an hour on two cores). A set is 100,000
+events of a known background: 20 observations of 5000, or 12 that are drawn from a pool
+(20 to 45 OFF observations that five sets share). The tests do the same with fewer
+seeds.
+
+Truth of f is the rms of the planted errors averaged over circles, after the mean of the
+field is taken out. Numbers after "68%" and "95%" are the share of toys, in %, in which
+the interval or upper limit holds the truth.
 """
 
+import argparse
 import itertools
 import logging
 import sys
@@ -14,7 +21,6 @@ from pathlib import Path
 
 import astropy.units as u
 import numpy as np
-from astropy.table import Table, vstack
 from gammapy.datasets import Datasets
 from gammapy.estimators import ExcessMapEstimator
 from gammapy.maps import MapAxis, WcsGeom
@@ -24,12 +30,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gammapy_mimic.estimators import MimicSystematicsEstimator, make_bias_map
 from gammapy_mimic.utils.parallel import run_parallel
+from tests.sets_toys import SetsToy, measure_position, measure_toy
 from tests.test_systematics import (
     CENTER,
     EDGES,
     GRADIENT,
     TILT,
     Field,
+    few_random_maps,
     fit_gradient,
     get_total,
     make_fov_maker,
@@ -39,8 +47,7 @@ from tests.test_systematics import (
 )
 
 OFFSETS = (0, 0.5, 1.5)
-RADII = ("0.1 deg", "0.2 deg", "0.3 deg")
-N_REPEAT = 5
+N_REPEAT = 9
 N_JOBS = 2
 
 
@@ -59,84 +66,141 @@ def run(function, n_seeds):
     return np.array(run_parallel(function, inputs, n_jobs=N_JOBS))
 
 
-def find_no_systematic(seed):
-    *sets, target = simulate_stacked(Field(), [seed, 0], n_sets=6)
-    rows = []
-    for radius in RADII:
-        result = MimicSystematicsEstimator(radius).run(sets, target)
-        row = get_total(result)
-        maximum = get_total(result, "maximum")["n_larger"]
-        rows.append([row[_] for _ in ("f_squared", "f_squared_err", "f_ul")])
-        rows[-1] += [row["width"], maximum]
-    for offset in OFFSETS:
-        estimator = MimicSystematicsEstimator(position=get_position(offset))
-        row = get_total(estimator.run(sets, target), "position")
-        rows.append([row[_] for _ in ("calibrated", "p_value", "n_sample")])
-        rows[-1] += [row["mimic_width"], row["calibrated_err"]]
-    return rows
+def describe_share(flags):
+    """Share of toys in %, with its error."""
+    share = np.mean(flags)
+    error = np.sqrt(share * (1 - share) / len(flags))
+    return f"{100 * share:.0f} ± {100 * error:.0f}"
+
+
+def run_toys(toy, n_seeds, energy_edges=None):
+    """Rows of toys by radius and band, columns are arrays over toys."""
+    function = partial(find_spread, toy=toy, energy_edges=energy_edges)
+    inputs = [(seed,) for seed in range(n_seeds)]
+    found = run_parallel(function, inputs, n_jobs=N_JOBS)
+    for rows in zip(*found, strict=True):
+        yield {name: np.array([_[name] for _ in rows]) for name in rows[0]}
+
+
+def find_spread(seed, toy, energy_edges):
+    return measure_toy(toy, [seed, 10], energy_edges=energy_edges)
+
+
+def compare(found, true):
+    """Mean of a number less its truth, in % of the mean truth if that is not 0."""
+    mean = np.mean(true)
+    scale, unit = (100 / mean, "%") if mean > 1e-8 else (1e4, "e-4")
+    values = scale * (found - true)
+    return (
+        f"{np.mean(values):+.2f} ± {np.std(values) / np.sqrt(len(values)):.2f} {unit}"
+    )
+
+
+def describe_place(row):
+    return f"{row['radius'][0]:.1f} deg, from {row['e_min'][0]:.2g} TeV"
+
+
+def describe_toys(rows, name):
+    """Spread of toys against what is true, by radius."""
+    for idx, row in enumerate(rows):
+        if idx == 0:
+            yield f"{name} ({len(row['f'])} toys)", ""
+        true = row["true_f_squared"]
+        twice = row["f_squared"] > 2 * row["f_squared_err"]
+        yield (
+            f"    {describe_place(row)}: f = {100 * np.sqrt(np.mean(true)):.2f}%",
+            f"f² less truth {compare(row['f_squared'], true)}; "
+            f"f 68%: {describe_share(row['f_covered'])}, "
+            f"95%: {describe_share(row['f_limited'])}; "
+            f"total 68%: {describe_share(row['total_covered'])}, "
+            f"95%: {describe_share(row['total_limited'])}; "
+            f"another field 95%: {describe_share(row['f_other_limited'])}; "
+            f"above 2 errors: {describe_share(twice)}",
+        )
 
 
 def study_no_systematic(n_seeds):
-    values = run(find_no_systematic, n_seeds)
-    columns = np.moveaxis(values, 1, 0)[: len(RADII)]
-    for radius, column in zip(RADII, columns, strict=True):
-        square, error, limit, width, maximum = column.T
-        yield f"no systematic, {radius}: f² x 1e5", describe(1e5 * square)
-        yield (
-            "    median upper limit of f, part below 1%",
-            (f"{np.median(limit):.4f}, {np.mean(limit < 0.01):.2f}"),
-        )
-        covered = square + stats.t.ppf(0.95, 4) * error > 0
-        yield "    coverage of the limit of f² (95%)", f"{np.mean(covered):.3f}"
-        yield "    width", describe(width)
-        numbers = np.bincount(maximum.astype(int), minlength=6)
-        yield (
-            "    p-value of the maximum: of chi2",
-            f"{stats.chisquare(numbers)[1]:.2f}",
-        )
-    rng = np.random.default_rng(0)
-    for offset, column in zip(OFFSETS, np.moveaxis(values[:, 3:], 1, 0), strict=True):
-        calibrated, p_value, n_sample, width, error = column.T
-        yield f"calibrated significance at {offset} deg", describe(calibrated)
-        smooth = p_value - rng.uniform(size=n_seeds) / (1 + n_sample)
-        yield (
-            "    KS p-values: unit normal, uniform p",
-            (
-                f"{stats.kstest(calibrated, 'norm')[1]:.2f}, "
-                f"{stats.kstest(smooth, 'uniform')[1]:.2f}"
-            ),
-        )
-        yield (
-            "    positions, width, error",
-            (f"{n_sample.mean():.0f}, {describe(width)}, {error.mean():.3f}"),
-        )
-
-
-def find_random_field(seed, fraction, is_same, radius):
-    rng = np.random.default_rng([seed, 1])
-    field = Field(n_obs=1)
-    sets = simulate_random_sets(field, rng, fraction, radius, is_same=is_same)
-    row = get_total(MimicSystematicsEstimator(f"{radius} deg").run(sets))
-    return [row[_] for _ in ("f", "f_squared", "f_squared_err", "f_ul", "width")]
+    for n_off in (20, 45):
+        rows = run_toys(SetsToy(n_off=n_off), n_seeds)
+        yield from describe_toys(rows, f"no systematic, {n_off} OFF observations")
 
 
 def study_random_field(n_seeds):
-    cases = itertools.product((0.1, 0.2), (0.02, 0.05, 0.1), (False, True))
-    for radius, fraction, is_same in cases:
-        function = partial(
-            find_random_field, fraction=fraction, is_same=is_same, radius=radius
-        )
-        found, square, error, limit, width = run(function, n_seeds).T
-        where = "same in all sets" if is_same else "one for each set"
-        pull = (square - fraction**2) / error
-        inside = np.abs(pull) < stats.t.ppf(0.84, 4)
-        yield f"f = {fraction}, {radius} deg, {where}", describe(found)
+    for spread, scale in itertools.product((0.02, 0.05, 0.1), (0.1, 0.3, 1.0)):
+        rows = run_toys(SetsToy(spread, scale), n_seeds)
+        yield from describe_toys(rows, f"{spread:.0%} on {scale} deg")
+
+
+def study_shared(n_seeds):
+    """More or fewer observations of which sets are made."""
+    for n_off in (20, 45):
+        rows = run_toys(SetsToy(0.05, 0.3, n_off=n_off), n_seeds)
+        name = f"5% on 0.3 deg, {n_off} OFF observations"
+        yield from describe_toys(rows, name)
+
+
+def study_radial(n_seeds):
+    rows = run_toys(SetsToy(gradient=0.05), n_seeds)
+    yield from describe_toys(rows, "radial gradient of 0.05 / deg")
+
+
+def study_tilt(n_seeds):
+    toy = SetsToy(tilt=0.1, n_energies=3)
+    edges = toy.field.geom.axes["energy"].edges
+    yield from describe_delta(run_toys(toy, n_seeds, edges), "tilt of 0.10")
+
+
+def study_norm(n_seeds):
+    rows = run_toys(SetsToy(is_fitted=False), n_seeds)
+    yield from describe_delta(rows, "norm spread of 5%, not fitted")
+    for n_off in (20, 45):
+        row = next(run_toys(SetsToy(n_off=n_off), n_seeds))
+        covered = (row["norm_spread_lo"] <= 0.05) & (row["norm_spread_hi"] >= 0.05)
         yield (
-            "    width, within 20%, within the error (68%), limit (95%)",
-            (
-                f"{width.mean():.3f}, {np.mean(abs(found / fraction - 1) < 0.2):.2f}, "
-                f"{inside.mean():.2f}, {np.mean(limit > fraction):.2f}"
-            ),
+            f"norm spread of 5%, {n_off} OFF observations ({n_seeds} toys)",
+            f"found {describe(row['norm_spread'])}, error "
+            f"{np.mean(row['norm_spread_err']):.5f}; "
+            f"68%: {describe_share(covered)}, "
+            f"95%: {describe_share(row['norm_spread_ul'] >= 0.05)}",
+        )
+
+
+def describe_delta(rows, name):
+    """Bias of toys against what is true."""
+    yield f"{name} (delta in %)", ""
+    for row in rows:
+        true = row["true_delta"]
+        yield (
+            f"    {describe_place(row)}: delta = {100 * np.mean(true):+.2f}",
+            f"less truth {describe(100 * (row['delta'] - true))}, "
+            f"error {100 * np.mean(row['delta_err']):.5f}; "
+            f"68%: {describe_share(row['delta_covered'])} ({len(true)} toys); "
+            f"f² less truth {compare(row['f_squared'], row['true_f_squared'])}",
+        )
+
+
+def find_position(seed, toy, is_same, ratio):
+    row = measure_position(toy, [seed, 11], is_same=is_same, ratio=ratio)
+    names = ("significance", "calibrated", "mimic_width", "n_effective", "p_value")
+    return [row[_] for _ in names]
+
+
+def study_position(n_seeds):
+    cases = [(0, True, 1), (0.05, True, 1), (0.1, True, 1)]
+    cases += [(0.05, False, 1), (0.1, False, 1), (0.05, True, 10 / 3)]
+    for spread, is_same, ratio in cases:
+        function = partial(
+            find_position, toy=SetsToy(spread), is_same=is_same, ratio=ratio
+        )
+        raw, value, width, number, p_value = run(function, n_seeds).T
+        shares = (value > 1.645, value < -1.645, value > 3, p_value < 0.05)
+        yield (
+            f"position, {spread:.0%}, {'same' if is_same else 'another'} field, "
+            f"counts of the target x {ratio:.1f} ({n_seeds} toys)",
+            f"calibrated {describe(value)}; raw {np.std(raw):.2f}, "
+            f"width {np.mean(width):.2f}, {np.mean(number):.0f} sets; "
+            f"KS {stats.kstest(value, 'norm')[1]:.3f}; P(> 1.645, < -1.645, > 3), "
+            f"P(p < 0.05): {', '.join(map(describe_share, shares))}",
         )
 
 
@@ -270,8 +334,10 @@ def find_source(seed):
         counts = [rng.poisson(field.get_truth(_, **options)) for _ in range(4)]
         n_background = 13 * sum(field.background)[0, y, x]
         counts[0][0, y, x] += rng.poisson(5 * np.sqrt(n_background) + 4)
-        estimator = MimicSystematicsEstimator(position=position)
-        found = get_total(estimator.run(sets, [field.stack(counts)]), "position")
+        estimator = MimicSystematicsEstimator(position=position, radii=None)
+        with few_random_maps(2):
+            result = estimator.run(sets, [field.stack(counts)])
+        found = get_total(result, "position")
         true = field.stack(counts, is_true=True, **options)
         edges = field.geom.axes["energy"].edges[[0, -1]]
         maps = ExcessMapEstimator("0.1 deg", energy_edges=edges).run(true)
@@ -291,7 +357,10 @@ def study_source(n_seeds):
 
 
 def study_speed(n_seeds):
-    """Five sets of 200 x 200 pixels and 6 energies, stacked or of 20 observations."""
+    """Five sets of 200 x 200 pixels and 6 energies, stacked or of 20 observations.
+
+    In units of one run of ExcessMapEstimator for each set.
+    """
     field = Field(20, 6)
     axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=6)
     field.geom = WcsGeom.create(
@@ -307,50 +376,60 @@ def study_speed(n_seeds):
     ]
     sets = simulate_sets(field, 0)
     stacked = simulate_stacked(field, 0)
-    bands = (axis.edges, axis.edges[[0, -1]])
+    reference = ExcessMapEstimator("0.1 deg", energy_edges=axis.edges)
+    estimator = MimicSystematicsEstimator("0.1 deg", axis.edges)
+    functions = [
+        lambda: [reference.run(values[0]) for values in stacked],
+        partial(estimator.run, stacked),
+        partial(estimator.run, sets),
+    ]
+    seconds, *others = measure(functions)
+    yield f"ExcessMapEstimator, 5 sets of {shape} [s]", f"{seconds:.3f}"
+    names = ("stacked", "20 observations each")
+    for name, other in zip(names, others, strict=True):
+        yield f"    the estimator over it, {name}", f"{other / seconds:.2f}"
 
-    def estimate_maps():
-        for values, edges in itertools.product(stacked, bands):
-            ExcessMapEstimator("0.1 deg", energy_edges=edges).run(values[0])
 
-    yield f"ExcessMapEstimator, 5 sets of {shape} and all [s]", measure(estimate_maps)
-    reference = measure(estimate_maps)
-    for name, values in (("stacked", stacked), ("20 observations each", sets)):
-        estimator = MimicSystematicsEstimator("0.1 deg", axis.edges)
-        seconds = measure(partial(estimator.run, values))
-        yield f"    the estimator over it, {name}", f"{seconds / reference:.2f}"
-
-
-def measure(function):
-    """Median seconds of a function."""
+def measure(functions):
+    """Median seconds of a processor for each of several functions, by turns."""
     times = []
     for _ in range(N_REPEAT):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return np.median(times)
+        times.append([])
+        for function in functions:
+            start = time.process_time()
+            function()
+            times[-1].append(time.process_time() - start)
+    return np.median(times, axis=0)
 
 
-def main(n_seeds=200):
+STUDIES = {
+    "speed": (study_speed, 1),
+    "tilt": (study_tilt, 1 / 2),
+    "norm": (study_norm, 1 / 2),
+    "radial": (study_radial, 1 / 2),
+    "no_systematic": (study_no_systematic, 1 / 2),
+    "random_field": (study_random_field, 1 / 2),
+    "shared": (study_shared, 1 / 2),
+    "position": (study_position, 1),
+    "random_correction": (study_random_correction, 1 / 10),
+    "gradient": (study_gradient, 1 / 10),
+    "bias": (study_bias, 1),
+    "prior": (study_prior, 1 / 10),
+    "source": (study_source, 1 / 2),
+}  # with the part of the seeds that each is run for
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("n_seeds", type=int, nargs="?", default=200)
+    parser.add_argument("--study", nargs="+", choices=STUDIES, default=list(STUDIES))
+    args = parser.parse_args()
     logging.disable(logging.WARNING)
-    studies = {
-        study_speed: 1,
-        study_no_systematic: n_seeds,
-        study_random_field: max(n_seeds // 5, 2),
-        study_random_correction: max(n_seeds // 10, 2),
-        study_gradient: max(n_seeds // 10, 2),
-        study_bias: n_seeds,
-        study_prior: max(n_seeds // 10, 2),
-        study_source: max(n_seeds // 2, 2),
-    }
-    for study, number in studies.items():
-        rows = [[name, str(value)] for name, value in study(number)]
-        table = vstack([Table(rows=[_], names=["what", "value"]) for _ in rows])
-        table["what"].info.format = "<65s"
-        table["value"].info.format = "<60s"
-        table.pprint(max_width=-1, max_lines=-1)
-        sys.stdout.flush()
+    for study, part in (STUDIES[_] for _ in args.study):
+        number = max(int(args.n_seeds * part), 2)
+        for name, value in study(number):
+            print(f"{name:<65} {value}", flush=True)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

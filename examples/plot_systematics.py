@@ -2,9 +2,9 @@
 How much of an excess can the background fake?
 ==============================================
 
-Numbers for a paper, from mimic sets: the fractional systematic error of the background,
-a significance that is calibrated by what is seen where no source is, and the spread of
-the background normalisation as a prior of a fit.
+Numbers for a paper, from mimic sets: bias and spread of the background by energy and
+by angular scale, a significance that is calibrated by what is seen where no source is,
+and the spread of the background normalisation as a prior of a fit.
 
 With ``$GAMMAPY_DATA`` this runs on the PKS 2155-304 flare of H.E.S.S. DL3 DR1, else on
 simulated data.
@@ -43,7 +43,7 @@ if not path.exists():
     spectrum = PowerLawSpectralModel(index=3, amplitude="3e-11 cm-2 s-1 TeV-1")
     source = SkyModel(spectrum, PointSpatialModel.from_position(position))
     zenith = "20 deg", "30 deg"
-    simulate_datastore(path, 36, targets=fields, zenith=zenith, sources=[source])
+    simulate_datastore(path, 28, targets=fields, zenith=zenith, sources=[source])
 
 # %%
 # Configuration
@@ -68,11 +68,11 @@ datasets:
   geom:
     wcs:
       skydir: {{frame: icrs, lon: 329.717 deg, lat: -30.226 deg}}
-      width: {{width: 4 deg, height: 4 deg}}
+      width: {{width: 3 deg, height: 3 deg}}
       binsize: 0.05 deg
     selection: {{offset_max: 2 deg}}
     axes:
-      energy: {{min: 0.5 TeV, max: 10 TeV, nbins: 4}}
+      energy: {{min: 0.5 TeV, max: 8 TeV, nbins: 4}}
       energy_true: {{min: 0.3 TeV, max: 20 TeV, nbins: 6}}
   background: {{method: fov_background, parameters: {{method: scale}}}}
   safe_mask:
@@ -85,22 +85,28 @@ mimic:
   n_sets: 5
   systematics:
     correlation_radius: 0.2 deg
+    energy_edges: [0.5 TeV, 1 TeV, 8 TeV]
+    radii: [0.1 deg, 0.2 deg, 0.4 deg]
     position: {{frame: icrs, lon: 329.717 deg, lat: -30.226 deg}}
-    offset_edges: [0 deg, 1 deg, 2 deg]
 """)
 
 # %%
 # Systematic error
 # ----------------
-# A significance at a position with N background counts has the variance 1 + f² N, where
-# f is the fractional systematic error of the background. The errors are from the
-# scatter between sets. The source's own significance is compared with that of the
-# mimics at the same offset.
+# Counts of mimics in circles differ from the prediction by a bias, and scatter around
+# it by more than noise: the spread. Together they are the total. Errors know which OFF
+# observations the sets share. The significance of the source is calibrated by what
+# mimics have at the same offset, given how well that is known.
 
 analysis = MimicAnalysis(config)
 analysis.get_systematics()
 result = analysis.systematics
 print(result)
+
+# %%
+# What a paper prints of it.
+
+print(result.to_text("paper"))
 
 # %%
 # A prior
@@ -128,14 +134,24 @@ Fit().run(Datasets([dataset]))
 print(dataset.models.to_parameters_table())
 
 # %%
-# Map, distribution and offset
-# ----------------------------
-# Left: the target, with what is no source around it. Middle: all mimics, and the target
-# outside of the source. Right: the systematic error by offset; arrows are upper limits.
+# Maps and distribution
+# ---------------------
+# Left: the target, with what is no source around it. Right: all mimics, and the target
+# outside of the source.
 
-figure = plt.figure(figsize=(14, 4.2), layout="constrained")
+figure = plt.figure(figsize=(10, 4.2), layout="constrained")
 wcs = result.maps["target"].total.geom.wcs
-result.plot_map(ax=figure.add_subplot(131, projection=wcs), position=position)
-result.plot_distribution(ax=figure.add_subplot(132))
-result.plot_systematics(ax=figure.add_subplot(133), by="offset")
+result.plot_map(ax=figure.add_subplot(121, projection=wcs), position=position)
+result.plot_distribution(ax=figure.add_subplot(122))
+
+# %%
+# Bias and spread
+# ---------------
+# By energy and by the radius of the circles. A point is the bias with its error, the
+# box around it the spread; where this is not significant, a dashed box has the height
+# of its upper limit (95%).
+
+figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+result.plot_systematics(ax=axes[0])
+result.plot_systematics(ax=axes[1], by="radius")
 plt.show()

@@ -1,4 +1,5 @@
 import logging
+import os
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -20,6 +21,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # two workers take both cores, and inherit it before they load numpy
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if config.getoption("--slow"):
         config.option.markexpr = ""
 

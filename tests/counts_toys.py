@@ -116,14 +116,26 @@ class Toy:
         return ApertureCounts(counts * used, self.background * used)
 
     def get_truth(self, field):
-        """Delta and squared spread of a field, as apertures are weighted."""
-        share = self.mean / self.mean.sum()
-        weight = (self.mean / (1 + WEIGHT_SPREAD**2 * self.mean)) ** 2
-        mean = np.sum(share * field)
-        left = 1 - 2 * share + np.sum(share**2)
-        errors = (1 + field) / (1 + mean) - 1
-        square = np.sum(weight * errors**2) / np.sum(weight * left)
-        return (1 + self.delta) * (1 + mean) - 1, square
+        """Delta and squared spread of a field."""
+        return find_truth((1 + self.delta) * (1 + field) - 1, self.mean)
+
+
+def find_truth(errors, mean):
+    """Delta and squared spread of errors of apertures, as apertures are weighted.
+
+    Parameters
+    ----------
+    errors : `~numpy.ndarray`
+        True counts over prediction minus 1, in each aperture.
+    mean : `~numpy.ndarray`
+        Predicted counts of a set.
+    """
+    share = mean / mean.sum()
+    weight = (mean / (1 + WEIGHT_SPREAD**2 * mean)) ** 2
+    delta = np.sum(share * errors)
+    left = 1 - 2 * share + np.sum(share**2)
+    spread = (1 + errors) / (1 + delta) - 1
+    return delta, np.sum(weight * spread**2) / np.sum(weight * left)
 
 
 QUANTITIES = ("f", "f_other", "delta", "delta_other", "total", "total_other")

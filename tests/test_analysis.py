@@ -171,6 +171,7 @@ def test_plain_part_is_that_of_gammapy(config, case, stack):
         assert {_["OBS_ID"]: _["MIM_OBS"] for _ in headers} == partners
 
 
+@pytest.mark.slow
 def test_reduction_is_that_of_mimics_by_hand(config):
     """What comes out is what Gammapy makes of the mimic observations."""
     config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
@@ -194,6 +195,7 @@ def test_same_for_any_number_of_jobs(config, background):
     assert_same(analysis.mimic_datasets[1], expected.mimic_datasets[1])
 
 
+@pytest.mark.slow
 def test_blocks_of_datasets(config, monkeypatch):
     config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
     expected = run(config.update("mimic: null")).datasets
@@ -430,6 +432,7 @@ def test_models_of_the_user_stay(config):
     assert analysis.datasets is before
 
 
+@pytest.mark.slow
 def test_targets_without_a_template_are_left_out(config, caplog):
     """As mimics are, and with an error only if none is left."""
     config = config.update(DATASETS["3d"])
@@ -478,6 +481,7 @@ def test_own_plan(config):
     assert_allclose(analysis.mimic_datasets[1][0].gti.time_sum.to_value("min"), 56)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kl_max", [1.0, None])
 def test_selected_time(config, kl_max):
     """OFF observations are cut to the livetime that is left, or refused."""

@@ -120,6 +120,7 @@ def test_renamed_in_memory(original):
     assert mimic.events.table.meta["MIM_OBS"] == 55
 
 
+@pytest.mark.slow
 def test_real_runs_pass(hess_store):
     runs = find_runs(hess_store)
     assert find_broken_files(hess_store, runs) == {}

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from astropy.table import Table
 from numpy.testing import assert_allclose
 from scipy import stats
 
@@ -177,38 +176,6 @@ def test_order_does_not_matter():
     first, second = measure_bias_spread(counts), measure_bias_spread(shuffled)
     assert_allclose(first.total[:5], second.total[:5])
     assert_allclose(first.f_other[:5], second.f_other[:5])
-
-
-def test_a_table_is_an_array():
-    counts = make_counts()
-    run, number, aperture = np.indices(counts.counts.shape).reshape(3, -1)
-    table = Table({"run": run + 100, "set": number, "aperture": aperture})
-    table["counts"] = counts.counts.ravel() / 2
-    table["background"] = counts.background.ravel() / 2
-    table["night"] = np.array([f"night {_ // 2}" for _ in run])
-    # rows of one cell are added
-    table = Table({_: np.tile(table[_], 2) for _ in table.colnames})
-    made = ApertureCounts.from_table(table)
-    assert_allclose(made.counts, counts.counts)
-    assert_allclose(measure_bias_spread(made).f[:5], measure_bias_spread(counts).f[:5])
-    by_night = measure_bias_spread(ApertureCounts.from_table(table, run="night"))
-    assert by_night.n_runs == pytest.approx(10)
-    assert by_night.delta.value == pytest.approx(measure_bias_spread(counts).delta[0])
-
-
-def test_on_off_table():
-    on_off = draw_on_off(np.random.default_rng(0), 20, 0.5, n=40)
-    names = ("counts", "counts_off", "alpha")
-    table = {name: getattr(on_off, name).ravel() for name in names}
-    table |= {"run": np.arange(40) % 8, "set": np.zeros(40), "aperture": np.arange(40)}
-    made = ApertureCounts.from_table(table)
-    assert made.counts.shape == (8, 1, 40)
-    sums = made.counts_off.sum(axis=(0, 1))
-    assert_allclose(sums, on_off.counts_off.ravel())
-    table = {name: np.tile(_, 2) for name, _ in table.items()}
-    table["alpha"] = np.repeat([0.5, 0.4], 40)
-    with pytest.raises(ValueError, match="different 'alpha', and cannot be added"):
-        ApertureCounts.from_table(table)
 
 
 def test_nights():

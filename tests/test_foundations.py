@@ -352,7 +352,7 @@ def test_statistic_is_that_of_datasets():
     found = [
         where
         for where, call in _find_calls("stat_sum")
-        if "Datasets(" not in ast.unparse(call.func)
+        if "Datasets" not in ast.unparse(call.func)
     ]
     assert found == []
 

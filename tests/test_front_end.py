@@ -111,6 +111,7 @@ def test_empty_region_file(config, tmp_path):
 
 
 class TestBrokenFiles:
+    @pytest.mark.slow
     def test_the_only_partner(self, broken, stores):
         """Where there are others, it is no error that all partners are broken."""
         broken.observations.obs_ids = [2]
@@ -123,6 +124,7 @@ class TestBrokenFiles:
         run(broken)
         assert read_plan(broken).table["OFF_OBS_ID"].tolist() == [103]
 
+    @pytest.mark.slow
     def test_partner_that_is_chosen_by_hand(self, broken):
         run(broken, reduce=False)
         path = get_out(broken) / "plan.ecsv"

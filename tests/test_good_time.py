@@ -60,6 +60,7 @@ def test_what_is_known_is_known_of_a_file_that_is_not_read_again(gaps, tmp_path)
     assert known.update(gaps).checksum == index.checksum
 
 
+@pytest.mark.slow
 def test_files_without_a_table_agree(gaps):
     times = read_times(OffIndex.create(gaps))
     observations = gaps.get_observations()
@@ -76,6 +77,7 @@ def test_rounded_times_stay(stores, caplog):
     assert caplog.text == ""
 
 
+@pytest.mark.slow
 def test_a_plan_can_be_carried_out(gaps, stores):
     """Also where the parts begin after the gap."""
     targets = [select_first(_, 10) for _ in stores["targets"].get_observations()]

@@ -148,6 +148,7 @@ def test_predictions_are_made_once(stores, index):
     assert not pool.predict(bare, get_background_version(bare)).any()
 
 
+@pytest.mark.slow
 def test_processes_that_update_one_file(stores, index, tmp_path):
     """At any moment it is the index of one of them, each of which has its own."""
     path, n_jobs = tmp_path / "index.fits", 4

@@ -125,15 +125,15 @@ def test_same_seed_same_maps():
 
 
 def test_no_more_maps_than_needed():
-    """The p-value of a target that is not rare is that of all maps, within 5%."""
+    """The p-value of a target that is not rare is that of all maps, within 10%."""
     every = simulate_random_maps(PREDICTION, KERNEL, n_maps=2000)
     value = np.quantile(every.maximum, 0.5)
     few = simulate_random_maps(PREDICTION, KERNEL, n_maps=2000, value=value)
-    assert 700 < len(few.maximum) < 900
+    assert 150 < len(few.maximum) < 250
     assert_equal(few.maximum, every.maximum[: len(few.maximum)])
     p_value, n_larger, *_ = get_maximum_p_value(value, few.maximum)
-    assert n_larger == 399
-    assert_allclose(p_value, 0.5, atol=0.05)
+    assert n_larger == 99
+    assert_allclose(p_value, 0.5, rtol=0.2)
     rare = simulate_random_maps(PREDICTION, KERNEL, n_maps=100, value=20)
     assert len(rare.maximum) == 100
 

@@ -189,6 +189,7 @@ def test_other_irfs(stores, tmp_path):
         check(config)
 
 
+@pytest.mark.slow
 def test_run_of_rad_max_that_depends_on_energy(stores, tmp_path, capsys):
     """The counts are those of Gammapy's makers in the same mimics."""
     config = make_config(stores, tmp_path / "out", "rad_max", "rad_max", "1d")

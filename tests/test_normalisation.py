@@ -63,6 +63,7 @@ def test_same_runs_in_several_sets():
     assert (once["n"], more["n"]) == (20, 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_runs", [18, 25, 45])
 def test_errors_of_shared_runs(n_runs):
     """The scatter of the mean is its error; a prior holds 68% of other values."""

@@ -402,6 +402,7 @@ def edit_plan(config, mimic_set=2, obs_id=1, off_obs_id=None):
     return off_obs_id
 
 
+@pytest.mark.slow
 def test_edited_plan(again):
     off_obs_id = edit_plan(again)
     assert run(again) == ["mimic_2", "datasets_mimic_2", "systematics", "report"]
@@ -419,6 +420,7 @@ def test_edited_plan(again):
     assert DataStore.from_dir(get_out(again) / "mimic_2").obs_ids.tolist() == [2]
 
 
+@pytest.mark.slow
 def test_edited_part(again):
     """A set is made again if it uses another part of an OFF observation."""
     path = get_out(again) / "plan.ecsv"
@@ -437,6 +439,7 @@ def test_edited_part(again):
         run(again)
 
 
+@pytest.mark.slow
 def test_sets_that_share_are_told_in_each_run(again, caplog):
     """Also of a plan that was edited."""
     path = get_out(again) / "plan.ecsv"

@@ -572,6 +572,7 @@ def test_make_in_a_folder_of_another(tmp_path, store, capsys):
     assert take_hashes(out) == before
 
 
+@pytest.mark.slow
 def test_make_that_fails_keeps_all_stores(made, store, monkeypatch):
     """While all is written, and when the first store is complete. Then it goes on."""
     stores = [_ for _ in made.iterdir() if _.is_dir() and _.name[0] != "."]

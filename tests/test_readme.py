@@ -49,6 +49,7 @@ FIGURES = {
         2 * ["Background rate [s-1 TeV-1 sr-1]"],
         ["Counts / predicted background"],
     ],
+    "plot_fit": [["Flux / true flux"]],
     "plot_maker_chain": [[*3 * MAP, DENSITY]],
     "plot_mimic_observations": [
         ["Target OBS_ID", "Zenith angle, OFF - target [deg]"],
@@ -57,13 +58,7 @@ FIGURES = {
     "plot_reflected_spectrum": [["Excess counts", "Significance"]],
     "plot_ring_background": [[*2 * MAP, DENSITY]],
     "plot_scramble_crab": [SCRAMBLE, SCRAMBLE, [*3 * MAP, DENSITY]],
-    "plot_systematics": [
-        [
-            "Declination",
-            DENSITY,
-            "Systematic error of the background [%]",
-        ]
-    ],
+    "plot_systematics": [["Declination", DENSITY], 2 * ["Counts / prediction - 1 [%]"]],
 }
 """Figures that the examples show, by the labels of their axes."""
 

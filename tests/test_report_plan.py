@@ -49,6 +49,7 @@ def test_what_is_left_out(page):
     assert "No target is questionable" not in page.text
 
 
+@pytest.mark.slow
 def test_nothing_is_left_out(tmp_path, result):
     make_report(result, tmp_path / "report.html", plan={1: 11, 2: 12})
     text = Page(tmp_path / "report.html").text

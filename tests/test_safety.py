@@ -265,6 +265,7 @@ def test_missing_rows_are_said(again):
 # ------------------------------------------------------------------------ up to date
 
 
+@pytest.mark.slow
 def test_files_are_looked_at(again, finished):
     out = get_out(again)
     events = sorted((out / "mimic_1/data").iterdir())[0]

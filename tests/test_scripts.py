@@ -93,6 +93,7 @@ def test_make(tmp_path, store, capsys):
     assert "Mimic set 2: written" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_make_twice_gives_the_same(tmp_path, store):
     for name, jobs in (("a", 1), ("b", 2)):
         assert run(*make_args(store, tmp_path / name, "--n-jobs", jobs)) == 0
@@ -140,6 +141,7 @@ def test_reduced_maps_are_those_of_the_function(reduced):
     )
 
 
+@pytest.mark.slow
 def test_run_goes_on_with_the_configuration_of_make(tmp_path, store, reduced, capsys):
     """And the other way round: they are one front end."""
     out = tmp_path / "out"
@@ -375,6 +377,7 @@ class TestRank:
 
 
 class TestBackground:
+    @pytest.mark.slow
     def test_selected(self, tmp_path, store, capsys):
         outdir = tmp_path / "store"
         options = ("--outdir", outdir, "--time-request", "1 h", "--kl-max", "0.5")
@@ -392,6 +395,7 @@ class TestBackground:
         assert run(*args) == 1
         assert run(*args, "--overwrite") == 0
 
+    @pytest.mark.slow
     def test_groups_and_3d(self, tmp_path, store, capsys):
         outdir = tmp_path / "store"
         options = ("--outdir", outdir, "--dimension", "3d")

@@ -121,6 +121,7 @@ class TestScramble:
         assert f"Wrote {plot}" in capsys.readouterr().out
         assert sorted(_.name for _ in tmp_path.iterdir()) == ["check.png", "out.fits"]
 
+    @pytest.mark.slow
     def test_existing_files(self, tmp_path, files, capsys):
         """Neither the observation nor the picture is replaced without --overwrite."""
         out, plot = tmp_path / "out.fits", tmp_path / "check.png"

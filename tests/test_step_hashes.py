@@ -116,6 +116,8 @@ CHANGED = {
     "mimic.systematics.correlation_radius": "0.2 deg",
     "mimic.systematics.energy_edges": ["1 TeV", "10 TeV"],
     "mimic.systematics.offset_edges": ["0 deg", "1 deg"],
+    "mimic.systematics.radii": ["0.2 deg", "0.4 deg"],
+    "mimic.systematics.regions": ["329.7,-30.2,0.3"],
     "mimic.systematics.position.frame": "galactic",
     "mimic.systematics.position.lon": "329 deg",
     "mimic.systematics.position.lat": "-30 deg",

@@ -1,4 +1,6 @@
+import contextlib
 import itertools
+import re
 from functools import partial
 
 import astropy.units as u
@@ -38,8 +40,10 @@ from gammapy_mimic.estimators import (
     MimicSystematics,
     MimicSystematicsEstimator,
     make_bias_map,
+    systematics,
 )
 from gammapy_mimic.estimators.checks import get_off_obs_ids, get_repetition
+from gammapy_mimic.estimators.maximum import tabulate_maximum
 from gammapy_mimic.estimators.measurement import (
     measure_maps,
     measure_offset,
@@ -206,6 +210,20 @@ def get_total(result, name="systematics"):
 @pytest.fixture(scope="module")
 def no_systematic():
     """Results of 40 seeds, of 5 sets and a target of 100,000 events."""
+    with few_random_maps():
+        return make_results_of_no_systematic()
+
+
+@contextlib.contextmanager
+def few_random_maps(n_maps=200):
+    """Compare the largest significance of targets with few maps, as time allows."""
+    with pytest.MonkeyPatch.context() as patch:
+        function = partial(tabulate_maximum, n_maps=n_maps)
+        patch.setattr(systematics, "tabulate_maximum", function)
+        yield
+
+
+def make_results_of_no_systematic():
     field, results = Field(), []
     positions = {
         "0.1 deg": CENTER.directional_offset_by(30 * u.deg, 1.5 * u.deg),
@@ -214,7 +232,7 @@ def no_systematic():
     for seed in range(40):
         *sets, target = simulate_stacked(field, seed, n_sets=6)
         for radius, position in positions.items():
-            estimator = MimicSystematicsEstimator(radius, position=position)
+            estimator = MimicSystematicsEstimator(radius, position=position, radii=None)
             results.append((radius, estimator.run(sets, target)))
     return {key: [_ for name, _ in results if name == key] for key in positions}
 
@@ -226,10 +244,12 @@ def test_no_systematic(no_systematic, radius):
     rows = [get_total(_) for _ in no_systematic[radius]]
     values = np.array([row["f_squared"] for row in rows])
     assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(len(values))
-    # the largest part of them: with 40 seeds and 95% confidence, 38 of 40
-    limits = [row["f_squared"] > 2.132 * row["f_squared_err"] for row in rows]
-    assert np.mean(limits) < 0.15
-    limit = {"0.1 deg": 0.016, "0.2 deg": 0.01}[radius]
+    # an interval of 68% begins above 0 by chance in 16%
+    assert np.mean([row["f_lo"] > 0 for row in rows]) < 0.35
+    # of counts alone, errors are those of the scatter
+    errors = [row["f_squared_err"] for row in rows]
+    assert_allclose(np.mean(errors), np.std(values), rtol=0.3)
+    limit = {"0.1 deg": 0.017, "0.2 deg": 0.0135}[radius]
     assert np.median([row["f_ul"] for row in rows]) < limit
 
 
@@ -242,15 +262,21 @@ def test_calibrated_significance_is_a_unit_normal(no_systematic, radius):
     # the p-value has steps of 1 / (1 + n)
     p_values = [row["p_value"] - rng.uniform() / (1 + row["n_sample"]) for row in rows]
     assert stats.kstest(p_values, "uniform").pvalue > 0.01
+    # noise alone, with a spread that is 0 or above
     width = np.array([row["mimic_width"] for row in rows])
-    assert_allclose(np.mean(width), 1, atol=0.03)
+    assert np.all(width >= 0.99)
+    assert np.mean(width) < 1.1
+    # and it is never larger than it was
+    for row in rows:
+        assert row["calibrated"] <= max(row["significance"], 0)
 
 
 @pytest.mark.slow
 def test_maximum_of_no_systematic(no_systematic):
+    """The norm takes something from it, which makes p-values larger, if anything."""
     p_values = [get_total(_, "maximum")["p_value"] for _ in no_systematic["0.1 deg"]]
-    numbers = np.bincount(np.rint(6 * np.array(p_values)).astype(int) - 1, minlength=6)
-    assert stats.chisquare(numbers).pvalue > 0.01
+    assert stats.kstest(p_values, "uniform", alternative="greater").pvalue > 0.01
+    assert 0.35 < np.mean(p_values) < 0.7
 
 
 @pytest.mark.slow
@@ -339,31 +365,39 @@ def test_bias_of_no_systematic():
 
 @pytest.mark.slow
 def test_source_of_5_sigma():
-    """Calibrated, it is what an analysis with the true background finds."""
+    """Calibrated, it is what an analysis with the true background finds, or less.
+
+    What it loses is what mimics do not know, hence less where more circles tell.
+    """
     field = Field()
     options = {"gradient": GRADIENT}
+    losses = []
     for position in (CENTER, CENTER.directional_offset_by(30 * u.deg, 1.5 * u.deg)):
         x, y = (
             int(_) for _ in np.squeeze(field.geom.to_image().coord_to_idx(position))
         )
-        estimator = MimicSystematicsEstimator(position=position)
-        differences = []
+        estimator = MimicSystematicsEstimator(position=position, radii=None)
+        losses.append([])
         for seed in range(8):
             rng = np.random.default_rng(seed)
             sets = [field.simulate_stacked(rng, **options) for _ in range(5)]
             counts = [rng.poisson(field.get_truth(_, **options)) for _ in range(4)]
             n_background = 13 * sum(field.background)[0, y, x]
             counts[0][0, y, x] += rng.poisson(5 * np.sqrt(n_background) + 4)
-            row = get_total(estimator.run(sets, [field.stack(counts)]), "position")
+            with few_random_maps(2):
+                result = estimator.run(sets, [field.stack(counts)])
+            row = get_total(result, "position")
             true = field.stack(counts, is_true=True, **options)
             edges = field.geom.axes["energy"].edges[[0, -1]]
             estimator_true = ExcessMapEstimator("0.1 deg", energy_edges=edges)
             maps = estimator_true.run(true)
             value = maps["sqrt_ts"].data[0, y, x]
             assert 3 < value < 8
-            differences.append(row["calibrated"] - value)
-        assert abs(np.mean(differences)) < 0.3
-        assert np.std(differences) < 2 * row["calibrated_err"]
+            assert row["calibrated"] <= row["significance"]
+            assert_allclose(row["significance"], value, atol=0.5)
+            losses[-1].append(value - row["calibrated"])
+    center, outside = np.mean(losses, axis=1)
+    assert 0 < outside < center < 1.1
 
 
 def make_fov_maker():
@@ -521,6 +555,7 @@ def test_datasets_that_cannot_be_compared(small):
         estimator.run([*sets, [spectrum]])
 
 
+@pytest.mark.slow
 def test_bright_source(small, caplog):
     field, sets, target = small
     target = target.copy()
@@ -660,6 +695,7 @@ def test_correction_is_refused(small, biased):
 # ON and OFF counts
 
 
+@pytest.mark.slow
 def test_ring():
     """OFF counts are those of the ring, not added up over the circle as well."""
     field = Field(n_obs=1, n_events=50_000)
@@ -916,8 +952,8 @@ def test_text(full):
     *_, result = full
     text = str(result)
     assert text.startswith("MimicSystematics\n----------------\n")
-    assert "1 to 2.15 TeV, 0 to 1 deg: width 0." in text or "deg: width 1." in text
-    assert "calibrated" in text
+    assert re.search(r"1 to 2.15 TeV, 0 to 1 deg: .*; bias .* ± .*, spread ", text)
+    assert "sigma (raw" in text or "not measurable" in text
 
 
 @pytest.mark.slow

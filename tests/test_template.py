@@ -291,6 +291,7 @@ def test_field_rotation_turns_events_and_mask():
     assert fraction.max() < 0.99  # it moves through the bins
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_energy", [7, 12, 24])
 def test_wide_bins_are_not_biased(n_energy):
     """The value at the centre of a bin is not its mean rate."""

@@ -58,6 +58,7 @@ def check_range(table, expected, has_unit=True):
 
 
 class TestCommonRange:
+    @pytest.mark.slow
     def test_chain_stacked_or_not(self, stores, targets, expected):
         maker = MimicMaker(stores["off"], PLAN)
         makers = [MapDatasetMaker(), maker, SafeMaskMaker(["offset-max"])]
@@ -73,6 +74,7 @@ class TestCommonRange:
         (stacked,) = reduce_observations(reference, targets, makers)
         check_range(stacked.meta_table, expected)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("stack", [True, False])
     def test_observations_first(self, stores, targets, expected, stack, tmp_path):
         """In memory, from a store, and from datasets on disk."""
@@ -181,6 +183,7 @@ class TestUntested:
         assert "Mimic set 2" in text
         assert "Mimic set 4" not in text
 
+    @pytest.mark.slow
     def test_report_and_file(self, result, tmp_path):
         result.write(tmp_path / "result.fits")
         again = MimicSystematics.read(tmp_path / "result.fits")

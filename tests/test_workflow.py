@@ -52,6 +52,7 @@ def test_not_registered_at_import():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("background", ["off", "template"])
 def test_steps(config, background):
     """Steps one by one, and what an analysis of the same configuration makes."""

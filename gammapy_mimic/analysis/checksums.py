@@ -143,6 +143,7 @@ class StepChecksums:
             self.get_datasets(plan),
             [self.get_datasets(plan, mimic_set) for mimic_set in plan.sets],
             self._config.mimic.systematics.model_dump_json(),
+            regions_to_text(self._analysis.factory.systematics_regions),
             self._regions,
             RESULT_VERSION,
         )

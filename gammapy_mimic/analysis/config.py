@@ -327,6 +327,10 @@ class SystematicsConfig(GammapyBaseConfig):
         Edges of bands of energy. Default is one band.
     offset_edges : list of angle
         Edges of bands of offset. Default is none.
+    radii : list of angle
+        Radii of the table of the error by scale. Default is 0.05 to 1 deg.
+    regions : list of str
+        Regions in question, of maps: circles as ``RA,DEC,RADIUS``, or ds9 region files.
     position : `~gammapy.analysis.config.SkyCoordConfig`
         Position of a possible source: ``frame``, ``lon`` and ``lat``.
     min_background : float
@@ -336,6 +340,10 @@ class SystematicsConfig(GammapyBaseConfig):
     correlation_radius: Radius = "0.1 deg"
     energy_edges: list[EnergyType] = Field(default_factory=list)
     offset_edges: list[AngleType] = Field(default_factory=list)
+    radii: list[Radius] = Field(default_factory=list)
+    regions: Annotated[list[str], BeforeValidator(_to_texts)] = Field(
+        default_factory=list
+    )
     position: SkyCoordConfig = SkyCoordConfig()
     min_background: PositiveFinite = 10
 

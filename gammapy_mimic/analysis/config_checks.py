@@ -58,6 +58,10 @@ def find_bad_values(config):
     check(is_whole, "datasets.geom.wcs.skydir", what, wcs.skydir)
     if config.mimic is not None:
         _check_template(config.mimic.template, check)
+        key = "mimic.systematics.regions"
+        regions = config.mimic.systematics.regions
+        is_good = not regions or config.datasets.type == "3d"
+        check(is_good, key, "left out, as spectra are those of one region", regions)
     for key in _get_axes(config):
         axis = _get_value(config, key)
         for name in ("min", "max"):

@@ -383,7 +383,9 @@ class MimicAnalysis(Analysis):
         self._make_if_stale("mimic_datasets", self.get_mimic_datasets)
         self._make_if_stale("datasets", self.get_datasets)
         estimator = self.factory.make_systematics_estimator()
-        self.systematics = estimator.run(self.mimic_datasets, self.datasets)
+        self.systematics = estimator.run(
+            self.mimic_datasets, self.datasets, plan=self.plan
+        )
 
     def _remember(self, name):
         """Note with which settings a result was made."""

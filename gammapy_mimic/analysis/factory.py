@@ -301,9 +301,7 @@ class MakerFactory:
         off = off[np.isfinite(off.ra.deg) & np.isfinite(off.dec.deg)]
         positions = SkyCoord([*map(get_fixed_pointing, self.observations), *off])
         with prefix_errors("mimic.exclusion"):
-            for text in config.regions:
-                if not ExclusionRegions.from_text(text):
-                    raise ValueError(f"there is no region in {text}. Leave it out.")
+            _read_regions(config.regions)
             return ExclusionRegions.from_catalogs(
                 positions,
                 config.fov_radius,
@@ -592,6 +590,12 @@ class MakerFactory:
             )
         return observations
 
+    @property
+    def systematics_regions(self):
+        """Regions in question (list of `~regions.SkyRegion`)."""
+        with prefix_errors("mimic.systematics.regions"):
+            return _read_regions(self.config.mimic.systematics.regions)
+
     def make_systematics_estimator(self):
         """Make the estimator of the systematic error.
 
@@ -609,14 +613,19 @@ class MakerFactory:
             position = SkyCoord(position.lon, position.lat, frame=position.frame)
         else:
             position = None
+        options = {}
+        if config.radii:
+            options["radii"] = _to_quantity(config.radii)
         return MimicSystematicsEstimator(
             config.correlation_radius,
             energy_edges=_to_quantity(config.energy_edges),
             offset_edges=_to_quantity(config.offset_edges),
+            regions=self.systematics_regions,
             position=position,
             exclusion_mask=self.make_exclusion_mask(),
             min_background=config.min_background,
             n_jobs=self.config.general.n_jobs,
+            **options,
         )
 
     def make_exclusion_mask(self):
@@ -659,6 +668,17 @@ def _set_livetimes(obs_table, observations):
             livetime = observation.observation_live_time_duration
             is_row = obs_ids == get_obs_id(observation)
             column[is_row] = livetime.to_value(column.unit or "s")
+
+
+def _read_regions(texts):
+    """Read regions from texts or files, none of which may be empty."""
+    regions = []
+    for text in texts:
+        found = list(ExclusionRegions.from_text(text))
+        if not found:
+            raise ValueError(f"there is no region in {text}. Leave it out.")
+        regions += found
+    return regions
 
 
 def _to_quantity(values):

@@ -436,7 +436,8 @@ class _Pipeline:
             with self.records.step("systematics", checksum, [path.name]):
                 datasets, mimic_datasets = self.read_datasets()
                 estimator = self.analysis.factory.make_systematics_estimator()
-                estimator.run(mimic_datasets, datasets).write(path, overwrite=True)
+                result = estimator.run(mimic_datasets, datasets, plan=plan)
+                result.write(path, overwrite=True)
             self.report("systematics: written")
         # as a run from start to end has it, to the bit
         with self.records.reading(["systematics"]):

@@ -88,53 +88,43 @@ class ApertureCounts:
             )
         set_field(self, "runs", np.unique(runs, return_inverse=True)[1])
 
-    @classmethod
-    def from_table(cls, table, run="run"):
-        """Make it of a table with one row for each run, set and aperture.
+    def select(self, where):
+        """Get a part of the apertures.
 
         Parameters
         ----------
-        table : `~astropy.table.Table` or dict of `~numpy.ndarray`
-            Columns ``run``, ``set``, ``aperture`` (names of any kind), ``counts``, and
-            either ``background`` or ``counts_off`` and ``alpha``. Rows of the same run,
-            set and aperture are added, for the same ``alpha``.
-        run : str, optional
-            Column whose values are one run. Default is "run", another may be a night.
+        where : `~numpy.ndarray` of bool
+            Which. Shape (n_apertures,).
 
         Returns
         -------
         counts : `ApertureCounts`
-            Counts. Axes are sorted by name.
-
-        Raises
-        ------
-        ValueError
-            If rows that are to be added differ in ``alpha``.
+            Counts.
         """
-        names = ("run", "set", "aperture")
-        places = [np.unique(np.asarray(table[_]), return_inverse=True) for _ in names]
-        shape = tuple(len(values) for values, _ in places)
-        cell = np.ravel_multi_index([idx.ravel() for _, idx in places], shape)
+        return self._change(lambda values: values[..., where])
 
-        def add(values):
-            weights = np.asarray(values, dtype=float)
-            return np.bincount(cell, weights, np.prod(shape)).reshape(shape)
+    def join_sets(self):
+        """Take each aperture of each set as one of its own.
 
-        columns = getattr(table, "colnames", table)
-        arrays = {"counts": add(table["counts"])}
-        if "alpha" in columns:
-            number = np.maximum(add(np.ones(len(cell))), 1)
-            alpha = add(table["alpha"]) / number
-            if not np.allclose(alpha.ravel()[cell], table["alpha"], rtol=1e-6):
-                raise ValueError(
-                    "Rows of the same run, set and aperture have different 'alpha', "
-                    "and cannot be added. Give them apertures of their own."
-                )
-            arrays |= {"counts_off": add(table["counts_off"]), "alpha": alpha}
-        else:
-            arrays["background"] = add(table["background"])
-        first = np.unique(places[0][1].ravel(), return_index=True)[1]
-        return cls(**arrays, runs=np.asarray(table[run])[first])
+        Returns
+        -------
+        counts : `ApertureCounts`
+            Counts of one set, with n_sets x n_apertures apertures.
+        """
+        shape = len(self.counts), 1, -1
+        return self._change(lambda values: values.reshape(shape))
+
+    def _change(self, change):
+        """Change all arrays."""
+        names = ("counts", "background", "counts_off", "alpha")
+        arrays = {name: getattr(self, name) for name in names}
+        arrays = {
+            # stacked sets are given without the axis of runs
+            name: change(values) if self.has_runs else change(values)[0]
+            for name, values in arrays.items()
+            if values is not None
+        }
+        return ApertureCounts(**arrays, runs=self.runs)
 
     @property
     def n_clusters(self):

@@ -1,12 +1,12 @@
 """Bias of a background in the field of view: counts over prediction."""
 
 import dataclasses
+import itertools
 import logging
 from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
-from gammapy.datasets import MapDataset
 from gammapy.maps import Map, WcsNDMap
 from scipy import stats
 from scipy.interpolate import RegularGridInterpolator
@@ -14,26 +14,15 @@ from scipy.ndimage import gaussian_filter
 
 from ..data.prediction import get_safe_mask
 from ..utils.angles import to_angle
-from ..utils.coordinates import get_axes, get_offset, get_vectors
-from .measurement import get_pointings
+from ..utils.coordinates import get_offset, get_vectors, local_axes
+from .copies import check_background_model, replace_parts
+from .measurement import read_pointings
 
 __all__ = ["BiasMap", "CorrectedDataset", "make_bias_map", "stack_fov"]
 
 log = logging.getLogger(__name__)
 
 P_VALUE_MAX = 0.01
-# what a dataset has beside its background and models
-PARTS = (
-    "counts",
-    "exposure",
-    "psf",
-    "edisp",
-    "mask_safe",
-    "mask_fit",
-    "gti",
-    "meta_table",
-    "meta",
-)
 MIN_COUNTS = 10  # background counts of a bin that is tested
 
 
@@ -97,60 +86,87 @@ def stack_fov(datasets, energy_edges, position_edges):
         If a dataset is that of several observations.
     """
     n_bands, n_bins = len(energy_edges) - 1, len(position_edges) - 1
-    total = np.zeros((3, n_bands, n_bins, n_bins))
-    # the pixels of all sets have the same places, as they have the same pointings
-    cache = {}
+    total = np.zeros((3, n_bands, n_bins**2))
+    geom = vectors = None
+    for pointing, group in _group_datasets(datasets):
+        if group[0].counts.geom != geom:
+            geom = group[0].counts.geom
+            vectors = get_vectors(geom.to_image().get_coord().skycoord)
+        energy = geom.axes["energy"].center.to_value("TeV")
+        bands = np.digitize(energy, energy_edges) - 1
+        counts = [_get_pixel_counts(_) for _ in group]
+        used = np.flatnonzero(np.any([safe.any(axis=0) for _, safe in counts], axis=0))
+        lon, lat = (
+            np.digitize(_, position_edges) - 1
+            for _ in _to_fov(vectors[:, used], pointing)
+        )
+        inside = (lon >= 0) & (lon < n_bins) & (lat >= 0) & (lat < n_bins)
+        used, idx = used[inside], (lat * n_bins + lon)[inside]
+        for band in range(n_bands):
+            images = _add_images(counts, np.flatnonzero(bands == band))
+            sums = [
+                np.bincount(idx, image.ravel()[used], minlength=n_bins**2)
+                for image in images
+            ]
+            # the variance of counts is their prediction, if that is exact
+            total[:, band] += sums[0], sums[1], sums[-1]
+    return FoVCounts(*total.reshape(3, n_bands, n_bins, n_bins))
+
+
+def _group_datasets(datasets):
+    """Yield each pointing with its datasets of one geometry, which all sets have."""
+    groups = {}
     for dataset in datasets:
-        pointings, geom = get_pointings([dataset]), dataset.counts.geom
-        if pointings is None or len(pointings) != 1:
-            number = "no" if pointings is None else len(pointings)
+        pointings, geom = read_pointings([dataset]), dataset.counts.geom
+        if pointings is None or pointings.shape[1] != 1:
+            number = "no" if pointings is None else pointings.shape[1]
             raise ValueError(
                 f"The dataset {dataset.name} has {number} pointings. The field of view "
                 "is that of one observation: reduce with datasets.stack = false."
             )
-        (pointing,) = pointings
-        projection = geom.wcs.to_header_string(), geom.data_shape
-        key = pointing.ra.deg, pointing.dec.deg, *projection
-        if key not in cache:
-            position = geom.to_image().get_coord().skycoord.icrs
-            lon, lat = (
-                np.digitize(_, position_edges) - 1 for _ in _to_fov(position, pointing)
-            )
-            inside = (lon >= 0) & (lon < n_bins) & (lat >= 0) & (lat < n_bins)
-            # the last bin is for the rest, and there for a dummy pixel
-            idx = np.where(inside, lat * n_bins + lon, n_bins**2)
-            cache[key] = np.append(idx, n_bins**2)
-        bands = geom.axes["energy"].center.to_value("TeV")
-        bands = np.digitize(bands, energy_edges) - 1
-        for values, result in zip(_get_pixel_counts(dataset), total, strict=True):
-            for band, image in zip(bands, values, strict=True):
-                if 0 <= band < n_bands:
-                    weights = np.append(image.ravel(), 0)
-                    sums = np.bincount(cache[key], weights, minlength=n_bins**2 + 1)
-                    result[band] += sums[:-1].reshape(n_bins, n_bins)
-    return FoVCounts(*total)
+        same = groups.setdefault(tuple(pointings[:, 0]), [])
+        for group in same:
+            if group[0].counts.geom == geom and group[0].stat_type == dataset.stat_type:
+                group.append(dataset)
+                break
+        else:
+            same.append([dataset])
+    for pointing, same in groups.items():
+        for group in same:
+            yield pointing, group
 
 
 def _get_pixel_counts(dataset):
-    """Get counts, background and variance in each pixel, 0 where it is masked."""
-    mask = get_safe_mask(dataset)
-    counts = dataset.counts.data * mask
-    if dataset.stat_type == "wstat":
-        background = dataset.background.data
-        with np.errstate(invalid="ignore", divide="ignore"):
-            alpha = np.nan_to_num(dataset.alpha.data, posinf=0)
-        # b of the counts, and alpha b of the OFF counts times alpha
-        variance = background * (1 + alpha)
-    else:
-        background = variance = dataset.npred_background().data
-    # a ratio needs a prediction
-    valid = np.isfinite(background) & (background > 0)
-    return [np.where(valid, _ * mask, 0) for _ in (counts, background, variance)]
+    """Get counts, background and, with OFF counts, variance, and the safe mask."""
+    safe, counts = get_safe_mask(dataset), dataset.counts.data
+    if dataset.stat_type == "cash":
+        return [counts, dataset.npred_background().data], safe
+    background = dataset.background.data
+    with np.errstate(invalid="ignore", divide="ignore"):
+        alpha = np.nan_to_num(dataset.alpha.data, posinf=0)
+    # b of the counts, and alpha b of the OFF counts times alpha
+    return [counts, background, background * (1 + alpha)], safe
 
 
-def _to_fov(position, pointing):
-    """Coordinates to the east and north of a pointing, in deg. Shape (2, n)."""
-    vectors = get_axes(pointing) @ get_vectors(position)
+def _add_images(counts, bins):
+    """Add the maps of `_get_pixel_counts` in bins of energy. Shape (n, n_y, n_x)."""
+    images = np.zeros((len(counts[0][0]), *counts[0][1].shape[1:]))
+    # an image at a time, which stays in the cache of the processor
+    for idx, (values, safe) in itertools.product(bins, counts):
+        background = values[1][idx]
+        # a ratio needs a prediction
+        valid = safe[idx] & (background > 0) & (background < np.inf)
+        for image, data in zip(images, values, strict=True):
+            np.add(image, data[idx], out=image, where=valid)
+    return images
+
+
+def _to_fov(vectors, pointing):
+    """Coordinates to the east and north of a pointing, in deg. Shape (2, n).
+
+    Vectors of the sky have the shape (3, n), the pointing is longitude and latitude.
+    """
+    vectors = local_axes(*pointing) @ vectors
     x, y, _ = vectors
     # at the pointing itself there is no direction, and both are 0
     scale = get_offset(vectors) / np.maximum(np.hypot(x, y), 1e-12)
@@ -225,26 +241,15 @@ class BiasMap:
                 f"The bias map is not significant ({reason}): a correction would add "
                 "noise. Use more mimic sets."
             )
-        # a background that is measured in the field has the bias already in it
-        if dataset.stat_type == "wstat" or dataset.background is None:
-            raise ValueError(
-                f"The dataset {dataset.name} has no background model to be corrected."
-            )
-        pointings = get_pointings([dataset])
+        check_background_model(dataset)
+        pointings = read_pointings([dataset])
         if pointings is None:
             raise ValueError(
                 f"The dataset {dataset.name} has no RA_PNT and DEC_PNT in meta_table."
             )
         ratio, error = self._average_pointings(dataset.background.geom, pointings)
         error = WcsNDMap(dataset.background.geom, error / ratio)
-        # a copy alone keeps the prediction of the old background in its cache
-        copied = dataset.copy(name=dataset.name)
-        corrected = MapDataset(
-            **{name: getattr(copied, name) for name in PARTS},
-            background=dataset.background * ratio,
-            models=dataset.models,
-            name=dataset.name,
-        )
+        corrected = replace_parts(dataset, background=dataset.background * ratio)
         return CorrectedDataset(corrected, error)
 
     def _average_pointings(self, geom, pointings):
@@ -255,19 +260,19 @@ class BiasMap:
         bands = (np.digitize(energy, edges) - 1).clip(0, len(edges) - 2)
         edges = self.position_edges.to_value("deg")
         grid = [(edges[1:] + edges[:-1]) / 2] * 2
-        position = geom.to_image().get_coord().skycoord.icrs
+        vectors = get_vectors(geom.to_image().get_coord().skycoord)
         result = np.zeros((2, *geom.data_shape))
         # no correction, without error, where there are no mimics
         parts = [(self.ratio, 1), (self.error, 0)]
-        for pointing in pointings:
-            lon, lat = _to_fov(position, pointing)
+        for pointing in pointings.T:
+            lon, lat = _to_fov(vectors, pointing)
             inside = (abs(lat) < edges[-1]) & (abs(lon) < edges[-1])
             points = np.clip(np.transpose([lat, lon]), grid[0][0], grid[0][-1])
             for (values, fill), total in zip(parts, result, strict=True):
                 images = [RegularGridInterpolator(grid, _)(points) for _ in values]
                 images = np.where(inside, images, fill)
                 total += images.reshape(-1, *geom.data_shape[1:])[bands]
-        return result / len(pointings)
+        return result / pointings.shape[1]
 
 
 def make_bias_map(

@@ -19,7 +19,12 @@ from .intervals import (
 )
 from .spread import measure_spread
 
-__all__ = ["BiasSpread", "measure_bias_spread"]
+__all__ = [
+    "BiasSpread",
+    "find_reason",
+    "get_delta_variance",
+    "measure_bias_spread",
+]
 
 SHARE_TOLERANCE = 1e-6
 MIN_RUNS = 3
@@ -52,6 +57,11 @@ class BiasSpread(NamedTuple):
         Its error for this field.
     field_err : float
         Standard deviation of :math:`f^2` between fields.
+    level : float
+        Mean square by counts, in units of :math:`f^2`.
+    set_variance : float
+        Variance of :math:`\delta` between sets of other observations, beyond that of
+        counts. 0 if it is not seen, NaN if it cannot be.
     n_runs : float
         Effective number of independent OFF observations. NaN if not known.
     n_apertures : float
@@ -72,6 +82,8 @@ class BiasSpread(NamedTuple):
     f_squared: float
     f_squared_err: float
     field_err: float
+    level: float
+    set_variance: float
     n_runs: float
     n_apertures: float
     n_counts: float
@@ -167,9 +179,10 @@ def measure_bias_spread(
     if not np.all(np.asarray(template_counts) > 0):
         raise ValueError(f"'template_counts' must be above 0, got {template_counts}")
     f_squared, noise = measure_spread(counts, template_counts, positions)
-    delta, *others = [not_measurable(_find_reason(counts))] * 4
+    delta, *others = [not_measurable(find_reason(counts))] * 4
+    of_sets = np.nan
     if not delta.reason:
-        value, variances = _measure_delta(counts, noise, norm_share)
+        value, variances, of_sets = _measure_delta(counts, noise, norm_share)
         delta = _add_variances(value, variances)
         others = [not_measurable(_find_spread_reason(noise))] * 3
     if others[0].reason:
@@ -192,6 +205,8 @@ def measure_bias_spread(
         f_squared=f_squared,
         f_squared_err=f_squared_err,
         field_err=field_err,
+        level=noise.level,
+        set_variance=of_sets,
         n_runs=counts.n_runs,
         n_apertures=noise.n_apertures,
         n_counts=float(counts.counts.sum()),
@@ -200,18 +215,67 @@ def measure_bias_spread(
 
 
 def _measure_delta(counts, noise, norm_share):
-    """Measure delta, and its variances with their degrees of freedom."""
+    """Measure delta, its variances with their degrees of freedom, and that of sets."""
     excess, prediction = get_delta(counts)
     total = prediction.sum()
     delta = excess.sum() / total
+    variance = get_delta_variance(counts, noise.shared, norm_share)
+    scatter, sizes = (
+        counts.add_clusters(_).sum(axis=2)
+        for _ in (excess - delta * prediction, prediction)
+    )
+    if not counts.has_runs:
+        # each set is a run that no other set has
+        scatter, sizes = (np.diag(_[0]) for _ in (scatter, sizes))
+    n = counts.n_runs
+    if not counts.has_runs:
+        n = total**2 / np.sum(sizes**2)
+    used = sizes[:, np.any(sizes > 0, axis=0)]
+    n_in_set = np.mean(np.sum(used, axis=0) ** 2 / np.sum(used**2, axis=0))
+    robust, dof = np.nan, np.inf
+    if n > 1 + SHARE_TOLERANCE:
+        robust = np.sum((np.sum(scatter, axis=1) / total) ** 2) * n / (n - 1)
+    # of a mean over n runs, beyond that of counts, and of one over those of a set
+    of_sets = max(robust - variance, 0) * n / n_in_set
+    if counts.has_runs and robust > variance:
+        variance, dof = robust, n - 1
+    template = (1 + delta) ** 2 * noise.template_delta
+    return delta, [(variance, dof), (template, np.inf)], float(of_sets)
+
+
+def get_delta_variance(counts, shared, norm_share=0.0):
+    r"""Get the variance of :math:`\delta` by counts.
+
+    Parameters
+    ----------
+    counts : `~gammapy_mimic.estimators.aperture_counts.ApertureCounts`
+        Counts.
+    shared : `~numpy.ndarray`
+        Correlation of two sets in the counts of a run that both have. Shape
+        (n_sets, n_sets).
+    norm_share : float or `~numpy.ndarray`, optional
+        As in `measure_bias_spread`.
+
+    Returns
+    -------
+    variance : float
+        Variance.
+
+    Raises
+    ------
+    ValueError
+        If shares of a norm add up to more than 1.
+    """
+    excess, prediction = get_delta(counts)
+    total = prediction.sum()
     if counts.background is not None:
         variance = counts.counts
     else:
-        ratio = counts.alpha * (1 + delta)
+        ratio = counts.alpha * (1 + excess.sum() / total)
         variance = counts.counts + ratio**2 * counts.counts_off
         variance = variance / (1 + counts.alpha) ** 2
     root = np.sqrt(counts.add_clusters(variance).sum(axis=2))
-    variance = np.einsum("rs,rt,st->", root, root, noise.shared) / total**2
+    variance = np.einsum("rs,rt,st->", root, root, shared) / total**2
     shares = np.broadcast_to(norm_share, prediction.shape[1:]).sum(axis=1)
     if np.max(shares) > 1 + SHARE_TOLERANCE:
         raise ValueError(
@@ -219,15 +283,7 @@ def _measure_delta(counts, noise, norm_share):
             "apertures in the counts to which the norm was fitted?"
         )
     left = 1 - np.average(shares, weights=prediction.sum(axis=(0, 2)))
-    variance *= max(left, 0)
-    dof = np.inf
-    if counts.has_runs:
-        scatter = counts.add_clusters(excess - delta * prediction).sum(axis=(1, 2))
-        n = counts.n_runs
-        robust = np.sum((scatter / total) ** 2) * n / (n - 1)
-        if robust > variance:
-            variance, dof = robust, n - 1
-    return delta, [(variance, dof), ((1 + delta) ** 2 * noise.template_delta, np.inf)]
+    return float(variance * max(left, 0))
 
 
 def _add_variances(value, parts):
@@ -309,14 +365,26 @@ def _check_positions(positions, n_apertures):
     return positions
 
 
-def _find_reason(counts):
-    """Why nothing can be measured. Empty if it can."""
+def find_reason(counts):
+    """Find why nothing can be measured.
+
+    Parameters
+    ----------
+    counts : `~gammapy_mimic.estimators.aperture_counts.ApertureCounts`
+        Counts.
+
+    Returns
+    -------
+    reason : str
+        Why, in words. Empty if it can be measured.
+    """
     expected = get_information(counts).sum()
     if expected < MIN_COUNTS:
         return f"there are {expected:.1f} background counts, fewer than {MIN_COUNTS}"
     if not (counts.counts.any() and get_delta(counts)[1].any()):
         return "there are no counts, or no OFF counts"
-    if counts.n_runs < MIN_RUNS:
+    # runs that are nearly equal are as many as there are
+    if round(counts.n_runs, 1) < MIN_RUNS:
         return (
             f"there are {counts.n_runs:.1f} independent OFF observations, fewer than "
             f"{MIN_RUNS}: their scatter is not known"

@@ -13,9 +13,9 @@ from scipy.special import ndtr, ndtri
 __all__ = [
     "MIN_SETS",
     "Calibration",
+    "Systematic",
     "calibrate_significance",
     "draw_systematic",
-    "get_measured_background",
     "predict_mean",
     "predict_variance",
 ]
@@ -28,6 +28,63 @@ N_SPREAD, N_MEAN = 64, 40  # nodes of the integrals over f, and over the error o
 LOG_TAIL = 40  # natural logarithm of the posterior density that is left out
 MAX_DOF = 1e8  # more is "known exactly"
 CHUNK = 2000  # values at a time
+
+
+def is_enough(n_sets):
+    """Whether there are enough effective sets, to one digit: they are rarely equal.
+
+    Parameters
+    ----------
+    n_sets : `~numpy.ndarray` or float
+        Effective number of sets.
+
+    Returns
+    -------
+    is_enough : `~numpy.ndarray` of bool
+        Whether there are 3 or more. False where it is not known.
+    """
+    return np.round(n_sets, 1) >= MIN_SETS
+
+
+class Systematic(NamedTuple):
+    """What mimics tell of the error of a background in one band.
+
+    NaN, the default, where it is not measured.
+
+    Attributes
+    ----------
+    delta : float
+        Counts over prediction minus 1, on average.
+    delta_err : float
+        Standard error of it, with the spread.
+    delta_dof : float
+        Effective degrees of freedom of the error. Infinite if it is known.
+    f_squared : float
+        Square of the fractional spread, which can be negative.
+    f_dof : float
+        Its effective degrees of freedom. Infinite if it is known.
+    f_background : float
+        Effective background counts at which the spread was measured: the inverse of
+        the mean square by noise.
+    set_variance : float
+        Variance of delta between sets of other observations, which is part of
+        ``delta_err``.
+    """
+
+    delta: float = np.nan
+    delta_err: float = np.nan
+    delta_dof: float = np.nan
+    f_squared: float = np.nan
+    f_dof: float = np.nan
+    f_background: float = np.nan
+    set_variance: float = 0.0
+
+    @property
+    def is_measured(self):
+        """Whether mean and spread are known, from enough effective sets."""
+        values = self.delta, self.delta_err, self.f_squared, self.f_background
+        has_sets = is_enough(min(self.delta_dof, self.f_dof) + 1)
+        return bool(np.isfinite(values).all() and self.f_background > 0 and has_sets)
 
 
 class Calibration(NamedTuple):
@@ -59,7 +116,7 @@ class Calibration(NamedTuple):
     @property
     def is_measurable(self):
         """Whether there are enough effective sets, in the shape of the significance."""
-        return self.n_sets >= MIN_SETS
+        return is_enough(self.n_sets)
 
     def to_text(self):
         """Say in words what it is. Only for a single value.
@@ -84,17 +141,21 @@ class Calibration(NamedTuple):
             return "not measured: there is no significance"
         if not np.isfinite(n_sets):
             n_sets = MAX_DOF
-        if n_sets < MIN_SETS:
+        if not is_enough(n_sets):
             return (
-                f"not measurable: the mimics are worth {n_sets:.1f} independent sets, "
-                f"and {MIN_SETS} are needed"
+                f"not measurable: the mimics are worth {n_sets:.1f} independent OFF "
+                f"observations (or stacked sets), and {MIN_SETS} are needed"
             )
         if not np.isfinite(value):
             return "not measurable: mean and spread of the mimics are not known"
-        return (
+        text = (
             f"{value:.2f} sigma (raw {raw:.2f}; background alone has the mean "
-            f"{mean:.2f} and the width {width:.2f})"
+            f"{mean:.2f} and the width {width:.2f}"
         )
+        exact = (raw - mean) / width
+        if value > 0 and exact > value + 1:
+            text += f": {exact:.1f} sigma, were they known exactly"
+        return f"{text})"
 
 
 def get_curvature(alpha):
@@ -177,32 +238,6 @@ def predict_variance(background, delta, f_squared, alpha=0.0):
     noise = 1 + (1 - alpha) / (1 + alpha) * delta / 3
     slope = (1 + delta) * (1 - 2 * get_curvature(alpha) * delta)
     return noise + f_squared * background * slope**2
-
-
-def get_measured_background(f_squared, f_squared_err, dof):
-    r"""Effective background counts at which a spread was measured, from its error.
-
-    Of values of the variance :math:`1 + f^2 q` and :math:`\nu` degrees of freedom,
-    the square of the spread has the standard error
-
-    .. math:: \sigma = \sqrt{2 / \nu}\,(f^2 + 1 / q).
-
-    Parameters
-    ----------
-    f_squared, f_squared_err : `~numpy.ndarray`
-        Square of the spread, and its standard error.
-    dof : `~numpy.ndarray`
-        Degrees of freedom.
-
-    Returns
-    -------
-    background : `~numpy.ndarray`
-        Effective background counts q, in the shape of the arguments together. Infinite
-        if the error is that of the scatter alone, or smaller.
-    """
-    noise = np.asarray(f_squared_err) * np.sqrt(np.asarray(dof) / 2) - f_squared
-    with np.errstate(divide="ignore"):
-        return 1 / np.maximum(noise, 0.0)
 
 
 def get_scales(square, dof, minimum, n_nodes):
@@ -292,7 +327,7 @@ def draw_systematic(f_squared, dof, background, n, rng):
     ----------
     f_squared, dof, background : float
         Square of the spread, its degrees of freedom, and the effective background
-        counts at which it was measured, see `get_measured_background`.
+        counts at which it was measured.
     n : int
         Number of values.
     rng : `~numpy.random.Generator`
@@ -352,7 +387,7 @@ def calibrate_significance(
         degrees of freedom. Infinite if f is known.
     f_background : `~numpy.ndarray` or float
         Effective background counts at which the spread was measured, those of the
-        mimics. `get_measured_background` finds them from an error.
+        mimics.
     delta, delta_err, delta_dof : `~numpy.ndarray` or float
         Counts over prediction minus 1 of the mimics, its standard error (with the
         spread), and effective degrees of freedom of the error. Infinite if it is known.
@@ -395,7 +430,7 @@ def calibrate_significance(
     n_sets = np.fmin(f_dof, delta_dof) + 1
     # degrees of freedom can be infinite, all else is finite
     valid = np.isfinite(np.delete(rows, [3, 7], axis=0)).all(axis=0)
-    valid &= (n_sets >= MIN_SETS) & (q > 0) & (f_q > 0)
+    valid &= is_enough(n_sets) & (q > 0) & (f_q > 0)
     significance = np.full(raw.shape, np.nan)
     idx = np.flatnonzero(valid)
     for start in range(0, len(idx), CHUNK):

@@ -119,17 +119,19 @@ def mask_unpredicted(datasets):
     Returns
     -------
     datasets : `~gammapy.datasets.Datasets`
-        The same, or copies with a tighter ``mask_safe``, with a warning.
+        The same, or copies with a tighter ``mask_safe``, with a warning. All have one.
     """
     result = Datasets()
     for dataset in datasets:
         mask, predicted = get_safe_mask(dataset), get_predicted_mask(dataset)
-        n_lost = np.sum(mask & ~predicted)
+        n_lost = np.count_nonzero(mask > predicted)
         if n_lost:
             log.warning(
                 f"{n_lost} bins of the dataset {dataset.name!r} have no prediction of "
                 "the background, and are left out."
             )
+        # Gammapy would stack nothing of a dataset that has no mask
+        if n_lost or dataset.mask_safe is None:
             geom, background = dataset.counts.geom, dataset.background
             # a shallow copy, as all but two maps stay
             dataset = copy.copy(dataset)

@@ -1,39 +1,64 @@
 """Spurious flux: a source fitted where there is none."""
 
+import copy
 import functools
+from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
 from astropy.table import vstack
 from gammapy.datasets import Datasets
 from gammapy.estimators import FluxPointsEstimator
+from gammapy.maps import Map
 from gammapy.modeling.models import (
     PointSpatialModel,
     PowerLawSpectralModel,
     SkyModel,
 )
+from scipy.special import chdtri
 
+from ..data.prediction import get_safe_mask
 from ..utils.parallel import run_parallel
-from .measurement import get_bands, is_map, split_bands, stack_datasets
+from .intervals import get_mean_interval
+from .measurement import get_bands, is_map, split_bands
+from .stacking import stack_datasets
 from .statistics import average_sets
-from .tables import get_name, make_table
+from .tables import TARGET, get_name, make_table
 
-__all__ = ["average_flux", "measure_flux"]
+__all__ = [
+    "SpuriousFlux",
+    "average_flux",
+    "describe_flux",
+    "measure_flux",
+    "replace_irfs",
+]
 
 COLUMNS = ("e_min", "e_max", "flux", "flux_err", "flux_ul", "sqrt_ts")
 SOURCE = "mimic-source"
+IRFS = ("exposure", "psf", "edisp")
+# Upper tail of the spread's chi2 that its part of a limit is made of. Toys decide: with
+# Gauss' quantile, 96% or more of the fluxes of 3 to 10 sets are below the limit
+SPREAD_TAIL = 0.75
+MIN_SETS = 1.5  # effective sets, below which their scatter tells nothing of a spread
 
 
-def measure_flux(datasets, position, energy_edges, spectral_model=None, n_jobs=None):
+def measure_flux(
+    datasets, position, energy_edges, spectral_model=None, n_jobs=None, target=None
+):
     """Fit a source in each of several datasets: a point at a position, or a spectrum.
 
     The background stays as it is, and so does the shape of the spectrum in each band.
     Spectra are stacked.
 
+    Counts and background of mimics are taken through the exposure, the point spread
+    function and the energy dispersion of the target, where the target is safe: the flux
+    is what such counts would be taken for *there*. It is that of as much background as
+    the mimics have.
+
     Parameters
     ----------
     datasets : dict of `~gammapy.datasets.MapDataset` or `~gammapy.datasets.Datasets`
-        Stacked dataset, or spectra, by mimic set, with exposure.
+        Stacked dataset, or spectra, by mimic set.
     position : `~astropy.coordinates.SkyCoord` or None
         Position. None for spectra.
     energy_edges : `~astropy.units.Quantity`
@@ -42,36 +67,83 @@ def measure_flux(datasets, position, energy_edges, spectral_model=None, n_jobs=N
         Spectrum. Default is a power law of index 2.
     n_jobs : int, optional
         Number of processes. Default is that of `gammapy.utils.parallel`, 1.
+    target : `~gammapy.datasets.MapDataset` or `~gammapy.datasets.Datasets`, optional
+        The same of the target. Default is not known: then mimics have IRFs of their
+        own.
 
     Returns
     -------
     table : `~astropy.table.Table`
         Integral flux, its error, its upper limit of 95% confidence and the significance
-        for each set and band.
+        for each set and band, and of the target.
 
     Raises
     ------
     ValueError
-        If a dataset has no exposure.
+        If there is no exposure, or bins of energy differ.
     """
     if spectral_model is None:
         spectral_model = PowerLawSpectralModel(index=2)
-    inputs = []
-    for mimic_set, values in datasets.items():
-        values = Datasets(values)
-        for dataset in values:
-            if dataset.exposure is None:
-                raise ValueError(
-                    f"The dataset {dataset.name} has no exposure, which a flux needs. "
-                    "Add 'exposure' to the maps that are made."
-                )
-        stacked = values[0]
-        if len(values) > 1:
-            stacked = stack_datasets(values, values[0].geoms)
-        inputs.append((get_name(mimic_set), stacked, position, energy_edges))
+    stacked = {get_name(name): _stack(values) for name, values in datasets.items()}
+    if target is not None:
+        target = _stack(target)
+        stacked = {name: replace_irfs(_, target) for name, _ in stacked.items()}
+        stacked[TARGET] = target
+    inputs = [(name, _, position, energy_edges) for name, _ in stacked.items()]
     fit = functools.partial(_fit_set, spectral_model)
     tables = run_parallel(fit, inputs, n_jobs, task_name="Spurious flux")
     return vstack(tables, metadata_conflicts="silent")
+
+
+def _stack(datasets):
+    """Stack datasets, all with exposure."""
+    datasets = Datasets(datasets)
+    for dataset in datasets:
+        if dataset.exposure is None:
+            raise ValueError(
+                f"The dataset {dataset.name} has no exposure, which a flux needs. "
+                "Add 'exposure' to the maps that are made."
+            )
+    if len(datasets) == 1:
+        return datasets[0]
+    return stack_datasets(datasets, datasets[0].geoms)
+
+
+def replace_irfs(dataset, target):
+    """Take counts and background of a mimic as if they were those of the target.
+
+    Parameters
+    ----------
+    dataset : `~gammapy.datasets.MapDataset`
+        Stacked dataset of a mimic set. Not changed.
+    target : `~gammapy.datasets.MapDataset`
+        Stacked dataset of the target, of the same bins.
+
+    Returns
+    -------
+    dataset : `~gammapy.datasets.MapDataset`
+        Counts and background of the mimics, IRFs of the target, safe where both are.
+
+    Raises
+    ------
+    ValueError
+        If bins differ.
+    """
+    geom, other = dataset.counts.geom, target.counts.geom
+    if dataset.counts.data.shape != target.counts.data.shape or (
+        geom.axes["energy"] != other.axes["energy"]
+    ):
+        raise ValueError(
+            f"The datasets {dataset.name} and {target.name} differ in their bins. "
+            "Reduce targets and mimics with the same configuration."
+        )
+    # a shallow copy, as nothing is changed but these
+    dataset = copy.copy(dataset)
+    for name in IRFS:
+        setattr(dataset, name, getattr(target, name))
+    mask = get_safe_mask(dataset) & get_safe_mask(target)
+    dataset.mask_safe = Map.from_geom(geom, data=mask)
+    return dataset
 
 
 def _fit_set(spectral_model, name, dataset, position, energy_edges):
@@ -104,29 +176,115 @@ def _fit_set(spectral_model, name, dataset, position, energy_edges):
     return table
 
 
-def average_flux(table):
+class SpuriousFlux(NamedTuple):
+    """What mimic sets say about the flux of a source that is not there.
+
+    NaN for what cannot be measured.
+
+    Attributes
+    ----------
+    mean, mean_err, mean_ul : float
+        Mean of the sets, its error, and its upper limit (95%), which is not below 0.
+        The error is from the scatter of sets, but not below that of counts.
+    std : float
+        Standard deviation of the sets.
+    spread : float
+        The same without the errors by counts.
+    statistical_err : float
+        Error of a set by counts, root mean square.
+    sys_errn, sys_errp : float
+        Error of the flux of a target that is one more of them, to lower and to higher
+        flux: the mean, which is not subtracted, where it has this sign, its error and
+        the spread, all in quadrature.
+    sys_ul : float
+        Upper limit (95%) of the spurious flux of such a target, not below 0.
+    """
+
+    mean: float
+    mean_err: float
+    mean_ul: float
+    std: float
+    spread: float
+    statistical_err: float
+    sys_errn: float
+    sys_errp: float
+    sys_ul: float
+
+
+def describe_flux(flux, error, repetition=1.0):
+    """Describe the spurious fluxes of mimic sets.
+
+    Parameters
+    ----------
+    flux, error : `~numpy.ndarray`
+        Flux of each set and its error by counts. Shape (n_sets,). Not finite: not
+        measured.
+    repetition : float, optional
+        Mean number of sets that an event at the position is in. Default is 1.
+
+    Returns
+    -------
+    result : `SpuriousFlux`
+        Result.
+    """
+    valid = np.isfinite(flux) & np.isfinite(error)
+    flux, error = flux[valid], error[valid]
+    number = len(flux) / repetition
+    if not len(flux):
+        return SpuriousFlux(*[np.nan] * len(SpuriousFlux._fields))
+    mean, noise, std = np.mean(flux), np.sqrt(np.mean(error**2)), np.nan
+    if len(flux) > 1:
+        std = np.std(flux, ddof=1)
+    # of sets that share events, as of fewer that do not
+    mean_err, dof = np.fmax(std, noise) / np.sqrt(max(number, 1)), np.inf
+    lowest = max(mean, 0)
+    square = max(std**2 - noise**2, 0) if np.isfinite(std) else np.nan
+    if square > 0:
+        # Satterthwaite, as what is by counts is known
+        dof = max(number - 1, 1) * (std**2 / square) ** 2
+    sigma = np.hypot(np.sqrt(square), mean_err)
+    sigma_ul = np.nan
+    if number >= MIN_SETS:
+        ratio = (number - 1) / chdtri(number - 1, SPREAD_TAIL)
+        square_ul = max(ratio * (square + noise**2) - noise**2, 0)
+        sigma_ul = np.sqrt(square_ul + mean_err**2)
+    return SpuriousFlux(
+        mean=mean,
+        mean_err=mean_err,
+        mean_ul=get_mean_interval(lowest, mean_err, dof).upper_limit,
+        std=std,
+        spread=np.sqrt(square),
+        statistical_err=noise,
+        sys_errn=np.hypot(lowest, sigma),
+        sys_errp=np.hypot(lowest - mean, sigma),
+        sys_ul=get_mean_interval(lowest, sigma_ul).upper_limit,
+    )
+
+
+def average_flux(table, repetition=1.0):
     """Average the spurious flux over mimic sets.
 
     Parameters
     ----------
     table : `~astropy.table.Table`
-        Table of `measure_flux`.
+        Table of `measure_flux`. The target is left out.
+    repetition : float, optional
+        Mean number of sets that an event at the position is in. Default is 1.
 
     Returns
     -------
     table : `~astropy.table.Table`
-        By band of energy: ``mean`` flux with its error from the scatter of sets, and
-        its upper limit ``mean_ul`` (95%), their standard deviation ``std``, the mean
-        ``statistical_err`` of a flux, and the mean upper limit ``flux_ul`` of a set.
+        By band of energy: number of sets, the columns of `SpuriousFlux`, and the mean
+        upper limit ``flux_ul`` of a set.
 
     Raises
     ------
     ValueError
         If a set is there more than once in a band.
     """
-    rows = []
-    for name in dict.fromkeys(table["band"].tolist()):
-        band = table[table["band"] == name]
+    rows, mimics = [], table[table["name"] != TARGET]
+    for name in dict.fromkeys(mimics["band"].tolist()):
+        band = mimics[mimics["band"] == name]
         names, numbers = np.unique(band["name"], return_counts=True)
         if numbers.max() > 1:
             raise ValueError(
@@ -136,15 +294,10 @@ def average_flux(table):
         flux, error, limit = (
             u.Quantity(band[column]) for column in ("flux", "flux_err", "flux_ul")
         )
-        mean = average_sets(flux.value)
-        n_valid = int(np.sum(np.isfinite(flux)))
-        values = mean.to_row("mean", limit=True) | {
-            # the error of a mean of n values is std / sqrt(n)
-            "std": mean.error * np.sqrt(n_valid),
-            "statistical_err": average_sets(error.value).value,
-            "flux_ul": average_sets(limit.value).value,
-        }
+        values = describe_flux(flux.value, error.value, repetition)._asdict()
+        values["flux_ul"] = average_sets(limit.value).value
         row = {"band": name, "e_min": band["e_min"].quantity[0]}
-        row |= {"e_max": band["e_max"].quantity[0], "n_sets": n_valid}
+        row |= {"e_max": band["e_max"].quantity[0]}
+        row["n_sets"] = int(np.sum(np.isfinite(flux)))
         rows.append(row | {name: _ * flux.unit for name, _ in values.items()})
     return make_table(rows)

@@ -156,7 +156,8 @@ def _find_end(square, noise, get_variance, dof, n_other, probability):
     widening = (_get_student(probability, dof) / ndtri(probability)) ** 2
     end = square
     for _ in range(N_STEPS):
-        nu = 2 * (end + noise) ** 2 / (get_variance(end) * widening)
+        # squares of one number have the fewest degrees of freedom that there are
+        nu = max(2 * (end + noise) ** 2 / (get_variance(end) * widening), 1)
         if np.isfinite(n_other) and end > 0:
             ratio = fdtri(n_other * (1 + noise / end) ** 2, nu, probability)
         else:

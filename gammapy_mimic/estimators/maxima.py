@@ -23,9 +23,10 @@ __all__ = [
 EXCEEDANCE = 2  # significance above which positions are counted, to check random maps
 CONFIDENCE_LEVEL = 0.95
 BATCH = 16  # maps at a time
-N_LARGER = 400  # larger maxima, from which a p-value is known well enough
+N_LARGER = 100  # larger maxima, from which a p-value is known to 10%
 N_SPREADS = 200  # of the table from the spread of a field to that of circles
 MAX_SPREAD = 1.5  # of a field in a pixel, the cube of a Gaussian is off beyond it
+MIN_NORM = 0.1  # of counts over prediction, the error of a mean has a long tail
 
 
 class RandomMaps(NamedTuple):
@@ -260,7 +261,8 @@ def simulate_random_maps(
     f, delta : `~numpy.ndarray` or float, optional
         Spread and mean of the error of the background. Shape (n_maps,) if they have
         errors, see `~gammapy_mimic.estimators.calibration.draw_systematic`: the value
-        of f alone makes too many maxima rare if it is poorly known. Default is 0.
+        of f alone makes too many maxima rare if it is poorly known. Default is 0. If
+        the prediction is scaled to counts, delta is what is left after that.
     scale : float, optional
         Scale of the field in pixels, the standard deviation of a Gaussian. Default is
         half of the radius of the kernel: larger structures have fewer independent
@@ -276,7 +278,7 @@ def simulate_random_maps(
         Number of maps. Default is 10,000.
     value : float, optional
         Largest significance of the target. If given, no more maps are made than are
-        needed to know that it is not rare: they end before the 400th map that has one
+        needed to know that it is not rare: they end before the 100th map that has one
         as large, so that the p-value of `get_maximum_p_value` stays valid (Besag &
         Clifford 1991, Biometrika 78, 301). Default is to make all.
     random_state : int, optional
@@ -300,16 +302,18 @@ def simulate_random_maps(
     where, alpha = (np.broadcast_to(_, shape) for _ in (where, alpha))
     f, delta = (np.broadcast_to(_, n_maps) for _ in (f, delta))
     rng = random_generator(random_state, "random maps", 0)
-    draw_counts = _make_drawing(prediction, kernel, f, delta, scale, rng)
+    norms = np.maximum(1 + delta, MIN_NORM)
+    draw_counts = _make_drawing(prediction, kernel, f, norms, scale, rng)
     make_search = _make_measuring(
         prediction, kernel, alpha, norm_region, where, min_background, rng
     )
     add = CircleSum(shape, kernel)
     results, n_larger = [], 0
     for start in range(0, n_maps, BATCH):
-        maps = draw_counts(slice(start, start + BATCH))
-        for pixels, counts in zip(maps, np.rint(add(maps)), strict=True):
-            results.append(make_search(pixels)(counts))
+        part = slice(start, start + BATCH)
+        maps = draw_counts(part)
+        for *data, counts in zip(maps, norms[part], np.rint(add(maps)), strict=True):
+            results.append(make_search(*data)(counts))
             n_larger += value is not None and results[-1][0] >= value
             if n_larger == N_LARGER:
                 # the last one only tells when to stop
@@ -317,9 +321,9 @@ def simulate_random_maps(
     return RandomMaps(*np.array(results).T)
 
 
-def _make_drawing(prediction, kernel, f, delta, scale, rng):
+def _make_drawing(prediction, kernel, f, norms, scale, rng):
     """Make a function that draws the counts of a slice of all maps."""
-    norm = 1 + delta[:, np.newaxis, np.newaxis]
+    norm = norms[:, np.newaxis, np.newaxis]
     if not np.any(f > 0):
         return lambda part: rng.poisson(prediction * norm[part])
     radius = np.sqrt(np.sum(kernel) / np.pi)
@@ -348,7 +352,7 @@ def _make_measuring(prediction, kernel, alpha, norm_region, where, min_backgroun
         off = np.divide(prediction, alpha, out=np.zeros_like(known), where=alpha > 0)
         add = CircleSum(known.shape, kernel)
 
-        def measure(_):
+        def measure(*_):
             n_off = rng.poisson(off)
             mu = known + add(alpha * n_off)
             n_off = np.rint(add(n_off))
@@ -359,11 +363,11 @@ def _make_measuring(prediction, kernel, alpha, norm_region, where, min_backgroun
     nothing = np.zeros_like(known)
     if norm_region is None:
         search = Search(known, nothing, where, min_background)
-        return lambda _: search
+        return lambda *_: search
     total = np.sum(prediction[norm_region])
 
-    def scale(pixels):
-        norm = np.sum(pixels[norm_region]) / total
+    def scale(pixels, error):
+        norm = np.sum(pixels[norm_region]) / (total * error)
         return Search(known * norm, nothing, where, min_background)
 
     return scale

@@ -9,33 +9,33 @@ import numpy as np
 from astropy.convolution import Tophat2DKernel
 from astropy.coordinates import SkyCoord
 from gammapy.datasets import SpectrumDatasetOnOff
-from gammapy.estimators import ExcessMapEstimator
-from gammapy.maps import Geom, WcsGeom
+from gammapy.maps import Geom
 from gammapy.stats import WStatCountsStatistic
 from scipy.ndimage import binary_erosion
 
-from ..data.meta_tables import stack_dataset
 from ..data.prediction import get_safe_mask
 from ..utils.coordinates import get_separation, get_vectors
+from .excess import measure_excess
 
 __all__ = [
     "ALL",
     "Band",
     "Measurement",
-    "add_offset",
+    "add_offsets",
     "get_bands",
+    "get_circle",
+    "get_clear_mask",
+    "get_pixel_areas",
     "get_pointings",
     "get_source_free_mask",
     "has_rings",
     "is_map",
-    "make_stacking_geoms",
     "measure_maps",
     "measure_offset",
     "measure_spectra",
+    "read_pointings",
     "snap_energy_edges",
     "split_bands",
-    "stack_datasets",
-    "stack_groups",
 ]
 
 log = logging.getLogger(__name__)
@@ -187,92 +187,6 @@ def split_bands(energy_edges):
     return [energy_edges] if is_one else [energy_edges, energy_edges[[0, -1]]]
 
 
-def make_stacking_geoms(datasets):
-    """Make the geometries that hold all of several datasets.
-
-    Parameters
-    ----------
-    datasets : list of `~gammapy.datasets.MapDataset`
-        Datasets, as a rule cutouts of one geometry.
-
-    Returns
-    -------
-    geoms : dict of `~gammapy.maps.WcsGeom`
-        Geometries for `~gammapy.datasets.MapDataset.from_geoms`.
-
-    Raises
-    ------
-    ValueError
-        If they are not parts of one geometry.
-    """
-    reference = datasets[0].geoms
-    for dataset in datasets:
-        same = dataset.geoms.keys() == reference.keys() and all(
-            geom.is_aligned(reference[name]) for name, geom in dataset.geoms.items()
-        )
-        if not same:
-            raise ValueError(
-                f"The datasets {datasets[0].name} and {dataset.name} differ in pixels, "
-                "bins of energy or maps. Reduce all with the same configuration."
-            )
-    joined = {}
-    for name, geom in reference.items():
-        geoms = [_.geoms[name] for _ in datasets]
-        crpix = np.array([_.wcs.wcs.crpix for _ in geoms])
-        npix = np.array([_.data_shape[:-3:-1] for _ in geoms])
-        first, last = np.min(1 - crpix, axis=0), np.max(npix - crpix, axis=0)
-        wcs = geom.wcs.deepcopy()
-        wcs.wcs.crpix = 1 - first
-        npix = np.rint(last - first + 1).astype(int)
-        wcs.array_shape = tuple(npix[::-1])
-        joined[name] = WcsGeom(wcs, npix=tuple(npix), axes=geom.axes)
-    return joined
-
-
-def stack_datasets(datasets, geoms):
-    """Stack datasets to one.
-
-    Parameters
-    ----------
-    datasets : list of `~gammapy.datasets.MapDataset`
-        Datasets of one mimic set. Not changed. Their background models become part of
-        the background.
-    geoms : dict of `~gammapy.maps.WcsGeom`
-        Geometries of the result.
-
-    Returns
-    -------
-    dataset : `~gammapy.datasets.MapDataset`
-        One dataset.
-    """
-    first = datasets[0]
-    if len(datasets) == 1 and first.counts.geom == geoms["geom"] and not first.models:
-        return first
-    stacked = type(first).from_geoms(**geoms, name="stacked")
-    for dataset in datasets:
-        stack_dataset(stacked, dataset)
-    return stacked
-
-
-def stack_groups(groups):
-    """Stack each of several groups of datasets, all to the same geometry.
-
-    Parameters
-    ----------
-    groups : dict of `~gammapy.datasets.Datasets`
-        Datasets of each mimic set and of the target.
-
-    Returns
-    -------
-    datasets : dict of `~gammapy.datasets.MapDataset`
-        One dataset for each group.
-    """
-    geoms = make_stacking_geoms(
-        [dataset for group in groups.values() for dataset in group]
-    )
-    return {name: stack_datasets(values, geoms) for name, values in groups.items()}
-
-
 def measure_maps(dataset, energy_edges, correlation_radius):
     """Measure the significance in a circle around every pixel.
 
@@ -292,24 +206,9 @@ def measure_maps(dataset, energy_edges, correlation_radius):
     measurement : `Measurement`
         Measurement.
     """
-    is_on_off = dataset.stat_type == "wstat"
-    correlate_off = not has_rings(dataset)
-    results = []
-    for edges in split_bands(energy_edges):
-        estimator = ExcessMapEstimator(
-            correlation_radius=correlation_radius,
-            energy_edges=edges,
-            selection_optional=["alpha"] if is_on_off else [],
-            correlate_off=correlate_off,
-        )
-        with np.errstate(invalid="ignore", divide="ignore"):
-            maps = estimator.run(dataset)
-            background = maps["npred_background"].data
-            alpha = maps["alpha"].data if is_on_off else np.zeros_like(background)
-            background = background / (1 + alpha)
-        results.append((maps["sqrt_ts"].data, background, alpha))
-    arrays = [np.concatenate(_, axis=0) for _ in zip(*results, strict=True)]
-    total = np.full(len(arrays[0]), np.nan)
+    bands = get_bands(energy_edges)
+    arrays = measure_excess(dataset, bands, correlation_radius, not has_rings(dataset))
+    total = np.full(len(bands), np.nan)
     return Measurement(*arrays, total, dataset.counts.geom.to_image())
 
 
@@ -388,8 +287,30 @@ def _get_significance(n_on, n_off, background):
     return np.where(valid, significance, np.nan)
 
 
+def read_pointings(datasets):
+    """Read the pointings of all observations in datasets.
+
+    Parameters
+    ----------
+    datasets : list of `~gammapy.datasets.Dataset`
+        Datasets, stacked or not.
+
+    Returns
+    -------
+    lon, lat : `~numpy.ndarray`
+        Pointings (ICRS) in deg, one array of shape (2, n). None if the meta tables do
+        not have them.
+    """
+    tables = [_.meta_table for _ in datasets]
+    if any(_ is None or "RA_PNT" not in _.colnames for _ in tables):
+        return None
+    names = ("RA_PNT", "DEC_PNT")
+    parts = [[np.ravel(table[_].data) for _ in names] for table in tables]
+    return np.concatenate(parts, axis=1).astype(float)
+
+
 def get_pointings(datasets):
-    """Pointings of all observations in datasets.
+    """Get the pointings of all observations in datasets.
 
     Parameters
     ----------
@@ -401,14 +322,8 @@ def get_pointings(datasets):
     pointings : `~astropy.coordinates.SkyCoord` or None
         Pointings (ICRS), None if the meta tables do not have them.
     """
-    tables = [_.meta_table for _ in datasets]
-    if any(_ is None or "RA_PNT" not in _.colnames for _ in tables):
-        return None
-    lon, lat = (
-        np.concatenate([np.ravel(_[name]).astype(float) for _ in tables])
-        for name in ("RA_PNT", "DEC_PNT")
-    )
-    return SkyCoord(lon, lat, unit="deg")
+    pointings = read_pointings(datasets)
+    return None if pointings is None else SkyCoord(*pointings, unit="deg")
 
 
 def measure_offset(position, pointings):
@@ -431,32 +346,68 @@ def measure_offset(position, pointings):
     return np.degrees(total / len(pointings)).reshape(position.shape) * u.deg
 
 
-def add_offset(measurement, datasets):
-    """Add the mean offset of each position to a measurement.
+def add_offsets(measurements, groups):
+    """Add the mean offset of each position to measurements.
 
     Parameters
     ----------
-    measurement : `Measurement`
-        Measurement.
-    datasets : `~gammapy.datasets.Datasets`
-        Its datasets. One for each position of spectra.
+    measurements : list of `Measurement`
+        Measurements of one geometry, or of spectra.
+    groups : list of `~gammapy.datasets.Datasets`
+        Datasets of each. One for each position of spectra.
 
     Returns
     -------
-    measurement : `Measurement`
+    measurements : list of `Measurement`
         With the offset, where the pointings are known.
     """
+    # mimic sets have the pointings of the target
+    known = {}
+    return [_add_offset(*_, known) for _ in zip(measurements, groups, strict=True)]
+
+
+def _add_offset(measurement, datasets, known):
+    """Add the mean offset, that of a map from those that are known by pointings."""
     pointings = get_pointings(datasets)
     if pointings is None:
         return measurement
     if measurement.geom is not None:
-        position = measurement.geom.get_coord().skycoord.icrs
-        return measurement._replace(offset=measure_offset(position, pointings))
+        key = read_pointings(datasets).tobytes()
+        if key not in known:
+            position = measurement.geom.get_coord().skycoord.icrs
+            known[key] = measure_offset(position, pointings)
+        return measurement._replace(offset=known[key])
     offset = []
     for dataset in datasets:
         position = dataset.counts.geom.center_skydir.icrs
         offset.append(measure_offset(position, get_pointings([dataset])).squeeze())
     return measurement._replace(offset=u.Quantity(offset))
+
+
+def get_pixel_areas(geom):
+    """Get the solid angle of each pixel.
+
+    `~gammapy.maps.WcsGeom.solid_angle` takes three times as long, and has half of it
+    for some pixels next to a pole. Approximation: pixels are flat, true to 1e-5 for
+    those of 0.1 deg.
+
+    Parameters
+    ----------
+    geom : `~gammapy.maps.WcsGeom`
+        Geometry of the image.
+
+    Returns
+    -------
+    area : `~numpy.ndarray`
+        Solid angle, in deg2. Shape (n_y, n_x).
+    """
+    corners = geom.get_coord(mode="edges").skycoord
+    vectors = np.moveaxis(get_vectors(corners).reshape(3, *corners.shape), 0, -1)
+    # half of the product of the diagonals
+    first = vectors[1:, 1:] - vectors[:-1, :-1]
+    second = vectors[1:, :-1] - vectors[:-1, 1:]
+    area = np.linalg.norm(np.cross(first, second), axis=-1) / 2
+    return np.degrees(np.degrees(area))
 
 
 def get_source_free_mask(mask, geom, correlation_radius):
@@ -481,13 +432,50 @@ def get_source_free_mask(mask, geom, correlation_radius):
     source_free : `~numpy.ndarray` of bool
         True where the circle holds no excluded sky at any energy. Shape (n_y, n_x).
     """
-    pixel_size = np.mean(np.abs(geom.wcs.wcs.cdelt))
-    circle = Tophat2DKernel(correlation_radius.deg / pixel_size).array > 0
+    circle = get_circle(geom, correlation_radius)
     margin = circle.shape[0] // 2
-    if mask.geom.axes:
-        mask = mask.reduce_over_axes(func=np.logical_and, keepdims=False)
-    position = geom.pad(margin, axis_name=None).get_coord().skycoord
-    values = mask.get_by_coord({"skycoord": position}).astype(float)
-    keep = np.nan_to_num(values, nan=1) > 0
+    keep = get_clear_mask(mask, geom.pad(margin, axis_name=None))
     source_free = binary_erosion(keep, circle, border_value=1)
     return source_free[margin:-margin, margin:-margin] if margin else source_free
+
+
+def get_circle(geom, radius):
+    """Get the circle in which `~gammapy.estimators.ExcessMapEstimator` adds counts.
+
+    Parameters
+    ----------
+    geom : `~gammapy.maps.WcsGeom`
+        Geometry of the image.
+    radius : `~astropy.coordinates.Angle`
+        Radius of the circle.
+
+    Returns
+    -------
+    circle : `~numpy.ndarray` of bool
+        True inside. Odd shape.
+    """
+    pixel_size = np.mean(np.abs(geom.wcs.wcs.cdelt))
+    return Tophat2DKernel(radius.deg / pixel_size).array > 0
+
+
+def get_clear_mask(mask, geom):
+    """Mask of the pixels of an image that are not excluded.
+
+    Parameters
+    ----------
+    mask : `~gammapy.maps.WcsNDMap`
+        Mask, True where there is no known source, with or without energy. Outside of it
+        all is True.
+    geom : `~gammapy.maps.WcsGeom`
+        Geometry of the image.
+
+    Returns
+    -------
+    clear : `~numpy.ndarray` of bool
+        True where nothing is excluded at any energy. Shape (n_y, n_x).
+    """
+    if mask.geom.axes:
+        mask = mask.reduce_over_axes(func=np.logical_and, keepdims=False)
+    position = geom.get_coord().skycoord
+    values = mask.get_by_coord({"skycoord": position}).astype(float)
+    return np.nan_to_num(values, nan=1) > 0

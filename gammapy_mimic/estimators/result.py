@@ -7,12 +7,16 @@ from astropy.coordinates import Angle, SkyCoord
 from gammapy.maps import WcsNDMap
 
 from ..version import __version__
-from . import result_fits
+from . import nuisance, result_fits
 from .bias import BiasMap
+from .flux_points import join_flux
+from .low_high import make_low_high
 from .measurement import ALL, Band
 from .normalisation import make_prior
-from .tables import TARGET, format_value
+from .paper import make_paper_text
+from .tables import TARGET, format_interval
 from .verdict import judge
+from .weights import make_weighted
 
 __all__ = ["MimicSystematics"]
 
@@ -36,16 +40,34 @@ class MimicSystematics:
           of positions; ``expected_mean`` is that of a background without systematic
           error, ``n_above_3`` the number of the ``n_positions`` above 3 sigma,
           ``background_ratio`` the background counts over those of the target.
-        - "systematics": ``f``, the fractional systematic error of the background, with
-          its error and upper limit (95%), and whether it is above 0 (``is_measured``),
-          by energy and offset (``offset_band``: "0", "1" ... or "all"); mean, width and
-          tails of the significance of all sets, with errors from the scatter of sets;
-          ``n_background`` is the mean number of effective background counts.
-        - "maximum": largest significance of the target and of mimics, and how many
-          sets have one as large.
-        - "position": significance of the target at the position, mean and width of that
-          of mimics, the calibrated significance with its error, and the empirical
-          p-value.
+        - "systematics": error of the background in circles of the correlation radius,
+          by energy and offset (``offset_band``: "0", "1" ... or "all"). ``delta`` is
+          counts over prediction minus 1 with its error, ``f`` the spread between
+          positions with its interval (68%, ``f_lo`` to ``f_hi``) and upper limit (95%,
+          ``f_ul``), and ``total`` the root of delta^2 + f^2 (1 + delta)^2, with the
+          same. ``f_other_ul`` and ``total_other_ul`` are the limits for another field,
+          ``f_squared`` is the number to be averaged, ``template_err`` the noise of the
+          template, which f does not have, ``norm_share`` the part of the counts to
+          which the norm was fitted, ``n_runs`` the effective number of OFF observations
+          (NaN for stacked datasets, whose errors are of counts alone), and
+          ``n_apertures`` that of independent circles. ``reason`` says why something is
+          not measured. Then mean and width of the significance, with errors from the
+          scatter of sets that are not below the statistical ones, and the mean number
+          of effective background counts, ``n_background``.
+        - "scales": the same error for circles of several radii, by ``radius`` and band.
+        - "distance": the same by the ``distance`` of OFF observations from their
+          targets, in units of the limits of the criteria, if a plan with it was given:
+          what it costs that no nearer one exists.
+        - "regions": the same in each of the given regions, where the spread is that
+          between sets, with the mean ``counts`` and ``background`` of a set, those of
+          the target, and its calibrated significance.
+        - "maximum": largest significance of the target and of mimics, and the p-value
+          from random maps of the background, see
+          `~gammapy_mimic.estimators.maximum.tabulate_maximum`.
+        - "position": significance of the target at the position, mean and width of the
+          significance of background alone for as many counts, the ``calibrated``
+          significance with its p-value, all in words (``text``); and how many mimics at
+          the same offset are as large, where each event counts once.
         - "losses": observations that lose more than 1% of their counts because a
           prediction of the background is missing, or all, with the bins and the cause,
           see `~gammapy_mimic.data.meta_tables.Loss`; and what set and target do
@@ -53,14 +75,25 @@ class MimicSystematics:
           no mimic of the set has a prediction, or an event of that energy (``cause``
           "mimics"), and counts of a set of which the same holds for the target
           ("target"). Not there if there is nothing.
+        - "time": good time of the target, and of the OFF observations, each of which
+          counts once (NaN if they are not known), in hours.
         - "normalisation": mean and spread of the FoV normalisation between OFF
           observations, of which those that sets share count once, with the interval
           (68%) and the upper limit (95%) of the spread, and what is known of another
           observation (``other_err``), see
           `~gammapy_mimic.estimators.measure_normalisation`.
+        - "covariance": error of the background between bands of energy, in the circles
+          of the correlation radius at the offset of the position, or anywhere. By band:
+          mean ``energy`` of the background, bias ``delta`` with its error, ``spread``,
+          the standard deviation of the errors of targets, and ``error``, that of one
+          more target around the measured bias, of which a row of ``covariance`` is the
+          covariance with each of the bands. Neither has the noise of the template,
+          ``template_err``. See
+          `~gammapy_mimic.estimators.covariance_table.tabulate_covariance`.
         - "flux": flux of a source that is fitted at the position in each set, or to
-          spectra.
-        - "spurious_flux": mean and scatter of these, see
+          spectra, through the IRFs of the target, and that of the target itself.
+        - "spurious_flux": mean and scatter of those of the sets, and the systematic
+          error of a flux of the target, see
           `~gammapy_mimic.estimators.average_flux`.
     correlation_radius : `~astropy.coordinates.Angle`
         Radius in which counts are added.
@@ -103,19 +136,19 @@ class MimicSystematics:
             band = f"{row['e_min']:.3g} to {row['e_max']:.3g} TeV"
             if np.isfinite(row["offset_min"]):
                 band += f", {row['offset_min']:.2g} to {row['offset_max']:.2g} deg"
-            width = format_value(row["width"], row["width_err"], ".3f")
-            systematic = "not known"
-            if row["f_squared"] > 0:
-                systematic = format_value(row["f"], row["f_err"], ".1%")
-            elif np.isfinite(row["f_squared"]):
-                systematic = "0"
-            if np.isfinite(row["f_ul"]):
-                systematic += f" (below {row['f_ul']:.1%})"
-            lines.append(f"  {band}: width {width}, systematic error {systematic}")
-        for name in ("position", "maximum"):
-            if name in self.tables:
-                lines.append("")
-                lines += [f"  {_}" for _ in self.tables[name].pformat(max_width=-1)]
+            total, bias = format_interval(row, "total"), "not known"
+            if np.isfinite(row["delta"]):
+                bias = f"{row['delta']:+z.1%} ± {row['delta_err']:.1%}"
+            spread = format_interval(row, "f")
+            lines.append(f"  {band}: {total}; bias {bias}, spread {spread}")
+        if "position" in self.tables:
+            lines += ["", f"  position: {self.select('position')[0]['text']}"]
+        if "maximum" in self.tables:
+            row = self.select("maximum")[0]
+            text = row["text"]
+            if np.isfinite(row["significance"]):
+                text = f"{row['significance']:.2f} sigma, {text}"
+            lines += ["", f"  largest: {text}"]
         return "\n".join([*lines, ""])
 
     @property
@@ -134,6 +167,18 @@ class MimicSystematics:
         rows = self.select("significance", band=None, name=ALL)
         edges = (rows[_].quantity for _ in ("e_min", "e_max"))
         return [Band(*_) for _ in zip(rows["band"].tolist(), *edges, strict=True)]
+
+    @property
+    def covariance(self):
+        """Covariance of the error of the background between bands of energy.
+
+        That of one more target, as a fraction of the background, around the measured
+        bias ``delta``: with the error of that, and widened for the number of OFF
+        observations that it is known from. Poisson noise of the target is not in it,
+        nor that of its template. Shape (n_bands, n_bands), the bands are the rows of
+        the table "covariance". It is an error if it was not measured, with the reason.
+        """
+        return np.array(self.to_table("covariance")["covariance"])
 
     @property
     def judgement(self):
@@ -275,6 +320,55 @@ class MimicSystematics:
             )
         return self.tables[name]
 
+    def to_text(self, style="paper"):
+        """Write what a paper prints: a paragraph, and a table by energy.
+
+        Parameters
+        ----------
+        style : {"paper"}, optional
+            Kind of text. Default is "paper".
+
+        Returns
+        -------
+        text : str
+            Text.
+
+        Raises
+        ------
+        ValueError
+            If there is no such style.
+        """
+        if style != "paper":
+            raise ValueError(f"Invalid style: {style!r}. Choose from ['paper'].")
+        return make_paper_text(self)
+
+    def to_flux_table(self, flux_points):
+        """Add the systematic error of the background to flux points of the target.
+
+        `~astropy.table.Table` reads all columns of a file of it, and
+        `~gammapy.estimators.FluxPoints` those that it knows.
+
+        Parameters
+        ----------
+        flux_points : `~gammapy.estimators.FluxPoints`
+            Flux points in bands of energy of the result, or in that of all energies.
+
+        Returns
+        -------
+        table : `~astropy.table.Table`
+            Table of ``flux_points.to_table(sed_type="flux")`` with ``flux_sys_errn``
+            and ``flux_sys_errp``, the error to lower and to higher flux, and
+            ``flux_sys_ul``, the upper limit (95%) of a flux that is none, see
+            `~gammapy_mimic.estimators.flux.SpuriousFlux`.
+
+        Raises
+        ------
+        ValueError
+            If the result has no flux, or not that of mimics through the target's IRFs,
+            or no such band.
+        """
+        return join_flux(flux_points, *map(self.to_table, ("flux", "spurious_flux")))
+
     def to_prior(self, parameter="norm"):
         """Make a prior from the spread of the FoV normalisation.
 
@@ -294,6 +388,160 @@ class MimicSystematics:
             If the parameter was not measured.
         """
         return make_prior(self.to_table("normalisation"), parameter)
+
+    def to_weights(self, dataset, f=None):
+        """Give a dataset the likelihood weights of the spread f of its background.
+
+        The weight is 1 / (1 + f^2 N), with the background counts N in a circle of the
+        correlation radius and a band of energy, as that of the Fermi-LAT catalog; with
+        several bands it is a bit smaller, as their errors may be the same one, see
+        `~gammapy_mimic.estimators.weights.get_weights`. Then a fitted source is not
+        more significant than the error of the background allows. A bias of the
+        background is not in it.
+
+        Weights are in ``mask_fit``, and act in `~gammapy.modeling.Fit` only. Gammapy
+        2.1 loses them, without a word, where it writes and reads a dataset, and where
+        it cuts it by energy, as `~gammapy.estimators.FluxPointsEstimator` does.
+
+        Parameters
+        ----------
+        dataset : `~gammapy.datasets.MapDataset`
+            Dataset with a background model. Not changed. That of a target whose
+            observations are stacked: errors of several datasets would be taken as
+            independent.
+        f : float, `~numpy.ndarray` or str, optional
+            Spread, one or one for each band of energy, or a column of the table
+            "systematics". Default is "f"; a band without has that of all energies. An f
+            of 0 is no proof of 0: its upper limit, "f_ul", is on the safe side.
+
+        Returns
+        -------
+        dataset : `~gammapy.datasets.MapDataset`
+            Copy with the same models, and the statistic "cash_weighted".
+
+        Raises
+        ------
+        ValueError
+            If the dataset has no background model, is no map or has weights already, or
+            if f was not measured or is not valid.
+        """
+        return make_weighted(self, dataset, f)
+
+    def make_low_high(self, dataset, total=None):
+        """Make a pair of datasets with the background down and up by its error.
+
+        It is changed by one factor in each band of energy, as the error was measured:
+        an interpolation would have another one in the band as a whole. Fit with the
+        norm of the background frozen, which would take the change back.
+
+        Parameters
+        ----------
+        dataset : `~gammapy.datasets.MapDataset`
+            Dataset with a background model. Not changed.
+        total : float, `~numpy.ndarray` or str, optional
+            Relative error, one or one for each band of energy, or a column of the table
+            "systematics", such as "total_ul". Default is "total"; a band without has
+            that of all energies.
+
+        Returns
+        -------
+        low, high : `~gammapy.datasets.MapDataset`
+            Copies with the same models.
+
+        Raises
+        ------
+        ValueError
+            If the dataset has no background model, or if the error was not measured or
+            is not valid.
+        """
+        return make_low_high(self, dataset, total)
+
+    def prepare_dataset(self, dataset):
+        """Multiply a fitted background model into the background of a dataset.
+
+        Gammapy takes one background model for a dataset, and no product of two. So what
+        a `~gammapy.makers.FoVBackgroundMaker` has fitted must be in the background
+        itself before `to_background_model` replaces the model.
+
+        Parameters
+        ----------
+        dataset : `~gammapy.datasets.MapDataset` or `~gammapy.datasets.SpectrumDataset`
+            Dataset with a background. Not changed.
+
+        Returns
+        -------
+        prepared : `~gammapy.datasets.MapDataset` or `~gammapy.datasets.SpectrumDataset`
+            Copy of the same name, without background model. Other models are kept.
+
+        Raises
+        ------
+        ValueError
+            If the background of the dataset is measured, or if there is none.
+        """
+        return nuisance.prepare_dataset(dataset)
+
+    def to_background_model(self, dataset):
+        """Make a background model with the mimics' bias, free in each band of energy.
+
+        The norms are those at the mean energies of the bands of the table "covariance",
+        between which Gammapy interpolates. They need `make_penalty`: without, the
+        background is free.
+
+        They are the norms of circles of the correlation radius: fit the counts of such
+        a circle, by ``dataset.to_spectrum_dataset``, or with a ``mask_fit``. In a whole
+        field of view, the counts of which fix the norms, the error at the source would
+        be lost. If datasets share the error, give their models one ``spectral_model``.
+
+        Parameters
+        ----------
+        dataset : `~gammapy.datasets.MapDataset` or `~gammapy.datasets.SpectrumDataset`
+            Dataset with a background. Not changed.
+
+        Returns
+        -------
+        model : `~gammapy.modeling.models.FoVBackgroundModel`
+            Model with a `~gammapy.modeling.models.PiecewiseNormSpectralModel`.
+
+        Raises
+        ------
+        ValueError
+            If the covariance was not measured, with the reason; if the background is
+            measured, or if there is none; or if a background model was fitted, see
+            `prepare_dataset`.
+        """
+        radius = self.correlation_radius if self.maps else None
+        table = self.to_table("covariance")
+        return nuisance.make_background_model(table, dataset, radius)
+
+    def make_penalty(self, models):
+        """Make the penalties of the models of `to_background_model`.
+
+        Gammapy loses penalties where it copies models, in `FluxPointsEstimator`, too,
+        and where it writes them: make them again after reading.
+
+        Parameters
+        ----------
+        models : `~gammapy.modeling.models.Models`
+            Models of a fit.
+
+        Returns
+        -------
+        penalties : list of `~gammapy.stats.GaussianPriorPenalty`
+            For ``models.set_penalties``, one for each spectral model.
+
+        Raises
+        ------
+        ValueError
+            If the covariance was not measured, or if no model is one of
+            `to_background_model`.
+
+        Examples
+        --------
+        >>> models = Models([source, background])  # doctest: +SKIP
+        >>> models.set_penalties(result.make_penalty(models))  # doctest: +SKIP
+        >>> datasets.models = models  # doctest: +SKIP
+        """
+        return nuisance.make_penalty(self.to_table("covariance"), models)
 
     def apply_bias_correction(self, dataset, force=False):
         """Multiply the background of a dataset by the bias map.
@@ -358,7 +606,7 @@ class MimicSystematics:
         return _call_plot("plot_significance_distribution", self, ax, kwargs)
 
     def plot_systematics(self, ax=None, **kwargs):
-        """Plot the systematic error by energy or offset.
+        """Plot bias and spread by energy, offset, radius or distance.
 
         Parameters
         ----------

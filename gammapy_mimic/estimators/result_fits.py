@@ -17,7 +17,7 @@ from .maps import BandMaps
 
 __all__ = ["read_result", "write_result"]
 
-RESULT_VERSION = 6
+RESULT_VERSION = 8
 MAPS = ("maps", "background")
 PARTS = ("bands", "total")
 

@@ -6,6 +6,7 @@ Arrays only. Sums over runs have the shape (n_sets, n_apertures).
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial import cKDTree
 from scipy.special import chdtri
 
 from .aperture_counts import get_deviations, get_information, get_share
@@ -81,8 +82,9 @@ class SpreadNoise(NamedTuple):
 
     def get_expected_limit(self):
         """Get the upper limit of f squared, with 95% confidence, for an f of 0."""
-        level = self.level + self.template
-        nu = 2 * level**2 / self.get_variance(0)
+        # errors of single runs are there, also without an error of the field
+        level = self.level + self.template + self.own
+        nu = max(2 * level**2 / self.get_variance(self.own), 1)
         return max(nu / chdtri(nu, 0.95) - 1, 0) * level
 
 
@@ -289,25 +291,36 @@ def _correlate_apertures(runs, noise, f_squared, positions):
     error = _divide(value, lever, 0)
     information, share = runs.levers.sum(axis=0), get_share(lever)
 
-    first, second = np.triu_indices(len(error), 1)
-    distance = np.hypot(*(positions[first] - positions[second]).T)
-    width = distance.min()
-    idx = np.rint(distance / width).astype(int)
-
-    def add_pairs(values):
-        return np.bincount(idx, values[first] * values[second])
-
     root = np.sqrt(information)
-    number, shares = add_pairs(root), add_pairs(share)
-    mean = _divide(add_pairs(root * error), number, 0)
+    columns = root, root * error, share, information
+    width, (number, products, shares, weights) = _add_pairs(positions, columns)
+    mean = _divide(products, number, 0)
     # one row for each scale, the first of none
-    scales = width * np.append(0.1, np.geomspace(0.3, idx.max() / 4, N_SCALES))
+    scales = width * np.append(0.1, np.geomspace(0.3, (len(number) - 1) / 4, N_SCALES))
     rho = np.exp(-((np.arange(len(number)) * width / (2 * scales[:, np.newaxis])) ** 2))
     means = np.sum(share**2) + 2 * rho @ shares
     model = field * (rho - means[:, np.newaxis]) / (1 - means[:, np.newaxis])
     best = np.argmin(((mean - model) ** 2) @ number)
-    squares = np.sum(information**2) + 2 * (rho[best] ** 2) @ add_pairs(information)
+    squares = np.sum(information**2) + 2 * (rho[best] ** 2) @ weights
     return noise._replace(
         n_apertures=max(float(information.sum() ** 2 / squares), 2.0),
         field_share=float(means[best] / (1 - means[best])),
     )
+
+
+def _add_pairs(positions, columns):
+    """Add up products of two apertures in bins of distance.
+
+    Return the width of a bin, the distance of the nearest two, and the sums. One
+    aperture is taken after the other, as all pairs of a large map need much memory.
+    """
+    width = cKDTree(positions).query(positions, 2)[0][:, 1].min()
+    n_bins = int(np.hypot(*np.ptp(positions, axis=0)) / width) + 2
+    sums, farthest = np.zeros((len(columns), n_bins)), 0
+    for i in range(len(positions) - 1):
+        distance = np.hypot(*(positions[i + 1 :] - positions[i]).T)
+        idx = np.rint(distance / width).astype(int)
+        for total, values in zip(sums, columns, strict=True):
+            total += values[i] * np.bincount(idx, values[i + 1 :], n_bins)
+        farthest = max(farthest, idx.max())
+    return width, sums[:, : farthest + 1]

@@ -4,6 +4,7 @@ import functools
 import itertools
 import logging
 import numbers
+from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
@@ -12,10 +13,19 @@ from gammapy.datasets import Datasets
 from gammapy.estimators import Estimator
 from gammapy.maps import Map
 from gammapy.modeling.models import SpectralModel
+from regions import SkyRegion
 
 from ..data.meta_tables import UNMATCHED_TEXTS, describe_losses, read_losses
 from ..utils.angles import to_angle
 from ..utils.parallel import run_parallel
+from .apertures import Apertures, make_ring
+from .background_tables import (
+    make_grids,
+    make_regions,
+    tabulate_regions,
+    tabulate_scales,
+    tabulate_systematics,
+)
 from .bias import make_bias_map
 from .checks import (
     check_datasets,
@@ -26,35 +36,49 @@ from .checks import (
     tabulate_losses,
     to_sets,
 )
+from .counting import (
+    count_maps,
+    count_spectra,
+    find_norm_region,
+    get_runs,
+    measure_spectrum,
+    number_targets,
+)
+from .covariance_table import tabulate_covariance
+from .distance import has_distances, tabulate_distance
 from .flux import average_flux, measure_flux
+from .injection import tabulate_injection
 from .maps import BandMaps
+from .maximum import tabulate_maximum
 from .measurement import (
-    add_offset,
+    add_offsets,
     get_bands,
+    get_clear_mask,
+    get_pixel_areas,
     get_source_free_mask,
     is_map,
     measure_maps,
     measure_spectra,
     snap_energy_edges,
-    stack_groups,
 )
 from .normalisation import measure_normalisation
+from .position import find_sharing, tabulate_position
 from .result import MimicSystematics
+from .stacking import stack_groups
 from .tables import (
     TARGET,
     Comparison,
     get_name,
-    tabulate_maximum,
-    tabulate_position,
     tabulate_significance,
-    tabulate_systematics,
+    tabulate_time,
 )
 
 __all__ = ["MimicSystematicsEstimator"]
 
 log = logging.getLogger(__name__)
 
-UNITS = {"energy_edges": "TeV", "offset_edges": "deg"}
+UNITS = {"energy_edges": "TeV", "offset_edges": "deg", "radii": "deg"}
+RADII = [0.05, 0.1, 0.2, 0.3, 0.5, 1.0] * u.deg
 KINDS = {"position": SkyCoord, "exclusion_mask": Map, "spectral_model": SpectralModel}
 
 
@@ -62,6 +86,8 @@ CONDITIONS = {
     "correlation_radius": "a positive angle",
     "energy_edges": "two or more and rise, finite and above 0, in a unit like TeV",
     "offset_edges": "two or more and rise, finite and not below 0, in a unit like deg",
+    "radii": "one or more and rise, finite and above 0, in a unit like deg",
+    "regions": "a list of SkyRegion",
     "min_background": "a number, 0 or more",
     "n_jobs": "a whole number, 1 or more",
 } | {name: f"a {kind.__name__}" for name, kind in KINDS.items()}
@@ -86,10 +112,13 @@ def _make_parameter(name, value):
         elif name in UNITS:
             parameter = np.atleast_1d(u.Quantity(value)).to(UNITS[name])
             lowest, highest = parameter.min().value, parameter.max().value
-            is_valid = parameter.ndim == 1 and len(parameter) > 1
+            is_valid = parameter.ndim == 1 and len(parameter) > (name != "radii")
             is_valid = is_valid and np.all(np.diff(parameter) > 0) and highest < np.inf
-            is_above = lowest > 0 if name == "energy_edges" else lowest >= 0
+            is_above = lowest >= 0 if name == "offset_edges" else lowest > 0
             is_valid = is_valid and is_above
+        elif name == "regions":
+            parameter = list(value)
+            is_valid = all(isinstance(_, SkyRegion) for _ in parameter)
         else:
             is_valid = isinstance(value, KINDS[name])
             is_valid = is_valid and getattr(value, "isscalar", True)
@@ -100,28 +129,45 @@ def _make_parameter(name, value):
     return parameter
 
 
+class _Place(NamedTuple):
+    """Apertures in which a target may be, and the counts of mimics there by band.
+
+    Apertures are None for spectra.
+    """
+
+    comparison: Comparison
+    counts: list
+    apertures: Apertures | None
+
+    def tabulate_covariance(self, stacked):
+        """Tabulate the covariance of bands, whose spectrum is that of stacked sets."""
+        geom, apertures = self.comparison.geom, self.apertures
+        has_places = apertures is not None
+        datasets = [*stacked.values()]
+        if not has_places:
+            datasets = [*itertools.chain(*datasets)]
+        spectrum = measure_spectrum(datasets, geom, apertures)
+        bands = self.comparison.bands
+        return tabulate_covariance(bands, self.counts, *spectrum, has_places)
+
+
 class MimicSystematicsEstimator(Estimator):
-    r"""Estimate the systematic error of a background from mimic sets.
+    """Estimate the systematic error of a background from mimic sets.
 
     Mimics hold no source. What the analysis of a target makes of them is noise and the
-    systematic error of its background. The significance of a position with
-    :math:`N_b` background counts has the variance
+    systematic error of its background: a bias, and a spread between positions. Both are
+    measured from counts in circles of the correlation radius, see
+    `~gammapy_mimic.estimators.bias_spread.measure_bias_spread`, and calibrate the
+    significance of the target, see `~gammapy_mimic.estimators.position.calibrate`.
 
-    .. math:: \sigma^2 = 1 + f^2 \frac{N_b}{1 + \alpha}
-
-    where f is the fractional systematic error of the background on the scale of the
-    correlation radius, and :math:`\alpha` the ratio of exposures (0 for a model).
-
-    Errors of the mean and width of one set are statistical, with the correlation of
-    neighbouring pixels. Those of what all sets say are from their scatter, and not
-    known for one set. Parameters are attributes, which are checked when they are set.
+    Errors know which OFF observations sets share. They need datasets of single
+    observations; those of stacked datasets are of counts alone. Parameters are
+    attributes, which are checked when they are set.
 
     Approximations:
 
-    - Sets that share OFF observations are not independent. Errors are then too small,
-      but for those of the normalisation and the bias map, which know of it.
     - A systematic error of the instrument is the same in all sets. Errors are those of
-      its mean square in this field, not of another field.
+      this field; limits for another one are apart.
     - A measured background must come with its OFF counts. That of rings which Gammapy
       has stacked to a `~gammapy.datasets.MapDataset` counts as exact, and its
       statistical error as a systematic one.
@@ -130,18 +176,24 @@ class MimicSystematicsEstimator(Estimator):
     ----------
     correlation_radius : `~astropy.coordinates.Angle` or str, optional
         Radius in which counts are added. Default is 0.1 deg. The systematic error
-        depends on it: for several radii, run several estimators.
+        depends on it, see ``radii``.
     energy_edges : `~astropy.units.Quantity`, optional
         Edges of bands of energy, which are moved to the nearest edges of bins. Default
         is one band, that of the datasets.
     position : `~astropy.coordinates.SkyCoord`, optional
-        Position of a possible source. Default is none.
+        Position of a possible source, at whose offset the covariance between bands of
+        energy is measured. Default is none, for all of the map.
     exclusion_mask : `~gammapy.maps.WcsNDMap`, optional
         Mask, True where the target has no known source. What it excludes is grown by
         the correlation radius, and left out of the target's distribution, and of the
         largest significance of target and mimics. Default is all True.
     offset_edges : `~astropy.units.Quantity` or str, optional
         Edges of bands of offset. Default is none.
+    radii : `~astropy.units.Quantity` or str, optional
+        Radii of the table "scales". Default is 0.05 to 1 deg, None for no such table.
+    regions : list of `~regions.SkyRegion`, optional
+        Regions of the table "regions", such as that of an extended source. Default is
+        none.
     min_background : float, optional
         Effective background counts that a position must have. Default is 10.
     spectral_model : `~gammapy.modeling.models.SpectralModel`, optional
@@ -166,6 +218,8 @@ class MimicSystematicsEstimator(Estimator):
         position=None,
         exclusion_mask=None,
         offset_edges=None,
+        radii=RADII,
+        regions=None,
         min_background=10,
         spectral_model=None,
         n_jobs=None,
@@ -175,6 +229,8 @@ class MimicSystematicsEstimator(Estimator):
         self.position = position
         self.exclusion_mask = exclusion_mask
         self.offset_edges = offset_edges
+        self.radii = radii
+        self.regions = regions
         self.min_background = min_background
         self.spectral_model = spectral_model
         self.n_jobs = n_jobs
@@ -190,7 +246,8 @@ class MimicSystematicsEstimator(Estimator):
         mimic_datasets : list or dict of `~gammapy.datasets.Datasets`
             Datasets of each mimic set: maps with a background model or with OFF counts,
             or spectra with OFF counts. Stacked, or one for each observation, which the
-            bias map and the spread of the normalisation need.
+            bias map, the spread of the normalisation, and errors that know of shared
+            observations need.
         datasets : `~gammapy.datasets.Datasets`, optional
             Datasets of the target, of the same geometry. Default is none.
         plan : `~gammapy_mimic.selection.MimicPlan`, Table or dict, optional
@@ -199,7 +256,8 @@ class MimicSystematicsEstimator(Estimator):
             chain and of `~gammapy_mimic.analysis.MimicAnalysis` do, and there is a
             warning if they do not and there is a bias map or a spread of the
             normalisation, whose errors need them.
-            Datasets of pairs with the status "large_kl" are left out.
+            Datasets of pairs with the status "large_kl" are left out. With a
+            ``DISTANCE`` of the pairs there is the table "distance".
 
         Returns
         -------
@@ -212,24 +270,21 @@ class MimicSystematicsEstimator(Estimator):
             If there is no set, a set has no datasets or no background, geometries
             differ, or the plan is that of other sets.
         """
-        sets = leave_out_questionable(to_sets(mimic_datasets), plan)
-        groups = {get_name(key): values for key, values in sets.items()}
-        if datasets is not None:
-            groups[TARGET] = Datasets(datasets)
-        check_datasets(groups)
-        off_obs_ids = get_off_obs_ids(sets, plan)
-        groups = {name: mask_unpredicted(values) for name, values in groups.items()}
-        first = next(iter(groups.values()))[0]
-        edges = snap_energy_edges(self.energy_edges, first.counts.geom.axes["energy"])
-        stacked = stack_groups(groups) if is_map(first) else groups
-
-        comparison = self._make_comparison(self._measure(stacked, groups, edges), edges)
-        tables = self._tabulate(comparison)
-        others, missing = self._attempt(groups, stacked, edges, off_obs_ids)
+        groups, stacked, off_obs_ids, edges = self._prepare(
+            mimic_datasets, datasets, plan
+        )
+        measured = self._measure(stacked, groups, edges)
+        repetition = get_repetition(off_obs_ids)
+        comparison = self._make_comparison(measured, edges, repetition)
+        tables, place = self._tabulate(comparison, groups, stacked, off_obs_ids, edges)
+        others, missing = self._attempt(
+            place, groups, stacked, edges, off_obs_ids, plan
+        )
         bias = others.pop("bias", None)
         tables |= others
         if "flux" in tables:
-            tables["spurious_flux"] = average_flux(tables["flux"])
+            repetition = self._find_repetition(comparison, groups, off_obs_ids)
+            tables["spurious_flux"] = average_flux(tables["flux"], repetition)
         losses = tabulate_losses(groups, stacked)
         if losses is not None:
             tables["losses"] = losses
@@ -250,6 +305,95 @@ class MimicSystematicsEstimator(Estimator):
         _warn_of_result(result, off_obs_ids)
         return result
 
+    def inject(self, mimic_datasets, model, datasets, plan=None, random_state=0):
+        """Plant a source in every mimic set, and see what is recovered of it.
+
+        The source is seen through the IRFs of the target, and added to the counts of
+        the mimics. Its spectrum is fitted, with the background as it is. What is
+        recovered differs from the truth by what the background is wrong.
+
+        Parameters
+        ----------
+        mimic_datasets : list or dict of `~gammapy.datasets.Datasets`
+            Datasets of each mimic set: maps.
+        model : `~gammapy.modeling.models.SkyModel`
+            Source with a position. The free parameters of its spectrum are fitted.
+        datasets : `~gammapy.datasets.Datasets`
+            Datasets of the target, with exposure.
+        plan : `~gammapy_mimic.selection.MimicPlan`, Table or dict, optional
+            Plan of the mimics, as for `run`. Default is none.
+        random_state : int, optional
+            Seed. Default is 0.
+
+        Returns
+        -------
+        table : `~astropy.table.Table`
+            A row for each set, and their mean ("all"), with an error that is not below
+            that of counts: ``flux`` in the bands of energy together, and ``index`` if
+            the spectrum has one, with their errors and the truth (``flux_true``,
+            ``index_true``), the ``significance`` in the circle of the correlation
+            radius, and the ``calibrated`` one. ``flux_5_sigma`` is the flux of such a
+            source for which the target would have 5 calibrated sigma: infinite if the
+            mimics are too few for any.
+
+        Raises
+        ------
+        ValueError
+            If the datasets are spectra, there is no exposure, or the model has no
+            position on the map.
+        """
+        if model.position is None:
+            raise ValueError(f"The model {model.name} has no position.")
+        estimator = self.copy()
+        estimator.position = model.position
+        return estimator._inject(mimic_datasets, model, datasets, plan, random_state)
+
+    def _inject(self, mimic_datasets, model, datasets, plan, random_state):
+        prepared = self._prepare(mimic_datasets, datasets, plan)
+        groups, stacked, off_obs_ids, edges = prepared
+        if stacked is groups:
+            raise ValueError("A source can be planted in maps only, not in spectra.")
+        if stacked[TARGET].exposure is None:
+            raise ValueError(
+                "The target has no exposure, which a flux needs. Add 'exposure' to the "
+                "maps that are made."
+            )
+        measured = self._measure(stacked, groups, edges)
+        repetition = get_repetition(off_obs_ids)
+        comparison = self._make_comparison(measured, edges, repetition)
+        ring = self._make_ring(comparison)
+        clear = self._get_clear_mask(comparison.geom)
+        sets = {name: groups[name] for name in comparison.mimics}
+        (counts,) = count_maps(
+            sets, get_runs(off_obs_ids), comparison.geom, [ring], edges, clear
+        )
+        options = {
+            "radius": self.correlation_radius,
+            "random_state": random_state,
+            "repetition": self._find_repetition(comparison, groups, off_obs_ids),
+            "n_jobs": self.n_jobs,
+        }
+        target = stacked.pop(TARGET)
+        return tabulate_injection(
+            stacked, target, model, comparison, counts[-1], ring, edges, options
+        )
+
+    def _prepare(self, mimic_datasets, datasets, plan):
+        """Check and stack datasets. Return also OFF observations and energies."""
+        sets = leave_out_questionable(to_sets(mimic_datasets), plan)
+        groups = {get_name(key): values for key, values in sets.items()}
+        if datasets is not None:
+            groups[TARGET] = Datasets(datasets)
+        check_datasets(groups)
+        off_obs_ids = get_off_obs_ids(sets, plan)
+        groups = {name: mask_unpredicted(values) for name, values in groups.items()}
+        first = next(iter(groups.values()))[0]
+        edges = snap_energy_edges(self.energy_edges, first.counts.geom.axes["energy"])
+        stacked = groups
+        if is_map(first):
+            stacked = stack_groups(groups, has_irfs=self.position is not None)
+        return groups, stacked, off_obs_ids, edges
+
     def _measure(self, stacked, groups, edges):
         """Measure the significance of each group of datasets."""
         measure = measure_spectra
@@ -259,17 +403,16 @@ class MimicSystematicsEstimator(Estimator):
             inputs = [(*_, self.correlation_radius) for _ in inputs]
         measured = run_parallel(measure, inputs, self.n_jobs, task_name=self.tag)
         if self.offset_edges is not None or self.position is not None:
-            pairs = zip(measured, groups.values(), strict=True)
-            measured = [add_offset(*_) for _ in pairs]
+            measured = add_offsets(measured, groups.values())
         return dict(zip(groups, measured, strict=True))
 
-    def _make_comparison(self, measurements, edges):
+    def _make_comparison(self, measurements, edges, repetition):
         geom = next(iter(measurements.values())).geom
-        options = {}
+        options = {"repetition": repetition}
         if geom is not None:
             options["radius"] = self.correlation_radius.deg
             options["pixel_size"] = np.mean(geom.pixel_scales.deg)
-            options["area"] = geom.solid_angle().to_value("deg2")
+            options["area"] = get_pixel_areas(geom)
             if self.exclusion_mask is not None:
                 options["source_free"] = get_source_free_mask(
                     self.exclusion_mask, geom, self.correlation_radius
@@ -278,42 +421,154 @@ class MimicSystematicsEstimator(Estimator):
             measurements, get_bands(edges), self.min_background, **options
         )
 
-    def _tabulate(self, comparison):
-        tables = {
-            "significance": tabulate_significance(comparison),
-            "systematics": tabulate_systematics(comparison, self.offset_edges),
-        }
-        if comparison.target is None:
-            return tables
-        tables["maximum"] = tabulate_maximum(comparison)
+    def _tabulate(self, comparison, groups, stacked, off_obs_ids, edges):
+        tables = {"significance": tabulate_significance(comparison)}
+        tables["time"] = tabulate_time(groups, get_runs(off_obs_ids))
+        tabulate = self._tabulate_maps
         if comparison.geom is None:
-            tables["position"] = tabulate_position(comparison)
-        elif self.position is not None:
-            position, geom = self.position, comparison.geom
-            if not geom.contains(position)[0]:
-                raise ValueError(
-                    f"The position {position.to_string()} is not on the map."
-                )
-            x, y = (int(np.squeeze(_)) for _ in geom.coord_to_idx(position))
-            tables["position"] = tabulate_position(comparison, (y, x))
-        return tables
+            tabulate = self._tabulate_spectra
+        others, counts, place = tabulate(comparison, groups, off_obs_ids, edges)
+        tables |= others
+        if comparison.target is not None:
+            tables["maximum"] = tabulate_maximum(
+                comparison,
+                stacked[TARGET],
+                [_.find_systematic() for _ in counts],
+                norm_region=self._find_norm_region(comparison, stacked[TARGET]),
+                n_jobs=self.n_jobs,
+            )
+        return tables, place
 
-    def _attempt(self, groups, stacked, edges, off_obs_ids):
+    def _tabulate_spectra(self, comparison, groups, off_obs_ids, edges):
+        if self.regions:
+            raise ValueError("regions are for maps. Spectra are those of one region.")
+        sets = {name: groups[name] for name in comparison.mimics}
+        runs = get_runs(off_obs_ids)
+        counts = count_spectra(sets, runs, edges, comparison.repetition)
+        options = comparison, counts
+        tables = {
+            "systematics": tabulate_systematics(
+                *options,
+                offset_edges=self.offset_edges,
+                offset=_get_spectra_offset(comparison, sets),
+            )
+        }
+        if comparison.target is not None:
+            sharing = find_sharing(sets, off_obs_ids, comparison)
+            tables["position"] = tabulate_position(*options, correlation=sharing)
+        return tables, counts, _Place(comparison, counts, None)
+
+    def _tabulate_maps(self, comparison, groups, off_obs_ids, edges):
+        """Count in all apertures at once, as each dataset is taken once."""
+        sets = {name: groups[name] for name in comparison.mimics}
+        radii = [self.correlation_radius.deg] * u.deg
+        if self.radii is not None:
+            radii = np.append(radii, self.radii)
+        grids = make_grids(comparison, radii)
+        ring = self._make_ring(comparison)
+        regions = make_regions(comparison, self.regions or [])
+        apertures = [*grids, *([] if ring is None else [ring]), *regions]
+        clear = self._get_clear_mask(comparison.geom)
+        options = comparison.geom, apertures, edges, clear, comparison.repetition
+        counts = count_maps(sets, get_runs(off_obs_ids), *options)
+        offset = next(iter(comparison.mimics.values())).offset
+        if offset is not None:
+            offset = offset.to_value("deg")[grids[0].indices]
+        tables = {
+            "systematics": tabulate_systematics(
+                comparison, counts[0], grids[0], self.offset_edges, offset
+            )
+        }
+        n_grids, n_regions = len(grids), len(regions)
+        if n_grids > 1:
+            options = radii[1:], grids[1:], counts[1:n_grids]
+            tables["scales"] = tabulate_scales(comparison, *options)
+        if n_regions:
+            target = None
+            if comparison.target is not None:
+                options = comparison.geom, regions, edges, clear
+                target = count_maps({TARGET: groups[TARGET]}, None, *options)
+            names = _name_regions(self.regions)
+            tables["regions"] = tabulate_regions(
+                comparison, names, counts[-n_regions:], target
+            )
+        place = _Place(comparison, counts[0], grids[0])
+        if ring is not None:
+            place = _Place(comparison, counts[n_grids], ring)
+            if comparison.target is not None:
+                sharing = find_sharing(sets, off_obs_ids, comparison, ring)
+                tables["position"] = tabulate_position(
+                    comparison, counts[n_grids], ring, sharing
+                )
+        return tables, counts[0], place
+
+    def _get_clear_mask(self, geom):
+        """Pixels that are not excluded."""
+        if self.exclusion_mask is None:
+            return np.ones(geom.data_shape, dtype=bool)
+        return get_clear_mask(self.exclusion_mask, geom)
+
+    def _find_norm_region(self, comparison, dataset):
+        """Pixels to which the norm of the target was fitted, None if it was not."""
+        if comparison.geom is None:
+            return None
+        return find_norm_region(dataset, self._get_clear_mask(comparison.geom))
+
+    def _make_ring(self, comparison):
+        """Circles at the position, and at others of the same offset."""
+        if self.position is None:
+            return None
+        pixel = self._find_pixel(comparison.geom)
+        offset = next(iter(comparison.mimics.values())).offset
+        if offset is not None:
+            offset = offset.to_value("deg")
+        size, radius = comparison.pixel_size, comparison.radius
+        return make_ring(comparison.geom.data_shape, size, radius, pixel, offset)
+
+    def _find_pixel(self, geom):
+        """Pixel of the position, (y, x)."""
+        if not geom.contains(self.position)[0]:
+            raise ValueError(
+                f"The position {self.position.to_string()} is not on the map."
+            )
+        return tuple(int(np.squeeze(_)) for _ in geom.coord_to_idx(self.position)[::-1])
+
+    def _find_repetition(self, comparison, groups, off_obs_ids):
+        """Mean number of sets that an event at the position is in."""
+        sets, circle = {name: groups[name] for name in comparison.mimics}, None
+        if comparison.geom is not None:
+            options = comparison.pixel_size, comparison.radius
+            pixel = self._find_pixel(comparison.geom)
+            circle = make_ring(comparison.geom.data_shape, *options, pixel)
+        sharing = find_sharing(sets, off_obs_ids, comparison, circle)
+        if sharing is None:
+            return get_repetition(off_obs_ids)
+        return float(sharing.sum() / len(sharing))
+
+    def _attempt(self, place, groups, stacked, edges, off_obs_ids, plan):
         """Make what not all datasets allow. Return also why something is missing."""
-        has_maps = stacked is not groups
+        has_maps, target = stacked is not groups, stacked.get(TARGET)
         groups, stacked = (
             {name: values for name, values in every.items() if name != TARGET}
             for every in (groups, stacked)
         )
         attempts = {"normalisation": (measure_normalisation, groups, off_obs_ids)}
+        attempts["covariance"] = place.tabulate_covariance, stacked
         if has_maps:
             observations = list(itertools.chain(*groups.values()))
             repetition = get_repetition(off_obs_ids)
             make_bias = functools.partial(make_bias_map, repetition=repetition)
             attempts["bias"] = make_bias, observations, edges
         if self.position is not None or not has_maps:
-            options = self.position, edges, self.spectral_model, self.n_jobs
+            options = self.position, edges, self.spectral_model, self.n_jobs, target
             attempts["flux"] = measure_flux, stacked, *options
+        if has_distances(plan):
+            options = place.comparison, groups, off_obs_ids, plan, edges
+            if has_maps:
+                radius = [self.correlation_radius.deg] * u.deg
+                clear = self._get_clear_mask(place.comparison.geom)
+                options = *options, *make_grids(place.comparison, radius), clear
+            attempts["distance"] = tabulate_distance, *options
         results, missing = {}, {}
         for name, (function, *args) in attempts.items():
             try:
@@ -321,6 +576,24 @@ class MimicSystematicsEstimator(Estimator):
             except ValueError as error:
                 missing[name] = str(error)
         return results, missing
+
+
+def _get_spectra_offset(comparison, sets):
+    """Offset of each target of spectra in deg, None if it is not known."""
+    offsets = [_.offset for _ in comparison.mimics.values()]
+    if any(_ is None for _ in offsets):
+        return None
+    numbers = number_targets(sets)
+    result = np.full(max(numbers) + 1, np.nan)
+    # all mimics of a target have its position in the field of view
+    result[numbers] = np.concatenate([_.to_value("deg") for _ in offsets])
+    return result
+
+
+def _name_regions(regions):
+    """Names of regions: their labels, or numbers."""
+    labels = [_.meta.get("label", _.meta.get("text", "")) for _ in regions]
+    return [str(label or idx) for idx, label in enumerate(labels)]
 
 
 def _warn_of_result(result, off_obs_ids):

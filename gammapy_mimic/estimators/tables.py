@@ -11,26 +11,20 @@ from astropy.table import Table
 from .measurement import ALL
 from .statistics import (
     VARIANCE_FRACTION,
-    average_sets,
-    average_systematic,
-    count_larger,
-    fit_systematic,
     get_expected_mean,
-    get_p_value,
-    to_fraction,
 )
 
 __all__ = [
     "TARGET",
     "Comparison",
     "Sample",
+    "describe_sample",
+    "format_interval",
     "format_value",
     "get_name",
     "make_table",
-    "tabulate_maximum",
-    "tabulate_position",
     "tabulate_significance",
-    "tabulate_systematics",
+    "tabulate_time",
 ]
 
 TARGET = "target"  # name of the target, beside those of the mimic sets
@@ -110,6 +104,8 @@ class Comparison:
         spectra.
     area : `~numpy.ndarray` or float
         Solid angle of each position, in deg2. 0 for spectra.
+    repetition : float
+        Mean number of times that an OFF observation is in the mimic sets.
     """
 
     measurements: dict
@@ -119,6 +115,7 @@ class Comparison:
     radius: float = 0.0
     pixel_size: float = 0.0
     area: np.ndarray | float = 0.0
+    repetition: float = 1.0
 
     @property
     def mimics(self):
@@ -196,7 +193,8 @@ def tabulate_significance(comparison):
     -------
     table : `~astropy.table.Table`
         Mean, width and tails by band. Errors are statistical, with the correlation of
-        positions, and take the sets as independent. ``background_ratio`` is NaN without
+        positions, and those of all sets count
+        what they share once. ``background_ratio`` is NaN without
         a target.
     """
     rows = []
@@ -213,7 +211,11 @@ def tabulate_significance(comparison):
         ratios = _compare_backgrounds(comparison, idx)
         for name, sample in samples.items():
             row = {"name": name} | band._asdict()
-            row |= _describe_sample(sample, comparison.variance_fraction)
+            row |= describe_sample(sample, comparison.variance_fraction)
+            if name == ALL:
+                # what sets share counts once
+                for error in ("mean_err", "width_err"):
+                    row[error] *= np.sqrt(comparison.repetition)
             rows.append(row | {"background_ratio": ratios[name]})
     return make_table(rows)
 
@@ -239,8 +241,21 @@ def _compare_backgrounds(comparison, idx):
     return {name: float(value / sums[TARGET]) for name, value in sums.items()}
 
 
-def _describe_sample(sample, variance_fraction=1):
-    """Mean, width and tails of a distribution, NaN without positions."""
+def describe_sample(sample, variance_fraction=1):
+    """Describe a distribution of significances, as columns of a table.
+
+    Parameters
+    ----------
+    sample : `Sample`
+        Positions.
+    variance_fraction : float, optional
+        See `Comparison`. Default is 1.
+
+    Returns
+    -------
+    row : dict
+        Mean, width with their statistical errors, and tails, NaN without positions.
+    """
     values, background, alpha, independent = sample
     n_independent = float(np.sum(independent))
     width = float(np.std(values)) if len(values) > 1 else np.nan
@@ -265,181 +280,40 @@ def _apply_or_nan(function, values):
     return float(function(values)) if len(values) else np.nan
 
 
-def tabulate_systematics(comparison, offset_edges=None):
-    """Tabulate the systematic error by band of energy and of offset.
+def tabulate_time(groups, runs):
+    """Tabulate how long target and OFF observations are.
 
     Parameters
     ----------
-    comparison : `Comparison`
-        Measurements.
-    offset_edges : `~astropy.units.Quantity`, optional
-        Edges of bands of offset. Default is none. Not used where no offset is known.
+    groups : dict of `~gammapy.datasets.Datasets`
+        Datasets of each mimic set, and of the target.
+    runs : list of int or None
+        OFF observation of each dataset of the mimic sets, None if not known.
 
     Returns
     -------
     table : `~astropy.table.Table`
-        Mean, width, tails and systematic error with their errors from the scatter of
-        sets. Means and widths of sets are weighted by their numbers of positions, which
-        all are the same multiple of those of independent positions, and the systematic
-        error by its Fisher information.
+        A row with ``target_time``, ``off_time``, of which an OFF observation that
+        several sets have counts once, and their number ``n_off``. NaN and 0 for what is
+        not known.
     """
-    offset_bands = {ALL: (np.nan, np.nan) * u.deg}
-    has_offset = all(_.offset is not None for _ in comparison.mimics.values())
-    if offset_edges is not None and has_offset:
-        pairs = itertools.pairwise(offset_edges.to("deg"))
-        offset_bands |= {str(idx): u.Quantity(_) for idx, _ in enumerate(pairs)}
-    rows = []
-    for idx, band in enumerate(comparison.bands):
-        for name, (low, high) in offset_bands.items():
-            row = band._asdict() | {"offset_band": name}
-            row |= {"offset_min": low, "offset_max": high}
-            rows.append(row | _average(comparison, idx, low, high))
-    return make_table(rows)
-
-
-def _average(comparison, idx, offset_min, offset_max):
-    """Averages over sets in a band of energy and of offset, NaN for all offsets."""
-    samples = []
-    for measurement in comparison.mimics.values():
-        where = True
-        if np.isfinite(offset_min):
-            where = measurement.offset >= offset_min
-            where &= measurement.offset < offset_max
-        samples.append(comparison.get_sample(measurement, idx, where))
-    rows = [_describe_sample(_) for _ in samples]
-    result = {}
-    for name in ("mean", "width", f"above_{TAIL}", f"below_{TAIL}"):
-        result |= _average_rows(rows, name).to_row(name)
-    f_squared = [
-        fit_systematic(sample.significance, sample.background, comparison.overlap)
-        for sample in samples
-    ]
-    square = average_systematic(f_squared, [_.background for _ in samples])
-    result |= to_fraction(square).to_row("f", limit=True)
-    result |= square.to_row("f_squared") | {"is_measured": square.is_positive}
-    return result | {"n_background": _average_rows(rows, "n_background").value}
-
-
-def _average_rows(rows, name):
-    """Average a column of `_describe_sample`, or the fraction of its counts."""
-    weights = np.array([row["n_positions"] for row in rows])
-    if name in rows[0]:
-        return average_sets([row[name] for row in rows], weights)
-    counts = np.array([row[f"n_{name}"] for row in rows])
-    return average_sets(counts / np.maximum(weights, 1), weights)
-
-
-def tabulate_maximum(comparison):
-    """Compare the largest significance of the target with those of mimics.
-
-    All are those of positions outside of the target's known sources, grown by the
-    correlation radius.
-
-    Parameters
-    ----------
-    comparison : `Comparison`
-        Measurements, with a target.
-
-    Returns
-    -------
-    table : `~astropy.table.Table`
-        Largest significance, mean and standard deviation of that of mimics, how many of
-        how many sets have one as large, and the empirical p-value, by band
-        (look-elsewhere effect). NaN without a position that has enough background.
-    """
-    rows = []
-    for idx, band in enumerate(comparison.bands):
-        samples = (
-            comparison.get_sample(measurement, idx, comparison.source_free)
-            for measurement in (comparison.target, *comparison.mimics.values())
-        )
-        value, *largest = (_apply_or_nan(np.max, _.significance) for _ in samples)
-        estimate = average_sets(largest)
-        rank = _rank_value(value, largest, "n_sets")
-        std = float(estimate.error * np.sqrt(rank["n_sets"]))
-        row = band._asdict() | {"significance": value}
-        rows.append(row | {"mimic_mean": estimate.value, "mimic_std": std} | rank)
-    return make_table(rows)
-
-
-def _rank_value(value, sample, name):
-    """How many values of a sample are as large, and the p-value."""
-    n_larger, number = count_larger(value, sample)
-    p_value = get_p_value(value, sample)
-    return {"n_larger": n_larger, name: number, "p_value": p_value}
-
-
-def tabulate_position(comparison, pixel=None):
-    """Compare the significance of the target at a position with that of mimics.
-
-    Mimics are taken there and at all positions of the same offset, within the
-    correlation radius. Their mean and width are those of all such pixels, the p-value
-    that of positions without common events.
-
-    Parameters
-    ----------
-    comparison : `Comparison`
-        Measurements, with a target.
-    pixel : tuple of int, optional
-        Indices of the position on the maps. None for spectra.
-
-    Returns
-    -------
-    table : `~astropy.table.Table`
-        Significance, its calibrated value with the error from mean and width, and the
-        empirical p-value from ``n_larger`` of ``n_sample`` values that are as large, by
-        band. NaN where the position has no significance. Approximation: for few
-        positions the calibrated value follows Student's t distribution, rather than a
-        Gaussian.
-    """
-    rows = []
-    for idx, band in enumerate(comparison.bands):
-        if pixel is None:
-            value = comparison.target.total[idx]
-            sample = np.array([_.total[idx] for _ in comparison.mimics.values()])
-            values = sample = sample[np.isfinite(sample)]
-        else:
-            value = comparison.target.significance[idx][pixel]
-            values, sample = _get_samples(comparison, idx, pixel)
-        row = band._asdict() | {"significance": float(value)}
-        row |= _calibrate(value, values, comparison)
-        rows.append(row | _rank_value(value, sample, "n_sample"))
-    return make_table(rows)
-
-
-def _get_samples(comparison, idx, pixel):
-    """Significances of mimics at the same offset: all, and those without overlap."""
-    step = max(int(np.ceil(2 * comparison.radius / comparison.pixel_size)), 1)
-    shape = comparison.target.significance.shape[1:]
-    is_apart = np.zeros(shape, dtype=bool)
-    is_apart[pixel[0] % step :: step, pixel[1] % step :: step] = True
-    values, sample = [], []
-    for measurement in comparison.mimics.values():
-        valid = comparison.is_valid(measurement, idx)
-        if measurement.offset is not None:
-            distance = measurement.offset - measurement.offset[pixel]
-            valid &= np.abs(distance.to_value("deg")) < comparison.radius
-        values.append(measurement.significance[idx][valid])
-        sample.append(measurement.significance[idx][valid & is_apart])
-    return np.concatenate(values), np.concatenate(sample)
-
-
-def _calibrate(value, values, comparison):
-    """Mean and width of mimics, and the significance in units of it."""
-    n_independent = len(values) / comparison.overlap
-    mean = width = calibrated = error = np.nan
-    if n_independent > 1:
-        mean = np.mean(values)
-        width = np.std(values) * np.sqrt(n_independent / (n_independent - 1))
-        calibrated = (value - mean) / width
-        variance = 1 + calibrated**2 * comparison.variance_fraction / 2
-        error = np.sqrt(variance / (n_independent - 1))
-    return {
-        "mimic_mean": float(mean),
-        "mimic_width": float(width),
-        "calibrated": float(calibrated),
-        "calibrated_err": float(error),
+    times = {}
+    mimics = itertools.chain(*(groups[_] for _ in groups if _ != TARGET))
+    for dataset, run in zip(mimics, runs or [], strict=False):
+        # sets may have different parts of an observation
+        times[run] = max(times.get(run, 0), _get_time(dataset))
+    target = [_get_time(_) for _ in groups.get(TARGET, [])]
+    row = {
+        "target_time": (sum(target) or np.nan) * u.h,
+        "off_time": (sum(times.values()) or np.nan) * u.h,
+        "n_off": len(times),
     }
+    return make_table([row])
+
+
+def _get_time(dataset):
+    """Good time in hours, 0 if it is not known."""
+    return 0.0 if dataset.gti is None else dataset.gti.time_sum.to_value("h")
 
 
 def make_table(rows):
@@ -485,3 +359,30 @@ def format_value(value, error, spec):
     if not np.isfinite(error):
         return f"{value:{spec}} (error not known)"
     return f"{value:{spec}} ± {error:{spec}}"
+
+
+def format_interval(row, name, spec=".1%"):
+    """Format a value that is not negative: with its interval, its limit, or in words.
+
+    Parameters
+    ----------
+    row : `~astropy.table.Row` or dict
+        Row with the value ``name``, its interval (68%) ``name_lo`` to ``name_hi``, its
+        upper limit (95%) ``name_ul``, and the ``reason`` why it is not measured.
+    name : str
+        Name, such as "f" or "total".
+    spec : str, optional
+        Format of a number. Default is ".1%".
+
+    Returns
+    -------
+    text : str
+        Text.
+    """
+    if not np.isfinite(row[name]):
+        reason = str(row["reason"])
+        return f"not measurable: {reason}" if reason else "not known"
+    if row[f"{name}_lo"] > 0:
+        low, high = (format(row[f"{name}_{_}"], spec) for _ in ("lo", "hi"))
+        return f"{row[name]:{spec}} ({low.rstrip('%')} to {high}, 68% confidence)"
+    return f"below {row[f'{name}_ul']:{spec}} (95% confidence)"

@@ -5,21 +5,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .calibration import MIN_SETS
+from .maximum import N_MAPS, has_more_in_mimics
 from .measurement import ALL
-from .statistics import get_prediction_p_value
 from .tables import TARGET
 
 __all__ = ["Excess", "Judgement", "Verdict", "judge"]
 
 EXCESS = 3  # significance of an excess that has to be explained
 P_VALUE = 0.05  # above it the background explains an excess
-DETECTION = 5  # standard deviations above the mean of mimics that it does not explain
-P_VALUE_FAR = 5e-4  # of Student's t, below which so few mimics can say so
+P_VALUE_UNLIKELY = 0.01  # of random maps, above it the background may explain a maximum
+LIKELY = 1.645  # the same for a calibrated significance
+DETECTION = 5  # significance of what it does not explain
 FEW_SETS = 5  # below it, errors from the scatter of sets are poor
-FEW_POSITIONS = 20  # below it, the width of mimics is poor
 SHIFT = 0.3  # difference of means from which two distributions differ
 N_ERRORS = 3  # number of standard errors from which a mean differs from 0
-MEAN = 0.1  # mean up to which it may be that of the test statistic itself
 
 
 class Verdict(enum.Enum):
@@ -46,9 +46,12 @@ class Excess(NamedTuple):
     mean, spread : float
         Mean and standard deviation of the values of mimics.
     n_larger, number : int
-        Number of values that are as large, and of all.
+        Number of values that are as large, and of all: of mimics at a position, of
+        random maps for a maximum.
     p_value : float
-        Empirical p-value.
+        P-value of the calibrated significance, or of the largest one.
+    calibrated : float
+        Calibrated significance of a position, NaN for the largest one.
     """
 
     verdict: Verdict
@@ -58,11 +61,7 @@ class Excess(NamedTuple):
     n_larger: int
     number: int
     p_value: float
-
-    @property
-    def distance(self):
-        """Standard deviations of mimics above their mean."""
-        return (self.significance - self.mean) / self.spread
+    calibrated: float = np.nan
 
 
 class Judgement(NamedTuple):
@@ -75,15 +74,18 @@ class Judgement(NamedTuple):
     excess : `Excess` or None
         Excess in question, None without a target.
     biased : list of str
-        Bands of energy where the mean of mimics is not 0.
+        Bands of energy where counts and prediction of mimics differ by more than 3
+        standard errors.
     has_source : bool
         Whether the target's map has more than it should outside of known sources.
     shift : float
         Mean of the target less that of mimics, 0 if they are alike or there is none.
+    leak : float
+        Width of the target's distribution outside of its known sources less that of
+        mimics, 0 if it is not larger by 3 standard errors: a source reaches farther
+        than what is excluded.
     few_sets : bool
         Whether errors from the scatter of sets are poor.
-    few_positions : bool
-        Whether mean and width of mimics at the position are poor.
     """
 
     question: str
@@ -91,37 +93,46 @@ class Judgement(NamedTuple):
     biased: list
     has_source: bool
     shift: float
+    leak: float
     few_sets: bool
-    few_positions: bool
 
 
 def judge(result):
     r"""Judge what a result says about the target, or about the background.
 
     With a position, the verdict is about an excess there, otherwise about the largest
-    significance of the target's map. Mimics have n values: at positions without common
-    events, or the largest of each set. Below 3 sigma there is nothing to be explained.
-    Otherwise the verdict follows the empirical p-value, (1 + k) / (1 + n) for k values
-    that are as large:
+    significance of the target's map. Below 3 sigma there is nothing to be explained.
 
-    - p above 0.05: the background explains it. If no value is as large, and n so small
-      that p could not be below 0.05 (n < 19), there are too few mimics to tell.
-    - p up to 0.05: the background is unlikely to explain it if it is 3 or more standard
-      deviations of the mimics above their mean, otherwise it may.
+    A position is judged by its calibrated significance, see
+    `~gammapy_mimic.estimators.position.calibrate`, which is never above the raw one:
 
-    So "unlikely" is said of a target that is nothing but background in 5% of the cases
-    at most, whatever the distribution.
+    - not measurable: there are too few mimics to tell;
+    - below 1.645 (p > 0.05): the background explains it;
+    - below 3, or a mimic is as large at this offset: the background may explain it;
+    - below 5 it is unlikely to do so, and from 5 on it does not.
 
-    The background does not explain what no mimic reaches, and what is 5 sigma or more,
-    3 sigma and 5 standard deviations above the mean of mimics, and beyond one more draw
-    from their Gaussian: p < 0.0005 by Student's t distribution, see
-    `~gammapy_mimic.estimators.statistics.get_prediction_p_value` (9.4 standard
-    deviations for 5 sets, 5 for 10). This is the one verdict that assumes something: a
-    tail that is not much longer than that of the mimics seen. Of a target that is
-    nothing but background it is said, with 5 sets, in less than 0.01% of the cases if
-    the sets hold noise (largest of 500 positions), in 0.15% if the width of their
-    significance is 5, and in 0.3% and 1% for a Gumbel and an exponential distribution
-    of any scale; but in 6% if one set in ten has a source of 10 sigma in an OFF field.
+    Background alone has a calibrated significance above 3 in at most 0.2% of the cases.
+
+    The largest significance is judged by its p-value, (1 + k) / (1 + n) for k of n
+    random maps that have one as large: maps of random maps of the background, with the
+    mean error and the spread that mimics have, see
+    `~gammapy_mimic.estimators.maximum.tabulate_maximum`:
+
+    - p above 0.05: the background explains it, be it with noise alone. Otherwise there
+      are too few mimics to tell, if the spread of the background was not measured, or
+      there are fewer than 3 sets.
+    - p above 0.01, or a mimic set has one as large: the background may explain it.
+    - p up to 0.01: the background is unlikely to explain it.
+    - None of 10,000 random maps has one as large (p below 3e-4 with 95% confidence),
+      which is 5 sigma or more: the background, as far as mimics show it, does not
+      explain it. It is not known how far below p is, which more maps would tell.
+
+    If mimics have more positions above 2 sigma than random maps (with 99% confidence),
+    p is too small, and the verdict of the last two is one step weaker. So "unlikely" is
+    said of a target that is nothing but background in 1% of the cases at most, if its
+    background is like that of the mimics. What assumes something is the tail: that of a
+    random field on the scale of the circle. A source in an OFF field has another, which
+    is why no mimic set may have a maximum as large.
 
     Parameters
     ----------
@@ -136,59 +147,98 @@ def judge(result):
     question, excess = "systematics", None
     if "position" in result.tables:
         question = "position"
-        excess = _judge(result, question, "mimic_width", "n_sample")
+        excess = _judge_position(result.select(question)[0])
     elif "maximum" in result.tables:
         question = "maximum"
-        excess = _judge(result, question, "mimic_std", "n_sets")
-    has_source, shift = False, 0.0
+        excess = _judge_maximum(result.select(question)[0])
+    has_source, shift, leak = False, 0.0, 0.0
     # for spectra, the comparison is the question itself
     if result.maps and "maximum" in result.tables:
         row = result.select("maximum")[0]
         above = row["significance"] - row["mimic_mean"]
         # false where one of the two is NaN
         has_source = bool(row["significance"] > 2 * EXCESS and above > EXCESS)
-        (target,) = result.select("significance", name=TARGET)["mean"]
-        (mimics,) = result.select("systematics", offset_band=ALL)["mean"]
-        difference = float(target - mimics)
+        target = result.select("significance", name=TARGET)[0]
+        mimics = result.select("systematics", offset_band=ALL)[0]
+        difference = float(target["mean"] - mimics["mean"])
         shift = difference if abs(difference) > SHIFT else 0.0
-    # of the means over all offsets
+        wider = float(target["width"] - mimics["width"])
+        error = np.hypot(target["width_err"], np.nan_to_num(mimics["width_err"]))
+        leak = wider if wider > N_ERRORS * error else 0.0
+    # over all offsets
     rows = result.select("systematics", band=None, offset_band=ALL)
-    biased = [_ for _ in rows if abs(_["mean"]) > max(N_ERRORS * _["mean_err"], MEAN)]
+    biased = [_ for _ in rows if abs(_["delta"]) > N_ERRORS * _["delta_err"]]
     return Judgement(
         question=question,
         excess=excess,
         biased=[str(row["band"]) for row in biased],
         has_source=has_source,
         shift=shift,
+        leak=leak,
         few_sets=len(result.names) < FEW_SETS,
-        few_positions=question == "position" and excess.number < FEW_POSITIONS,
     )
 
 
-def _judge(result, table, spread, number):
-    """Judge an excess, from columns of a table."""
-    row = result.select(table)[0]
-    values = [float(row[_]) for _ in ("significance", "mimic_mean", spread)]
-    n_larger = 0 if np.isnan(row["n_larger"]) else int(row["n_larger"])
-    excess = Excess(None, *values, n_larger, int(row[number]), float(row["p_value"]))
-    return excess._replace(verdict=_find_verdict(excess))
+def _judge_position(row):
+    """Judge a position by its calibrated significance."""
+    number, n_larger = (np.nan_to_num(row[_]) for _ in ("n_sample", "n_larger"))
+    excess = Excess(
+        verdict=None,
+        significance=float(row["significance"]),
+        mean=float(row["mimic_mean"]),
+        spread=float(row["mimic_width"]),
+        # samples that share events are effective numbers
+        n_larger=int(np.ceil(n_larger - 1e-6)),
+        number=int(np.rint(number)),
+        p_value=float(row["calibrated_p_value"]),
+        calibrated=float(row["calibrated"]),
+    )
+    return excess._replace(verdict=_find_position_verdict(excess))
 
 
-def _find_verdict(excess):
-    _, value, mean, spread, n_larger, number, p_value = excess
+def _find_position_verdict(excess):
+    calibrated = excess.calibrated
+    if not np.isfinite(excess.significance):
+        return Verdict.NOT_MEASURED
+    if excess.significance < EXCESS:
+        return Verdict.NO_EXCESS
+    if not np.isfinite(calibrated):
+        return Verdict.TOO_FEW
+    if calibrated < LIKELY:
+        return Verdict.EXPLAINED
+    # the tail of mimics is longer than that of a Gaussian
+    if calibrated < EXCESS or excess.n_larger:
+        return Verdict.MAY_EXPLAIN
+    return Verdict.UNLIKELY if calibrated < DETECTION else Verdict.NOT_EXPLAINED
+
+
+def _judge_maximum(row):
+    """Judge the largest significance by random maps."""
+    excess = Excess(
+        verdict=None,
+        significance=float(row["significance"]),
+        mean=float(row["mimic_mean"]),
+        spread=float(row["mimic_std"]),
+        n_larger=int(np.nan_to_num(row["n_larger"])),
+        number=int(row["n_maps"]),
+        p_value=float(row["p_value"]),
+    )
+    return excess._replace(verdict=_find_verdict_of_maximum(excess, row))
+
+
+def _find_verdict_of_maximum(excess, row):
+    value = excess.significance
     if not np.isfinite(value):
         return Verdict.NOT_MEASURED
-    if number < 2 or not np.isfinite(mean):
-        return Verdict.TOO_FEW
     if value < EXCESS:
         return Verdict.NO_EXCESS
-    # far beyond the scatter of mimics, few as they may be: those whose width is below
-    # that of noise do not make an excess larger
-    is_far = value >= DETECTION and value - mean >= max(EXCESS, DETECTION * spread)
-    is_far = is_far and not n_larger
-    if is_far and get_prediction_p_value(value, mean, spread, number) < P_VALUE_FAR:
-        return Verdict.NOT_EXPLAINED
-    if p_value > P_VALUE:
-        return Verdict.EXPLAINED if n_larger else Verdict.TOO_FEW
-    is_unlikely = value - mean >= EXCESS * spread
-    return Verdict.UNLIKELY if is_unlikely else Verdict.MAY_EXPLAIN
+    if excess.p_value > P_VALUE:
+        return Verdict.EXPLAINED
+    is_measured = row["has_spread"] and row["n_sets"] >= MIN_SETS
+    if not is_measured or np.isnan(excess.p_value):
+        return Verdict.TOO_FEW
+    if excess.p_value > P_VALUE_UNLIKELY or row["mimic_max"] >= value:
+        return Verdict.MAY_EXPLAIN
+    is_beyond = excess.n_larger == 0 and excess.number >= N_MAPS and value >= DETECTION
+    verdicts = [Verdict.MAY_EXPLAIN, Verdict.UNLIKELY, Verdict.NOT_EXPLAINED]
+    return verdicts[1 + is_beyond - has_more_in_mimics(row)]

@@ -7,7 +7,8 @@ import numpy as np
 
 from ..data.meta_tables import describe_losses, read_losses
 from ..data.obs_ids import shorten
-from ..estimators.tables import format_value, get_name
+from ..estimators.maximum import has_more_in_mimics
+from ..estimators.tables import format_interval, format_value, get_name
 from ..estimators.verdict import EXCESS, Verdict
 from ..selection.ranked_plan import describe_unlike
 from ..visualization.common import format_band, format_name
@@ -90,7 +91,7 @@ def make_answer(result, plan=None):
 
 
 def _answer_position(result, excess):
-    row, number = result.select("position")[0], excess.number
+    row = result.select("position")[0]
     place = "in the on region"
     if result.position is not None:
         position = result.position.icrs
@@ -102,36 +103,32 @@ def _answer_position(result, excess):
     first = (
         f"The target has {excess.significance:.1f} sigma {place} ({format_band(row)})."
     )
-    where, kind = "there and at the same offset", "positions"
-    sets = _count_sets(len(result.names))
-    what = f"{sets}, {number} positions without common events"
-    if not result.maps:
-        where, kind, what = "there", "sets", sets
-    # one value has no width to compare with
-    if number < 2 or not np.isfinite(excess.mean):
-        second = (
-            f"Of the mimics there are {number} {kind} with enough background to "
-            "compare with."
-        )
+    if not np.isfinite(excess.calibrated):
+        second = f"Mimics cannot calibrate it: {row['text']}."
         return question, [first, second, f"{WORDS[excess.verdict]}."]
+    where, kind = "at the same offset", "positions"
+    if not result.maps:
+        where, kind = "in the on region", "sets"
     second = (
-        f"Mimics, which hold no source, have {where} a mean of "
-        f"{excess.mean:.2f} and a width of {excess.spread:.2f} "
-        f"({what}; noise alone has 0 and 1). "
+        f"Background alone, as mimics show it {where}, has a mean of "
+        f"{excess.mean:.2f} and a width of {excess.spread:.2f} for as many counts. "
         f"{_state_systematic(result)}"
     )
-    calibrated = format_value(row["calibrated"], row["calibrated_err"], ".1f")
     third = (
-        f"{WORDS[excess.verdict]}: {_describe_p_value(excess, kind)}; the calibrated "
-        f"significance, for a Gaussian of this mean and width, is {calibrated}."
+        f"{WORDS[excess.verdict]}: the calibrated significance is "
+        f"{excess.calibrated:.1f} (p = {excess.p_value:.2g})"
     )
-    if excess.verdict is Verdict.NO_EXCESS:
-        third = f"{WORDS[excess.verdict]}: the calibrated significance is {calibrated}."
-    return question, [first, second, third]
+    exact = (excess.significance - excess.mean) / excess.spread
+    if exact > excess.calibrated + 1 > 1:
+        third += f", and {exact:.1f} if mean and width were known exactly"
+    if excess.n_larger and excess.verdict is not Verdict.NO_EXCESS:
+        verb = "is" if excess.n_larger == 1 else "are"
+        third += f"; {excess.n_larger} of {excess.number} {kind} {verb} as large"
+    return question, [first, second, f"{third}."]
 
 
 def _answer_maximum(result, excess):
-    row, number = result.select("maximum")[0], excess.number
+    row = result.select("maximum")[0]
     question = "Does the map of the target hold more than its background?"
     if excess.verdict is Verdict.NOT_MEASURED:
         first = f"The target's map has no {ENOUGH}."
@@ -140,22 +137,25 @@ def _answer_maximum(result, excess):
         f"The largest significance of the target's map is {excess.significance:.1f} "
         f"sigma ({format_band(row)}{describe_exclusion(result)})."
     )
+    texts = [_describe_mimic_maxima(row)]
+    if np.isfinite(row["random_mean"]):
+        kind = "the spread of mimics" if row["has_spread"] else "noise alone"
+        texts.append(f"Random maps of {kind} have {row['random_mean']:.1f} on average.")
+    second = " ".join([*texts, _state_systematic(result)])
+    return question, [first, second, f"{WORDS[excess.verdict]}: {row['text']}."]
+
+
+def _describe_mimic_maxima(row):
+    """Largest significances of mimic sets, and what there is of them."""
+    number = int(row["n_sets"])
     if number < 2:
         verb = "one has" if number else "none has"
-        second = f"Of the mimic sets, {verb} a {ENOUGH} to compare with."
-        return question, [first, second, f"{WORDS[excess.verdict]}."]
-    second = (
-        f"Mimics, which hold no source, have {excess.mean:.1f} ± {excess.spread:.1f} "
-        f"(mean and standard deviation of "
-        f"{_count_sets(number)}). {_state_systematic(result)}"
+        return f"Of the mimic sets, {verb} a {ENOUGH} to compare with."
+    return (
+        f"Mimics, which hold no source, have {row['mimic_mean']:.1f} ± "
+        f"{row['mimic_std']:.1f} (mean and standard deviation of "
+        f"{_count_sets(number)}, the largest {row['mimic_max']:.1f})."
     )
-    third = f"{WORDS[excess.verdict]}: {_describe_p_value(excess, 'sets')}"
-    if excess.verdict is Verdict.NOT_EXPLAINED:
-        third += (
-            f", but it is {excess.distance:.0f} standard deviations of the sets above "
-            "their mean, which the tail of a Gaussian does not reach"
-        )
-    return question, [first, second, f"{third}."]
 
 
 def describe_exclusion(result):
@@ -180,50 +180,68 @@ def describe_exclusion(result):
 def _answer_systematic(result):
     row = result.select("systematics", offset_band="all")[0]
     question = "How large is the systematic error of the background?"
-    if not np.isfinite(row["mean"]):
-        lines = [f"Mimics have no {ENOUGH}.", _state_systematic(result)]
-        return question, [*lines, "Use more observations, or wider bands."]
-    first = (
-        f"Mimics, which hold no source, have significances of the mean "
+    first = _state_systematic(result)
+    if not np.isfinite(row["delta"]):
+        return question, [first, "Use more observations, or wider bands."]
+    second = (
+        f"Significances of mimics have the mean "
         f"{format_value(row['mean'], row['mean_err'], '.3f')} and the width "
-        f"{format_value(row['width'], row['width_err'], '.3f')} "
-        f"({format_band(row)}; noise alone has 0 and 1)."
+        f"{format_value(row['width'], row['width_err'], '.3f')}"
     )
-    second = _state_systematic(result)
-    rows = [_ for _ in result.tables["systematics"] if np.isfinite(_["f_ul"])]
+    if np.isfinite(row["expected_mean"]):
+        second += f" (noise alone has {row['expected_mean']:.3f} and 1)"
+    second += "."
+    rows = [_ for _ in result.tables["systematics"] if np.isfinite(_["total"])]
+    if len(result.tables["systematics"]) == 1:
+        return question, [first, second, "There is one band of energy and of offset."]
     if not rows:
-        return question, [first, second, "There are too few positions for a limit."]
+        return question, [first, second, "There are too few counts for a spread."]
     # where the background is known worst
-    largest = max(rows, key=lambda _: _["f_ul"])
-    offset = format_band(largest, "offset", "deg")
+    largest = max(rows, key=lambda _: _["total_ul"])
+    where = format_band(largest), format_band(largest, "offset", "deg")
     third = (
-        f"The weakest limit on it, by energy and offset, is {largest['f_ul']:.1%} "
-        f"({', '.join(filter(None, [format_band(largest), offset]))})."
+        f"It is known worst at {', '.join(filter(None, where))}: "
+        f"{format_interval(largest, 'total')}."
     )
     return question, [first, second, third]
 
 
 def _state_systematic(result):
-    """Fractional systematic error, or its upper limit, at all energies."""
+    """Bias and spread at all energies, together."""
     row = result.select("systematics", offset_band="all")[0]
-    text = "The systematic error of the background"
-    if row["is_measured"]:
-        return f"{text} is {row['f']:.1%} ± {row['f_err']:.1%}."
-    if not np.isfinite(row["f_ul"]):
-        return f"{text} cannot be given, for lack of positions or sets."
-    return f"{text} is below {row['f_ul']:.1%} (95% confidence)."
-
-
-def _describe_p_value(excess, what):
-    n_larger, number = excess.n_larger, excess.number
-    p_value = f"p = {excess.p_value:.2g}"
-    if n_larger:
-        verb = "is" if n_larger == 1 else "are"
-        return f"{n_larger} of {number} {what} {verb} as large, {p_value}"
+    scale = f", in circles of {result.correlation_radius.deg:g} deg"
+    if not result.maps:
+        scale = ""
+    text = f"The systematic error of the background ({format_band(row)}{scale})"
+    if not np.isfinite(row["delta"]):
+        return f"{text} is {format_interval(row, 'total')}."
+    bias = f"a bias of {row['delta']:+z.1%} ± {row['delta_err']:.1%}"
+    if not np.isfinite(row["total"]):
+        return f"{text} has {bias}; its spread is {format_interval(row, 'f')}."
     return (
-        f"none of {number} {what} is as large, {p_value}, which is the smallest that "
-        "so many can give"
+        f"{text} is {format_interval(row, 'total')}: {bias}, and a spread "
+        f"{'of ' * bool(row['f_lo'] > 0)}{format_interval(row, 'f')}."
+        f"{_state_by_energy(result)}"
     )
+
+
+def _state_by_energy(result):
+    """Total of each band, which a norm that is fitted to all energies hides."""
+    rows = result.select("systematics", band=None, offset_band="all")
+    bands = [_ for _ in rows if _["band"] != "all"]
+    if not bands:
+        return ""
+    texts = [f"{format_band(_)}: {_format_total(_)}" for _ in bands]
+    return f" By energy: {'; '.join(texts)}."
+
+
+def _format_total(row):
+    """Total in short, or that it is not measurable."""
+    if not np.isfinite(row["total"]):
+        return "not measurable"
+    if row["total_lo"] > 0:
+        return f"{row['total']:.1%}"
+    return f"below {row['total_ul']:.1%}"
 
 
 def _count_sets(n_sets):
@@ -235,11 +253,12 @@ def _describe_findings(result, judgement):
     findings = []
     for band in judgement.biased:
         row = result.select("systematics", band, offset_band="all")[0]
-        # too much background makes counts look too few
-        sense = "high" if row["mean"] < 0 else "low"
+        # fewer counts than predicted are of a prediction that is too high
+        sense = "high" if row["delta"] < 0 else "low"
         findings.append(
-            f"{format_band(row)}: mimics have a mean of {row['mean']:+.2f} ± "
-            f"{row['mean_err']:.2f}, so that the prediction is too {sense}."
+            f"{format_band(row)}: counts of mimics over prediction are "
+            f"{1 + row['delta']:.3f} ± {row['delta_err']:.3f}, so that the prediction "
+            f"is too {sense}."
         )
     if result.bias is not None and result.bias.is_significant:
         findings.append(
@@ -257,6 +276,14 @@ def _describe_findings(result, judgement):
             f"The target's map reaches {row['significance']:.1f} sigma, mimics "
             f"{row['mimic_mean']:.1f}: {reason}."
         )
+    if judgement.leak:
+        row = result.select("significance", name="target")[0]
+        findings.append(
+            f"The target's map{describe_exclusion(result)} has a width of "
+            f"{format_value(row['width'], row['width_err'], '.3f')}, that of mimics is "
+            f"{row['width'] - judgement.leak:.3f}: a source leaks out of what is "
+            "excluded, or there is one more. Exclude more around the sources."
+        )
     # not of mimics, hence of what only the target has gone through
     if judgement.shift:
         (target,) = result.select("significance", name="target")["mean"]
@@ -271,10 +298,22 @@ def _describe_findings(result, judgement):
 
 def _describe_limits(result, judgement, plan):
     n_sets = len(result.names)
-    text = f"Errors are from the scatter of {n_sets} mimic sets"
-    limits = [f"{text}, which is few." if judgement.few_sets else f"{text}."]
+    limits = []
     if n_sets == 1:
-        limits = ["There is one mimic set: the scatter between sets is not known."]
+        limits.append("There is one mimic set: the scatter between sets is not known.")
+    elif judgement.few_sets:
+        limits.append(f"{n_sets} mimic sets are few: five or more are better.")
+    row = result.select("systematics", offset_band="all")[0]
+    if np.isnan(row["n_runs"]):
+        limits.append(
+            "Datasets are stacked, or their OFF observations are not known: errors are "
+            "those of counts, as if sets shared no OFF observation."
+        )
+    elif np.isfinite(row["delta"]):
+        limits.append(
+            f"Errors are from {row['n_runs']:.1f} effective OFF observations, of which "
+            "each counts once, in however many sets it is."
+        )
     if "losses" in result.tables:
         losses = read_losses(result.tables["losses"])
         limits += describe_losses(
@@ -285,21 +324,12 @@ def _describe_limits(result, judgement, plan):
         limits += [
             "The position is taken as chosen beforehand. For one that was found where "
             "the significance is largest, compare the largest significances.",
-            "Beyond the largest value of mimics, the calibrated significance assumes "
-            "that their distribution is Gaussian. Its error is that of their mean and "
-            "width.",
+            "The calibrated significance takes the error of the background as "
+            "Gaussian, and that of the target as one of those at this offset.",
         ]
-    if judgement.few_positions:
-        kind = "positions" if result.maps else "sets"
-        number = judgement.excess.number
-        limits.append(f"There are only {number} {kind} of mimics to compare with.")
+    if judgement.question == "maximum":
+        limits += _describe_check(result.select("maximum")[0])
     summary = None if plan is None else plan.make_summary()
-    n_shared = 0 if plan is None else sum(_ > 1 for _ in plan.reuse.values())
-    if n_shared and not summary.is_independent:
-        limits.append(
-            f"{n_shared} of {len(plan.reuse)} OFF observations are in more than one "
-            "set. The sets are not independent, and errors are too small."
-        )
     if summary is not None and summary.warning:
         limits.append(summary.warning)
     if plan is not None and plan.questionable:
@@ -310,7 +340,24 @@ def _describe_limits(result, judgement, plan):
         )
     if plan is not None and plan.unlike:
         limits.append(describe_unlike(plan))
+    limits.append(
+        "Mimics test the background only: not the effective area, the point spread "
+        "function, the energy scale, nor what the target's sky has and OFF fields "
+        "have not, such as stars and diffuse emission."
+    )
     return limits + [f"Missing: {name}. {why}" for name, why in result.missing.items()]
+
+
+def _describe_check(row):
+    """Say where mimics do not bear out the random maps of the largest significance."""
+    if not has_more_in_mimics(row):
+        return []
+    return [
+        f"Mimic sets have {row['n_above']:.3g} positions above 2 sigma, random maps "
+        f"{row['n_above_expected']:.3g} (p = {row['n_above_p_value']:.1g}): mimics "
+        "hold structures that random maps have not, and the p-value of the largest "
+        "significance is too small."
+    ]
 
 
 def describe_pairs(plan):

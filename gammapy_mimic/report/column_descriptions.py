@@ -6,16 +6,12 @@ _RESULT = {
     "band": "band of energy, by number, or all energies",
     "e_min": "lower edge of the band of energy",
     "e_max": "upper edge",
-    "mean": "mean of the significances; 0 for noise alone",
-    "mean_err": "its error, from the scatter of the sets",
+    "mean": "mean of the significances; expected_mean for noise alone",
+    "mean_err": "its error, from the scatter of the sets, not below that of counts",
     "width": "standard deviation of the significances; 1 for noise alone",
-    "width_err": "its error, from the scatter of the sets",
+    "width_err": "its error, from the scatter of the sets, not below that of counts",
     "minimum": "smallest significance",
     "maximum": "largest significance",
-    "above_3": "fraction of positions above 3 sigma; 0.00135 for noise alone",
-    "above_3_err": "its error, from the scatter of the sets",
-    "below_3": "fraction of positions below -3 sigma",
-    "below_3_err": "its error, from the scatter of the sets",
     "n_above_3": "number of positions above 3 sigma; 0.135% for noise alone",
     "n_below_3": "number of positions below -3 sigma",
     "n_background": "mean effective background counts of a position",
@@ -24,22 +20,54 @@ _RESULT = {
     "offset_band": "band of offset, by number, or all offsets",
     "offset_min": "lower edge of the band of offset, none for all offsets",
     "offset_max": "upper edge",
-    "f": "fractional systematic error of the background",
-    "f_err": "its error, none where f is 0",
+    "delta": "bias: counts over prediction minus 1",
+    "delta_err": "its error, by counts and by the scatter of OFF observations",
+    "f": "spread between positions, as a fraction of the background",
+    "f_lo": "lower end of its interval, 68% confidence",
+    "f_hi": "upper end",
     "f_ul": "its upper limit, 95% confidence",
-    "is_measured": "whether f is above 0 with 95% confidence",
+    "total": "root of delta² + f² (1 + delta)²",
+    "total_lo": "lower end of its interval, 68% confidence",
+    "total_hi": "upper end",
+    "total_ul": "its upper limit, 95% confidence",
     "f_squared": "square of f as it is estimated, which can be negative",
-    "f_squared_err": "its error, from the scatter of the sets",
+    "f_squared_err": "its error",
+    "f_other_ul": "upper limit of f for another field, 95% confidence",
+    "total_other_ul": "the same for the total",
+    "norm_share": "part of the counts to which the norm of the prediction was fitted",
+    "template_err": "noise of the prediction by the counts of its template, not in f",
+    "n_runs": "effective number of OFF observations; none for stacked datasets",
+    "n_apertures": "effective number of independent circles",
+    "n_counts": "counts of all sets",
+    "reason": "why something is not measured",
+    "expected_mean": "mean of a background without systematic error",
+    "radius": "radius of the circles",
+    "distance_band": "bin of the distance",
+    "distance_min": "smallest difference of the conditions, OFF observation and target",
+    "distance_max": "largest one",
+    "distance": "mean",
+    "n_pairs": "number of pairs",
+    "target_time": "good time of the target",
+    "off_time": "good time of the OFF observations; what sets share counts once",
+    "n_off": "number of OFF observations",
+    "region": "region, by its label or number",
+    "counts": "mean counts of a mimic set",
+    "background": "its mean prediction",
+    "target_counts": "counts of the target",
+    "target_background": "its prediction",
     "significance": "significance of the target",
-    "mimic_mean": "mean of the mimics",
-    "mimic_width": "standard deviation of the mimics",
+    "mimic_mean": "mean of background alone, as mimics show it",
+    "mimic_width": "its standard deviation, for the counts of the target",
     "mimic_std": "standard deviation of the mimic sets",
     "n_larger": "number k of mimic values that are as large",
-    "n_sample": "number of positions of mimics at this offset, without common events",
+    "n_sample": "number of mimic values, in which each event counts once",
     "n_sets": "number of mimic sets",
-    "calibrated": "significance minus mean, over the width of the mimics",
-    "calibrated_err": "its error, from those of mean and width",
+    "n_effective": "effective number of OFF observations, or of stacked sets: degrees "
+    "of freedom and 1",
+    "calibrated": "significance of the target, given the errors of the background",
+    "calibrated_p_value": "its one-sided p-value",
     "p_value": "(1 + k) / (1 + n), for k of n mimic values that are as large",
+    "text": "the same in words",
     "flux": "integral flux",
     "flux_err": "its statistical error",
     "flux_ul": "its upper limit, 95% confidence",
@@ -56,6 +84,25 @@ _SIGNIFICANCE = {
     "background_ratio": "background counts over those of the target, at its positions",
     "expected_mean": "mean of a background without systematic error",
     "width_err": "its statistical error, with the correlation of pixels",
+}
+
+_MAXIMUM = {
+    **_RESULT,
+    "significance": "largest significance of the target",
+    "mimic_mean": "mean of the largest ones of mimic sets",
+    "mimic_std": "their standard deviation",
+    "mimic_max": "the largest of them",
+    "n_sets": "number of mimic sets with a position that has enough background",
+    "random_mean": "mean of the largest ones of random maps of the background",
+    "n_larger": "number k of random maps whose largest one is as large",
+    "n_maps": "number of random maps, no more than are needed",
+    "p_value": "(1 + k) / (1 + n), for k of n random maps that are as large",
+    "n_above": "mean number of positions above 2 sigma in mimic sets",
+    "n_above_expected": "the same in random maps",
+    "n_above_p_value": "probability of a difference as large, if mimics are like them",
+    "has_spread": "whether random maps have mean error and spread of the mimics, or "
+    "noise alone",
+    "text": "the p-value in words",
 }
 
 _PLAN = {
@@ -119,13 +166,19 @@ _LOSSES = {
     "the reverse, counts of the set",
 }
 
-_FLUX = {**_RESULT, "name": "mimic set"}
+_FLUX = {**_RESULT, "name": "mimic set, or the target"}
 _SPURIOUS_FLUX = {
     **_RESULT,
     "mean": "mean flux of the sets",
+    "mean_err": "its error, from the scatter of sets, not below that of counts",
     "mean_ul": "its upper limit, 95% confidence",
     "std": "standard deviation of the sets",
-    "statistical_err": "mean statistical error of a flux",
+    "spread": "the same without the statistical errors",
+    "statistical_err": "statistical error of a flux, root mean square",
+    "sys_errn": "systematic error of a flux of the target, to lower flux: mean, if "
+    "above 0, its error and spread in quadrature",
+    "sys_errp": "the same to higher flux, with a mean below 0",
+    "sys_ul": "flux of the target that may be none, 95% confidence",
     "flux_ul": "mean upper limit of a set, 95% confidence",
 }
 _NORMALISATION = {
@@ -143,16 +196,29 @@ _NORMALISATION = {
     "another observation with 68% probability; the width of a prior",
 }
 
+_COVARIANCE = {name: _RESULT[name] for name in ("band", "e_min", "e_max", "delta")} | {
+    "energy": "mean energy of the background in the band",
+    "delta_err": "its error",
+    "spread": "standard deviation of the errors of targets, without that of counts",
+    "error": "the same for one more target, around the measured bias",
+    "template_err": "noise of the prediction by the counts of its template, in neither",
+    "dof": "degrees of freedom that the spread is known from",
+}
+
 COLUMN_DESCRIPTIONS = {
+    "covariance": _COVARIANCE,
     "flux": _FLUX,
     "losses": _LOSSES,
+    "maximum": _MAXIMUM,
     "normalisation": _NORMALISATION,
     "plan": _PLAN,
     "plan_summary": _PLAN_SUMMARY,
-    "regions": _REGIONS,
+    "exclusion_regions": _REGIONS,
     "significance": _SIGNIFICANCE,
     "spurious_flux": _SPURIOUS_FLUX,
     "templates": _TEMPLATES,
 }
-COLUMN_DESCRIPTIONS |= dict.fromkeys(("maximum", "position", "systematics"), _RESULT)
+COLUMN_DESCRIPTIONS |= dict.fromkeys(
+    ("distance", "position", "regions", "scales", "systematics", "time"), _RESULT
+)
 """Description of each column, by table (dict of dict of str)."""

@@ -34,17 +34,25 @@ MAX_TARGETS = 40
 SHOWN_ENERGIES = (1, 10)  # TeV, of effective counts
 # captions that are the same for all results
 SYSTEMATICS = (
-    "Fractional systematic error of the background on the scale of the correlation "
-    "radius: what the variance of the mimics' significance has beyond that of noise. "
-    "Points with errors are larger than 0 with 95% confidence, arrows are upper limits "
-    "(95%). Horizontal bars are the bands; the paler ones are all energies together. "
-    "Errors are from the scatter of the sets."
+    "Points are the bias of the background, counts of mimics over prediction minus 1, "
+    "with its error. Boxes are the spread between circles of the correlation radius, "
+    "beyond that of counts; dashed ones are its upper limit (95%), where none is seen. "
+    "The pale frame is that of all energies together."
+)
+SCALES = (
+    "The same for circles of other radii, of which large ones average small errors."
+)
+DISTANCE = (
+    "The same for pairs of OFF observation and target whose conditions differ by as "
+    "much as the x axis says, in units of the limits of the criteria or of the scatter "
+    "of the conditions: what it costs that there is no nearer OFF observation."
 )
 FLUX = (
     "Flux of a source that is fitted at the position in question to each mimic set, "
-    "where there is none, with its statistical error. The bars are mean and standard "
-    "deviation of the sets. A flux of the target that is not well above them may be "
-    "one of the background."
+    "where there is none, with its statistical error, through the effective area of "
+    "the target. The bars are mean and standard deviation of the sets. A flux of the "
+    "target (star; an arrow with its number, if it is far above) that is not well "
+    "above them may be one of the background."
 )
 STYLE = {
     "font.family": "sans-serif",
@@ -106,9 +114,16 @@ def make_figures(result, exclusion_regions=()):
     plot_systematics(result, axes[0])
     if has_offset:
         plot_systematics(result, axes[1], by="offset")
-    alt = "Systematic error of the background by energy"
+    alt = "Bias and spread of the background by energy"
     alt += " and by offset" * has_offset
     figures = {"systematics": [_save(figure, "systematics", alt, SYSTEMATICS)]}
+    captions = {"scales": ("radius", SCALES), "distance": ("distance", DISTANCE)}
+    for name, (by, caption) in captions.items():
+        if name in result.tables:
+            figure, axes = _make_grid(1, 1, (7, 3.6))
+            plot_systematics(result, axes[0], by=by)
+            alt = f"Systematic error of the background by {by}"
+            figures[name] = [_save(figure, name, alt, caption)]
     if result.maps:
         figures["maps"] = _plot_maps(result, regions)
         figures["distributions"] = [_plot_distributions(result)]
@@ -119,7 +134,7 @@ def make_figures(result, exclusion_regions=()):
     if "spurious_flux" in result.tables:
         figure, axes = _make_grid(1, 1, (7, 3.6))
         plot_flux(result, axes[0])
-        alt = "Spurious flux of mimic sets by energy"
+        alt = "Flux of mimic sets and of the target by energy"
         figures["flux"] = [_save(figure, "flux", alt, FLUX)]
     return figures
 

@@ -117,6 +117,7 @@ def make_report(
             title=title or _make_title(objects),
             date=f"{now:%Y-%m-%d %H:%M} UTC",
             answer=make_answer(result, plan),
+            paper=result.to_text("paper"),
             result=result,
             figures=figures,
             tables=_make_tables(result, plan, objects, regions, on_map, template_table),
@@ -159,9 +160,17 @@ def _make_tables(result, plan, objects, regions, on_map, template_table):
         "maximum": f"Largest significance of {what}, by energy{where}.",
         "significance": f"Significance of {what} of each set, by energy{target}.",
         "systematics": "Systematic error of the background, by energy and offset.",
-        "flux": "Flux of a source that is fitted in each mimic set.",
-        "spurious_flux": "Spurious flux: mean and scatter of the mimic sets.",
+        "scales": "Systematic error of the background in circles of several radii.",
+        "distance": "Systematic error of the background by the distance of OFF "
+        "observation and target.",
+        "regions": "Systematic error of the background in the regions in question.",
+        "time": "Independent OFF time, and that of the target.",
+        "flux": "Flux of a source that is fitted in each mimic set and in the target.",
+        "spurious_flux": "Spurious flux: mean and scatter of the mimic sets, and the "
+        "systematic error of a flux of the target.",
         "normalisation": "Spread of the FoV normalisation between OFF observations.",
+        "covariance": "Error of the background that a fit takes into account, by "
+        "energy.",
         "losses": "Counts without a prediction, and those that sets and target do not "
         "share.",
     }
@@ -204,11 +213,11 @@ def _make_tables(result, plan, objects, regions, on_map, template_table):
     if len(regions):
         table = regions.to_table()
         table["on the map"] = on_map
-        tables["regions"] = make_table(
+        tables["exclusion_regions"] = make_table(
             table[np.argsort(~on_map, kind="stable")],
-            "table-regions",
+            "table-exclusion-regions",
             "Exclusion regions, those on the map of the target first.",
-            COLUMN_DESCRIPTIONS["regions"],
+            COLUMN_DESCRIPTIONS["exclusion_regions"],
         )
     return tables
 

@@ -75,7 +75,7 @@ class ReportTable(NamedTuple):
 def make_table(table, name, caption, descriptions=None, marked=None):
     """Make a table of the report.
 
-    Columns without any value are left out.
+    Columns without any value are left out, and those of arrays.
 
     Parameters
     ----------
@@ -101,6 +101,8 @@ def make_table(table, name, caption, descriptions=None, marked=None):
     columns = []
     for key, column in table.columns.items():
         kind = column.dtype.kind
+        if column.ndim > 1:
+            continue
         # what nothing is known of takes place, and says nothing
         if kind == "f" and not np.isfinite(np.ma.filled(column, np.nan)).any():
             continue

@@ -2,10 +2,10 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patches import Rectangle
 
 from .common import (
     COLORS,
-    HEADROOM,
     MIMIC_COLOR,
     NO_DATA_COLOR,
     TARGET_COLOR,
@@ -17,14 +17,25 @@ __all__ = ["plot_bias_map", "plot_flux", "plot_maximum", "plot_systematics"]
 
 RATIO_MIN, RATIO_MAX = 0.05, 0.5  # range of the colours of the bias map
 QUANTITIES = ("ratio", "significance")
+RADIUS_WIDTH = 1.1  # half width of the boxes of a radius
+LABELS = {
+    "energy": "Energy [TeV]",
+    "offset": "Offset [deg]",
+    "radius": "Radius [deg]",
+    "distance": "Distance of OFF observation and target",
+}
+TABLES = {"radius": "scales", "distance": "distance"}  # others are of "systematics"
+LINEAR = ("offset", "distance")
+FLUX_OUTLIER = 3  # times the largest flux of mimics, beyond which an arrow is drawn
 OUTLIER = 1.6  # times the largest value of mimics, beyond which an arrow is drawn
 
 
 def plot_systematics(result, ax=None, by="energy"):
-    """Plot the fractional systematic error of the background.
+    """Plot bias and spread of the background.
 
-    A value that is larger than 0 with 95% confidence has its error, others are an
-    arrow at the upper limit (95%).
+    A point is the bias, counts over prediction minus 1, with its error. The box around
+    it is the spread; where this is not significant, a dashed one has the height of its
+    upper limit (95%).
 
     Parameters
     ----------
@@ -32,8 +43,9 @@ def plot_systematics(result, ax=None, by="energy"):
         Result.
     ax : `~matplotlib.axes.Axes`, optional
         Axes. Default is the current one.
-    by : {"energy", "offset"}, optional
-        What is on the x axis. Default is "energy".
+    by : {"energy", "offset", "radius", "distance"}, optional
+        What is on the x axis. Default is "energy". "distance" is that of the conditions
+        of OFF observation and target, if the plan was given, for all energies.
 
     Returns
     -------
@@ -43,52 +55,99 @@ def plot_systematics(result, ax=None, by="energy"):
     Raises
     ------
     ValueError
-        If ``by`` is not valid, or there are no bands of offset.
+        If ``by`` is not valid, or there are no bands of offset, no radii or distances.
     """
-    names = {"energy": ("e", "offset", "deg"), "offset": ("offset", "e", "TeV")}
-    if by not in names:
-        raise ValueError(f"Invalid by: {by!r}. Choose from {list(names)}.")
+    if by not in LABELS:
+        raise ValueError(f"Invalid by: {by!r}. Choose from {list(LABELS)}.")
     ax = plt.gca() if ax is None else ax
-    table = result.tables["systematics"]
-    x_name, other, unit = names[by]
+    table = result.to_table(TABLES.get(by, "systematics"))
+    if by == "distance":
+        # bands side by side would look like pairs of other distances
+        table = table[table["band"] == "all"]
     if by == "offset":
         table = table[table["offset_band"] != "all"]
         if not len(table):
             raise ValueError("The result has no bands of offset. Give offset_edges.")
-    column = f"{'offset_' if by == 'energy' else ''}band"
+    name, unit = ("offset", "deg") if by == "energy" else ("e", "TeV")
+    column = "offset_band" if by == "energy" else "band"
     groups = list(dict.fromkeys(table[column].tolist()))
     for idx, group in enumerate(groups):
         rows = table[table[column] == group]
-        label = format_band(rows[0], other, unit) or "all offsets"
-        # side by side, so that errors of several lines can be read
-        shift = (idx - (len(groups) - 1) / 2) * 0.08
+        color = COLORS[idx % len(COLORS)]
         for row in rows:
-            low, high = row[f"{x_name}_min"], row[f"{x_name}_max"]
-            middle = low + (0.5 + shift) * (high - low)
-            if by == "energy":
-                middle = low * (high / low) ** (0.5 + shift)
-            is_pale = by == "energy" and row["band"] == "all" and len(rows) > 1
-            options = {"color": COLORS[idx % len(COLORS)]}
-            options["alpha"] = 0.5 if is_pale else 1
-            _plot_value(ax, row, middle, [[middle - low], [high - middle]], options)
-        # one entry of the legend, whether there are values or limits
-        ax.plot([], [], "o", color=COLORS[idx % len(COLORS)], label=label)
-    if not np.isfinite(table["f_ul"]).any():
+            low, high = _get_range(row, by)
+            if by == "energy" and row["band"] == "all" and len(rows) > 1:
+                # all energies are a frame behind their bands
+                _plot_background_error(ax, row, low, high, color, alpha=0.35)
+                continue
+            # side by side, so that several lines can be read
+            edges = np.linspace(*_scale(by, low, high), 2 * len(groups) + 1)
+            first, last = edges[2 * idx], edges[2 * idx + 2]
+            _plot_background_error(ax, row, *_unscale(by, first, last), color)
+        label = format_band(rows[0], name, unit) or "all offsets"
+        ax.plot([], [], "o", color=color, label=label)
+    if not np.isfinite(table["delta"]).any():
         _write_nothing(ax)
-    ax.set_ylim(0, HEADROOM * ax.get_ylim()[1])
-    ax.set_ylabel("Systematic error of the background [%]")
-    ax.set_xlabel("Offset [deg]")
-    if by == "energy":
-        edges = np.unique([table["e_min"], table["e_max"]])
-        ax.set_xscale("log")
-        ax.set_xlim(edges[0] / 1.06, edges[-1] * 1.06)
-        ax.set_xticks(edges, [f"{_:.3g}" for _ in edges])
-        # minor ticks have labels on short logarithmic axes
-        ax.set_xticks([], minor=True)
-        ax.set_xlabel("Energy [TeV]")
-    ax.legend(fontsize="small", loc="upper right")
+    ax.axhline(0, color="black", lw=0.8)
+    ax.margins(y=0.15)
+    ax.set_ylabel("Counts / prediction - 1 [%]")
+    ax.set_xlabel(LABELS[by])
+    if by not in LINEAR:
+        _set_log_axis(ax, table, by)
+    ax.legend(fontsize="small", loc="best")
     ax.grid(alpha=0.3)
     return ax
+
+
+def _get_range(row, by):
+    """Range of a row on the x axis."""
+    if by == "radius":
+        return row["radius"] / RADIUS_WIDTH, row["radius"] * RADIUS_WIDTH
+    name = "e" if by == "energy" else by
+    return row[f"{name}_min"], row[f"{name}_max"]
+
+
+def _scale(by, *values):
+    return values if by in LINEAR else np.log(values)
+
+
+def _unscale(by, *values):
+    return values if by in LINEAR else np.exp(values)
+
+
+def _set_log_axis(ax, table, by):
+    ax.set_xscale("log")
+    names = ["radius"] if by == "radius" else ["e_min", "e_max"]
+    ticks = np.unique([table[_] for _ in names])
+    margin = 1.3 if by == "radius" else 1.06
+    ax.set_xlim(ticks[0] / margin, ticks[-1] * margin)
+    ax.set_xticks(ticks, [f"{_:.3g}" for _ in ticks])
+    # minor ticks have labels on short logarithmic axes
+    ax.set_xticks([], minor=True)
+
+
+def _plot_background_error(ax, row, low, high, color, alpha=1.0):
+    """Plot bias and spread, in percent, from one x to another one."""
+    if not np.isfinite(row["delta"]):
+        return
+    delta, error = 100 * row["delta"], 100 * row["delta_err"]
+    is_frame = alpha < 1
+    spread, style = row["f"], {"fc": color, "alpha": 0.25 * alpha, "lw": 0}
+    if not row["f_lo"] > 0 or is_frame:
+        spread = row["f"] if row["f_lo"] > 0 else row["f_ul"]
+        line = "-" if row["f_lo"] > 0 else "--"
+        style = {"fc": "none", "ec": color, "ls": line, "lw": 1, "alpha": alpha}
+    if np.isfinite(spread):
+        half = 100 * spread * (1 + row["delta"])
+        ax.add_patch(Rectangle((low, delta - half), high - low, 2 * half, **style))
+        # patches do not widen the axes on their own
+        ax.update_datalim([(low, delta - half), (high, delta + half)])
+        ax.autoscale_view()
+    if not is_frame:
+        middle = np.sqrt(low * high) if low > 0 else (low + high) / 2
+        xerr = [[middle - low], [high - middle]]
+        style = {"fmt": "o", "color": color, "markersize": 4, "capsize": 2, "lw": 1.5}
+        ax.errorbar(middle, delta, yerr=error, xerr=xerr, **style)
 
 
 def _write_nothing(ax):
@@ -96,20 +155,6 @@ def _write_nothing(ax):
     text = "nothing was measured\n(too few sets, or positions with enough background)"
     options = {"transform": ax.transAxes, "ha": "center", "va": "center"}
     ax.text(0.5, 0.5, text, fontsize="small", **options)
-
-
-def _plot_value(ax, row, x, xerr, options):
-    """Plot a systematic error with its error, or its upper limit."""
-    options = options | {"xerr": xerr, "capsize": 2, "lw": 1.5}
-    if row["is_measured"]:
-        ax.errorbar(x, 100 * row["f"], yerr=100 * row["f_err"], fmt="o", **options)
-    elif np.isfinite(row["f_ul"]):
-        limit = 100 * row["f_ul"]
-        ax.errorbar(x, limit, fmt="none", **options)
-        style = {"arrowstyle": "<|-", "color": options["color"], "lw": 1.5}
-        style |= {"alpha": options["alpha"], "shrinkA": 0, "shrinkB": 0}
-        place = {"xytext": (0, -14), "textcoords": "offset points"}
-        ax.annotate("", (x, limit), arrowprops=style, **place)
 
 
 def plot_bias_map(bias, band=0, ax=None, quantity="ratio"):
@@ -213,9 +258,10 @@ def plot_maximum(result, ax=None):
 
 
 def plot_flux(result, ax=None):
-    """Plot the flux of a source that is fitted in each mimic set.
+    """Plot the flux of a source that is fitted in each mimic set and in the target.
 
-    Dots with errors are the sets, bars the mean and the standard deviation of the sets.
+    Dots with errors are the sets, bars the mean and the standard deviation of the sets,
+    the star is the target, and an arrow one that is far above.
 
     Parameters
     ----------
@@ -237,6 +283,7 @@ def plot_flux(result, ax=None):
     table, means = (result.to_table(_) for _ in ("flux", "spurious_flux"))
     ax = plt.gca() if ax is None else ax
     bands = means["band"].tolist()
+    target, table = (table[(table["name"] == "target") == _] for _ in (True, False))
     x = np.array([bands.index(_) for _ in table["band"]], dtype=float)
     for idx in range(len(bands)):
         # sets of a band side by side
@@ -249,11 +296,31 @@ def plot_flux(result, ax=None):
     x, mean, std = np.arange(len(means)), means["mean"], means["std"]
     ax.bar(x, 2 * std, bottom=mean - std, **style)
     ax.hlines(mean, x - 0.35, x + 0.35, color=TARGET_COLOR)
+    if len(target):
+        highest = np.nanmax([*(table["flux"] + table["flux_err"]), *(mean + std)])
+        _plot_target_flux(ax, target, bands, FLUX_OUTLIER * max(highest, 0))
     ax.axhline(0, color="black", lw=0.8)
     ax.set_xticks(range(len(means)), [format_band(_) for _ in means])
     ax.margins(y=0.25)
     ax.set_xlabel("Energy")
-    ax.set_ylabel("Spurious flux [cm$^{-2}$ s$^{-1}$]")
-    ax.legend(fontsize="small", loc="upper center", ncols=2)
+    ax.set_ylabel("Flux [cm$^{-2}$ s$^{-1}$]")
+    ax.legend(fontsize="small", loc="upper center", ncols=3)
     ax.grid(axis="y", alpha=0.3)
     return ax
+
+
+def _plot_target_flux(ax, table, bands, highest):
+    """Plot the flux of the target, as an arrow with its number above the highest."""
+    color, label = TARGET_COLOR, "target"
+    for row in table:
+        x, flux = bands.index(row["band"]), row["flux"]
+        style = {"color": color, "markersize": 12, "label": label, "zorder": 3}
+        # which would make all others small
+        if flux > highest:
+            ax.plot(x, highest, "^", ls="none", **style)
+            options = {"textcoords": "offset points", "xytext": (10, -4)}
+            ax.annotate(f"{flux:.2g}", (x, highest), **options)
+        else:
+            ax.errorbar(x, flux, yerr=row["flux_err"], fmt="*", **style)
+        # one for all in the legend
+        label = None
