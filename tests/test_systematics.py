@@ -397,7 +397,8 @@ def test_source_of_5_sigma():
             assert_allclose(row["significance"], value, atol=0.5)
             losses[-1].append(value - row["calibrated"])
     center, outside = np.mean(losses, axis=1)
-    assert 0 < outside < center < 1.1
+    # five sets have four degrees of freedom
+    assert 0 < outside < center < 1.4
 
 
 def make_fov_maker():
@@ -794,6 +795,7 @@ def test_spectra(is_stacked):
     assert_allclose(position["significance"][0], expected)
     assert position["n_sample"].tolist() == [3, 3, 3]
     flux = result.tables["flux"]
+    flux = flux[flux["name"] != "target"]
     assert len(flux) == 9
     assert_allclose(flux["e_max"][:3], [3.162278, 10, 10], rtol=1e-6)
     assert np.all(np.abs(flux["sqrt_ts"]) < 4)
@@ -868,7 +870,9 @@ def test_spurious_flux(full):
     """The flux of a source that is not there is 0 within its error, by band."""
     *_, result = full
     table = result.to_table("flux")
-    assert table["name"].tolist()[::3] == ["mimic_1", "mimic_2", "mimic_3"]
+    names = ["mimic_1", "mimic_2", "mimic_3"]
+    assert table["name"].tolist()[::3] == [*names, "target"]
+    table = table[table["name"] != "target"]
     edges = [2.15443469, 10, 10]
     assert_allclose(table["e_max"].quantity.to_value("TeV"), edges * 3)
     mean = result.to_table("spurious_flux")
@@ -877,7 +881,9 @@ def test_spurious_flux(full):
     assert mean["mean"].unit == table["flux"].unit
     first = table["flux"][::3]
     assert_allclose(mean["mean"][0], np.mean(first))
-    assert_allclose(mean["mean_err"][0], np.std(first, ddof=1) / np.sqrt(3))
+    # sets may agree by chance
+    error = max(np.std(first, ddof=1), mean["statistical_err"][0]) / np.sqrt(3)
+    assert_allclose(mean["mean_err"][0], error)
     assert_allclose(mean["std"][0], np.std(first, ddof=1))
     assert np.all(np.abs(mean["mean"]) < 4 * mean["statistical_err"])
     assert np.all(mean["flux_ul"] > mean["mean"])
