@@ -309,6 +309,7 @@ def test_dataset_that_is_masked_completely(config):
         analysis.get_datasets()
 
 
+@pytest.mark.slow
 def test_observation_that_is_not_on_the_map(config, caplog):
     config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
     analysis = MimicAnalysis(config)
@@ -322,6 +323,7 @@ def test_observation_that_is_not_on_the_map(config, caplog):
         analysis.reduce(off)
 
 
+@pytest.mark.slow
 def test_changed_configuration_is_used(config):
     analysis = MimicAnalysis(config.update(DATASETS["1d"]))
     analysis.get_plan()
@@ -472,6 +474,7 @@ def test_plan_set_by_hand_stays(config):
     assert list(analysis.mimic_datasets) == [1]
 
 
+@pytest.mark.slow
 def test_own_plan(config):
     analysis = MimicAnalysis(config.update(DATASETS["1d"]))
     analysis.plan = MimicPlan.create({1: 104, 3: 105})

@@ -195,6 +195,7 @@ def test_target_without_dead_time_is_reduced(original, tmp_path):
     np.testing.assert_allclose(*exposures, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_left_out_is_said_though_quiet(original, tmp_path):
     store = spoil(original, tmp_path / "store", set_header(DEADC=-1.0), [5])
     result = invoke(*make_rank_args(store.hdu_table.base_dir))

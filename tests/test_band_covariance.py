@@ -163,6 +163,7 @@ def test_fit_of_norm_tilt_and_diagonal():
     assert_allclose(LOG_ENERGY - LOG_ENERGY.mean(), X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["norm", "bands"])
 def test_intervals_of_flux_and_index(kind):
     """68% hold the truth with the penalty, and far fewer without."""

@@ -269,6 +269,7 @@ class TestVeto:
         pooled, _ = pool_divergences(kl_corr, noise)
         assert np.all(np.abs(pooled - truth) < 0.002)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("n_pool", [1, 2, 3, 10])
     def test_few_candidates_of_one_shape_are_not_refused(self, plans, n_pool):
         """Of 600 targets each; 12.9% of them with one candidate, without its noise."""

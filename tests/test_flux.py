@@ -38,6 +38,7 @@ def with_target():
     return run(delta=0.2)
 
 
+@pytest.mark.slow
 def test_flux_is_that_through_the_exposure_of_the_target(with_target):
     """Regression: the exposure was that of the OFF observations."""
     result, _ = with_target

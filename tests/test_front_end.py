@@ -82,6 +82,7 @@ def test_conditions_alone(config):
     assert not config.mimic.off.index.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("irfs", "is_copy"), [("link", False), ("copy", True)])
 def test_irfs(config, irfs, is_copy):
     config.mimic.irfs = irfs

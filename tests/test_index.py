@@ -188,6 +188,7 @@ def assert_same(index, other):
 
 
 class TestKernels:
+    @pytest.mark.slow
     @given(
         lon=st.floats(0, 360),
         lat=st.floats(-90, 90),

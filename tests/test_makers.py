@@ -706,6 +706,7 @@ class TestOneIndex:
         monkeypatch.setattr(OffIndex, "create", classmethod(create))
         return lambda: path.read_text().split()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["select", "mimic"])
     def test_chain(self, make, stores, count, name):
         maker = make("select", index=None)

@@ -152,6 +152,7 @@ def test_p_values_of_rings_are_not_too_small():
     assert_allclose(alpha, background.kernel.sum() * 0.05**2 / 0.5027, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_spectra():
     """The largest of several observations, with ON and OFF counts."""
     p_values = []
@@ -164,6 +165,7 @@ def test_spectra():
     assert stats.kstest(p_values, "uniform").pvalue > 0.01
 
 
+@pytest.mark.slow
 def test_source_is_rarer_than_one_in_all_sets():
     """Its p-value was 1 / 4 with three sets, however bright it was."""
     *sets, target = make_sets(n_sets=4, geom=GEOM)

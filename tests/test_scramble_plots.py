@@ -301,6 +301,7 @@ class TestPlots:
         figure.draw_without_rendering()
         plt.close(figure)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("names", ["ab", "abc"])
     def test_significance(self, names):
         datasets = {

@@ -75,6 +75,7 @@ class TestBins:
         assert_allclose(bkg.data, expected.data)
         check_picture(tmp_path / "out" / "background_all.png")
 
+    @pytest.mark.slow
     def test_fov_axis(self, select, tmp_path):
         args = ("--dimension", "3d", "--fov-axis", "2 deg", "8", *AXES[:4])
         assert run(*select("--from-obs", "101", *args)) == 0

@@ -95,6 +95,7 @@ class TestKLBackgroundSelector(ObservationMakerContract):
         assert table["REASONS"][-2:].tolist() == ["exclude_obs_ids"] * 2
         assert table["STATUS"][-2:].tolist() == ["rejected"] * 2
 
+    @pytest.mark.slow
     def test_spectrum_dataset(self, maker, targets):
         """The background alone changes, so that spectra can be made, too."""
         region = CircleSkyRegion(targets[0].target_radec, 0.2 * u.deg)

@@ -98,6 +98,7 @@ class TestGetAltAz:
 
 
 class TestMimics:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("name", "obs_id"), [("off", 101), ("altaz", 201)])
     @pytest.mark.parametrize("time", ["target", "off"])
     def test_columns_hold(self, stores, name, obs_id, time):
@@ -124,6 +125,7 @@ class TestMimics:
 
 
 class TestScrambled:
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["annulus", "fill", "azimuth"])
     def test_columns_hold(self, stores, method):
         observation = add_columns(stores["off"].obs(101))
