@@ -309,6 +309,34 @@ def test_circles_as_large_as_their_ring():
     assert "not small against the rings" in large["reason"]
 
 
+def test_errors_of_nights():
+    """Observations of a night that have a norm in common are fewer than they seem."""
+    field, rng = Field(n_obs=12, binsz=0.1), np.random.default_rng(0)
+    sets = []
+    for number in range(2):
+        # four observations a night
+        norms = np.repeat(1 + 0.1 * rng.normal(size=3), 4)
+        sets.append(Datasets())
+        for idx, norm in enumerate(norms):
+            counts = rng.poisson(norm * field.background[idx])
+            dataset = field.make_dataset(idx, counts, 100 * number + idx)
+            # as it is, not scaled to the counts
+            dataset.models = None
+            sets[-1].append(dataset)
+    nights = {100 * n + idx: f"{n} {idx // 4}" for n in range(2) for idx in range(12)}
+    rows = [
+        MimicSystematicsEstimator("0.3 deg", radii=None, nights=_)
+        .run(sets)
+        .select("systematics")[0]
+        for _ in (None, nights)
+    ]
+    assert_allclose(rows[0]["delta"], rows[1]["delta"])
+    assert_allclose([_["n_runs"] for _ in rows], [24, 6], rtol=0.05)
+    assert rows[1]["delta_err"] > 1.3 * rows[0]["delta_err"]
+    with pytest.raises(ValueError, match="nights has no night of the OFF"):
+        MimicSystematicsEstimator(nights={1: "a"}).run(sets)
+
+
 # Noise of templates
 
 

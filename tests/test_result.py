@@ -209,6 +209,7 @@ def test_estimator():
         "offset_edges": [0, 60] * u.arcmin,
         "radii": [6, 30] * u.arcmin,
         "regions": [CircleSkyRegion(CENTER, 0.3 * u.deg)],
+        "nights": {1: "2004-01-01"},
         "min_background": 5,
         "spectral_model": PowerLawSpectralModel(),
         "n_jobs": 2,

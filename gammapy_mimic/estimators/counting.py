@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..data.obs_ids import shorten
 from ..data.prediction import get_safe_mask
 from .aperture_counts import ApertureCounts
 from .apertures import OUTSIDE
@@ -163,22 +164,38 @@ class BandCounts(NamedTuple):
         )
 
 
-def get_runs(off_obs_ids):
-    """Get the OFF observation of each dataset, if each has one.
+def get_runs(off_obs_ids, nights=None):
+    """Get the OFF observation of each dataset, if each has one, or its night.
 
     Parameters
     ----------
     off_obs_ids : list of list of int
         OFF observations of `~gammapy_mimic.estimators.checks.get_off_obs_ids`.
+    nights : dict, optional
+        Night of each OFF observation. Default is that each is one of its own.
 
     Returns
     -------
-    runs : list of int or None
-        OFF observations. None if one is not known, or a dataset is stacked.
+    runs : list or None
+        OFF observations, or nights. None if one is not known, or a dataset is stacked.
+
+    Raises
+    ------
+    ValueError
+        If the night of an OFF observation is missing.
     """
-    if all(len(_) == 1 for _ in off_obs_ids):
-        return [_[0] for _ in off_obs_ids]
-    return None
+    if not all(len(_) == 1 for _ in off_obs_ids):
+        return None
+    runs = [_[0] for _ in off_obs_ids]
+    if nights is None:
+        return runs
+    missing = sorted(set(runs) - set(nights))
+    if missing:
+        raise ValueError(
+            f"nights has no night of the OFF observations {shorten(missing)}. Give one "
+            "for each OBS_ID, or leave nights out."
+        )
+    return [str(nights[_]) for _ in runs]
 
 
 def count_maps(

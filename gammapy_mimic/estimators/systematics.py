@@ -88,6 +88,7 @@ CONDITIONS = {
     "offset_edges": "two or more and rise, finite and not below 0, in a unit like deg",
     "radii": "one or more and rise, finite and above 0, in a unit like deg",
     "regions": "a list of SkyRegion",
+    "nights": "a dict of nights by OBS_ID",
     "min_background": "a number, 0 or more",
     "n_jobs": "a whole number, 1 or more",
 } | {name: f"a {kind.__name__}" for name, kind in KINDS.items()}
@@ -119,6 +120,8 @@ def _make_parameter(name, value):
         elif name == "regions":
             parameter = list(value)
             is_valid = all(isinstance(_, SkyRegion) for _ in parameter)
+        elif name == "nights":
+            is_valid = isinstance(value, dict)
         else:
             is_valid = isinstance(value, KINDS[name])
             is_valid = is_valid and getattr(value, "isscalar", True)
@@ -194,6 +197,10 @@ class MimicSystematicsEstimator(Estimator):
     regions : list of `~regions.SkyRegion`, optional
         Regions of the table "regions", such as that of an extended source. Default is
         none.
+    nights : dict, optional
+        Night (any name) of each OFF observation, by OBS_ID. Then errors are from the
+        scatter of nights, which observations of a night may have in common. Default is
+        that of observations.
     min_background : float, optional
         Effective background counts that a position must have. Default is 10.
     spectral_model : `~gammapy.modeling.models.SpectralModel`, optional
@@ -220,6 +227,7 @@ class MimicSystematicsEstimator(Estimator):
         offset_edges=None,
         radii=RADII,
         regions=None,
+        nights=None,
         min_background=10,
         spectral_model=None,
         n_jobs=None,
@@ -231,6 +239,7 @@ class MimicSystematicsEstimator(Estimator):
         self.offset_edges = offset_edges
         self.radii = radii
         self.regions = regions
+        self.nights = nights
         self.min_background = min_background
         self.spectral_model = spectral_model
         self.n_jobs = n_jobs
@@ -365,7 +374,7 @@ class MimicSystematicsEstimator(Estimator):
         clear = self._get_clear_mask(comparison.geom)
         sets = {name: groups[name] for name in comparison.mimics}
         (counts,) = count_maps(
-            sets, get_runs(off_obs_ids), comparison.geom, [ring], edges, clear
+            sets, self._get_runs(off_obs_ids), comparison.geom, [ring], edges, clear
         )
         options = {
             "radius": self.correlation_radius,
@@ -443,7 +452,7 @@ class MimicSystematicsEstimator(Estimator):
         if self.regions:
             raise ValueError("regions are for maps. Spectra are those of one region.")
         sets = {name: groups[name] for name in comparison.mimics}
-        runs = get_runs(off_obs_ids)
+        runs = self._get_runs(off_obs_ids)
         counts = count_spectra(sets, runs, edges, comparison.repetition)
         options = comparison, counts
         tables = {
@@ -470,7 +479,7 @@ class MimicSystematicsEstimator(Estimator):
         apertures = [*grids, *([] if ring is None else [ring]), *regions]
         clear = self._get_clear_mask(comparison.geom)
         options = comparison.geom, apertures, edges, clear, comparison.repetition
-        counts = count_maps(sets, get_runs(off_obs_ids), *options)
+        counts = count_maps(sets, self._get_runs(off_obs_ids), *options)
         offset = next(iter(comparison.mimics.values())).offset
         if offset is not None:
             offset = offset.to_value("deg")[grids[0].indices]
@@ -513,6 +522,10 @@ class MimicSystematicsEstimator(Estimator):
         if comparison.geom is None:
             return None
         return find_norm_region(dataset, self._get_clear_mask(comparison.geom))
+
+    def _get_runs(self, off_obs_ids):
+        """OFF observations, or nights, whose scatter makes the errors."""
+        return get_runs(off_obs_ids, self.nights)
 
     def _make_ring(self, comparison):
         """Circles at the position, and at others of the same offset."""
