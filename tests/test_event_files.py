@@ -4,12 +4,14 @@ import copy
 import gzip
 import re
 
+import astropy
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Column, MaskedColumn, Table
 from gammapy.data import DataStore, EventList, Observation
 from numpy.testing import assert_array_equal
+from packaging.version import Version
 
 from gammapy_mimic import MimicMaker
 from gammapy_mimic.data import write_datastore, write_observation
@@ -26,6 +28,9 @@ from gammapy_mimic.makers import write_mimic_sets
 from gammapy_mimic.selection import MimicPlan
 
 from .helpers import cut_gti, need_runs, replace_events, to_old_hess
+
+CARDS_OF_COLUMNS_FIRST = Version(astropy.__version__) >= Version("7")
+"""Before, astropy had them in another place of a header."""
 
 
 def write_with_astropy(observation, path):
@@ -56,7 +61,8 @@ def write_with_astropy(observation, path):
 
 def read_content(path):
     """Bytes of a file, without the time at which it was made."""
-    return re.sub(rb"(CREATED = ')[^']*", rb"\1", path.read_bytes())
+    content = path.read_bytes()
+    return re.sub(rb"CREATED = '[^']*", lambda found: b"0" * len(found[0]), content)
 
 
 def check(observation, path):
@@ -65,7 +71,13 @@ def check(observation, path):
     write_datastore([observation], path / "store")
     (written,) = (path / "store/data").iterdir()
     # IRFs that are in memory follow
-    assert read_content(written).startswith(read_content(path / "plain.fits"))
+    expected = read_content(path / "plain.fits")
+    found = read_content(written)[: len(expected)]
+    if not CARDS_OF_COLUMNS_FIRST:
+        found, expected = (
+            sorted(re.findall(b"(?s).{80}", _)) for _ in (found, expected)
+        )
+    assert found == expected
 
 
 @pytest.fixture(scope="module")

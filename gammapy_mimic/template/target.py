@@ -119,7 +119,7 @@ def merge_parts(parts):
     """
     table = vstack([*parts.values()], metadata_conflicts="silent")
     if None in parts:
-        table["HALF"] = WHOLE
+        table["HALF"] = np.full(len(table), WHOLE)
         return table
     table["HALF"] = np.repeat([*parts], [len(_) for _ in parts.values()])
     _, first, rows, n_parts = np.unique(
