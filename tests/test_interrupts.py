@@ -267,8 +267,13 @@ import os, signal, time
 from gammapy_mimic.utils.parallel import run_parallel
 
 def work(number):
-    print(os.getpid(), flush=True)
+    # at once, so that two lines are not mixed
+    os.write(1, f"{os.getpid()}\\n".encode())
+    open(str(number), "w").close()
     if number == 1:
+        # the other one has begun, too
+        while not os.path.exists("0"):
+            time.sleep(0.01)
         os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)
 
@@ -276,11 +281,14 @@ run_parallel(work, [(0,), (1,)], n_jobs=2)
 """
 
 
-def test_processes_end_with_that_which_started_them():
+def test_processes_end_with_that_which_started_them(tmp_path):
     """Also if it is killed. They waited for ever, and held its output open."""
     process = subprocess.run(
-        [sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=25
+        [sys.executable, "-c", KILLED],
+        capture_output=True,
+        text=True,
+        timeout=25,
+        cwd=tmp_path,
     )
     assert process.returncode == -signal.SIGKILL
-    # the other one may not have begun when it was killed
-    assert process.stdout.split()
+    assert len(process.stdout.split()) == 2
