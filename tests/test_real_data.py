@@ -43,7 +43,8 @@ def test_hess_significance_of_five_sets(hess_store, tag, n_mimics, choice):
         assert len(mimics) == n_mimics
         dataset = reduce_fov_background(mimics, energy_range=("0.5 TeV", "20 TeV"))
         datasets.append(dataset)
-    *rows, total = MimicSystematicsEstimator().run(datasets).tables["significance"]
+    result = MimicSystematicsEstimator().run(datasets, plan=plan)
+    *rows, total = result.tables["significance"]
     assert len(rows) == 5
     for row in rows:
         difference = row["mean"] - row["expected_mean"]
