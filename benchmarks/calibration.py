@@ -1,7 +1,7 @@
 """How often a target that is nothing but background is called rare.
 
-Run with ``python benchmarks/calibration.py [number of toys]`` (default 50,000; half an
-hour on one core). The tests do the same with fewer toys.
+Run with ``python benchmarks/calibration.py [number of toys] [studies]`` (default 50,000
+toys of positions, and all studies). The tests do the same with fewer toys.
 """
 
 import itertools
@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import norm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -18,7 +19,7 @@ from gammapy_mimic.estimators.maxima import (
     get_maximum_p_value,
     simulate_random_maps,
 )
-from tests.calibration_toys import simulate_calibrated
+from tests.calibration_toys import simulate_calibrated, simulate_measured
 from tests.maxima_toys import make_prediction, simulate_maxima
 from tests.test_sharing import simulate_shared
 
@@ -36,6 +37,17 @@ CASES = (
     (400, 120, 0, 0.2),
     (400, 120, 0, 1),
 )
+# spread, circles and sets
+CIRCLES = (
+    (0, 6, 5),
+    (0, 20, 5),
+    (0.05, 6, 5),
+    (0.05, 20, 5),
+    (0.1, 6, 5),
+    (0.1, 20, 5),
+    (0.1, 6, 1),
+)
+SIGNIFICANCES = (1.645, 3)
 N_TARGETS, N_MAPS = 5000, 10_000
 LEVELS = (0.1, 0.03, 0.01, 0.001)
 # what targets have, and what random maps assume
@@ -49,19 +61,41 @@ MAPS = {
 }
 
 
+def format_parts(values):
+    """Parts above the significances with their errors, in percent."""
+    parts = [np.mean(values > _) for _ in SIGNIFICANCES]
+    # of the expected number, if there are fewer
+    errors = [
+        np.sqrt(max(part, norm.sf(_)) / len(values))
+        for part, _ in zip(parts, SIGNIFICANCES, strict=True)
+    ]
+    pairs = zip(parts, errors, (2, 3), strict=True)
+    return " ".join(f"{100 * a:.{n}f} ± {100 * b:.{n}f}" for a, b, n in pairs)
+
+
 def study_position(n_toys):
     print("Parts above 1.645 sigma (5%) and 3 sigma (0.135%), in %, of calibrated")
-    print("significances, for numbers of mimics", *N_VALUES)
+    print(f"significances, for numbers of mimics {N_VALUES}, {n_toys} toys")
     print("    f   target mimic delta alpha")
     for f in (0, 0.05, 0.1):
         for target, mimic, delta, alpha in CASES:
             text = f"{f:5.0%} {target:7} {mimic:5} {delta:5} {alpha:5}"
             for n_values in N_VALUES:
                 arguments = f, target, mimic, n_values, n_toys, delta, alpha
-                values = simulate_calibrated(*arguments).significance
-                parts = [100 * np.mean(values > _) for _ in (1.645, 3)]
+                values = simulate_calibrated(*arguments, above=min(SIGNIFICANCES))
+                parts = [100 * np.mean(values > _) for _ in SIGNIFICANCES]
                 text += " | {:4.2f} {:.3f}".format(*parts)
             print(text, flush=True)
+
+
+def study_circles(n_toys):
+    print("The same, as mean and spread are measured in circles of 400 counts in sets")
+    print(f"of 10 OFF observations each, {n_toys} toys")
+    for f, n_circles, n_sets in CIRCLES:
+        arguments = f, n_circles, n_sets
+        values = simulate_measured(*arguments, n_toys=n_toys, above=min(SIGNIFICANCES))
+        text = f"{f:5.0%} {n_circles:3} circles, {n_sets} sets"
+        print(text, "|", format_parts(values), flush=True)
 
 
 def study_maximum():
@@ -136,9 +170,18 @@ def study_sharing():
         print(text, flush=True)
 
 
+def main(n_toys=50_000, *names):
+    studies = {
+        "position": lambda: study_position(int(n_toys)),
+        "circles": lambda: study_circles(int(n_toys)),
+        "maximum": study_maximum,
+        "measured": study_measured_spread,
+        "sharing": study_sharing,
+        "speed": study_speed,
+    }
+    for name in names or studies:
+        studies[name]()
+
+
 if __name__ == "__main__":
-    study_speed()
-    study_maximum()
-    study_measured_spread()
-    study_sharing()
-    study_position(int(sys.argv[1]) if len(sys.argv) > 1 else 50_000)
+    main(*sys.argv[1:])

@@ -12,8 +12,10 @@ the interval or upper limit holds the truth.
 """
 
 import argparse
+import cProfile
 import itertools
 import logging
+import pstats
 import sys
 import time
 from functools import partial
@@ -29,6 +31,7 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gammapy_mimic.estimators import MimicSystematicsEstimator, make_bias_map
+from gammapy_mimic.estimators.systematics import RADII
 from gammapy_mimic.utils.parallel import run_parallel
 from tests.sets_toys import SetsToy, measure_position, measure_toy
 from tests.test_systematics import (
@@ -37,6 +40,7 @@ from tests.test_systematics import (
     GRADIENT,
     TILT,
     Field,
+    add_exposure,
     few_random_maps,
     fit_gradient,
     get_total,
@@ -356,17 +360,59 @@ def study_source(n_seeds):
         )
 
 
+PARTS = {
+    "significance maps": "measure_maps",
+    "counting": "count_maps",
+    "bias and spread": "describe_background",
+    "covariance": "tabulate_covariance",
+    "bias map": "make_bias_map",
+    "flux fit": "measure_flux",
+    "random maps": "tabulate_maximum",
+}  # functions in which the time goes
+
+
 def study_speed(n_seeds):
     """Five sets of 200 x 200 pixels and 6 energies, stacked or of 20 observations.
 
-    In units of one run of ExcessMapEstimator for each set.
+    In units of one run of ExcessMapEstimator for each set and radius of apertures, each
+    of which is measured, and of one run for each set.
     """
+    field = make_large_field()
+    edges = field.geom.axes["energy"].edges
+    # the last is the target
+    stacked, sets = simulate_stacked(field, 0, 6), simulate_sets(field, 0, 6)
+    cases = {"stacked": stacked, "20 observations each": sets}
+    radii = np.union1d(RADII.to_value("deg"), [0.1])
+    estimators = [ExcessMapEstimator(_ * u.deg, energy_edges=edges) for _ in radii]
+    functions = [partial(run_excess, stacked[:5], _) for _ in estimators]
+    estimator = MimicSystematicsEstimator("0.1 deg", edges)
+    functions += [partial(estimator.run, values[:5]) for values in cases.values()]
+    references, seconds = np.split(measure(functions), [len(radii)])
+    single, total = references[radii == 0.1][0], references.sum()
+    shape = " x ".join(map(str, field.geom.data_shape))
+    yield f"ExcessMapEstimator, 5 sets of {shape} [s]", f"{single:.3f}"
+    yield f"    and for each of {len(radii)} radii", f"{total:.3f}"
+    for name, other in zip(cases, seconds, strict=True):
+        yield (
+            f"    the estimator over it, {name}",
+            f"{other / total:.2f} a set and radius, {other / single:.2f} a set",
+        )
+    estimator.position = CENTER
+    for name, values in cases.items():
+        for dataset in itertools.chain(*values):
+            add_exposure(dataset)
+        parts = profile(partial(estimator.run, values[:5], values[5]))
+        yield f"    with a target and a position, {name}, a set and radius", ""
+        for part, other in parts.items():
+            yield f"        {part}", f"{other / total:.2f}"
+
+
+def make_large_field():
     field = Field(20, 6)
     axis = MapAxis.from_energy_bounds("1 TeV", "10 TeV", nbin=6)
     field.geom = WcsGeom.create(
         skydir=CENTER, width=5, binsz=0.025, proj="TAN", axes=[axis]
     )
-    shape = field.geom.data_shape
     field.background = [
         np.repeat(np.repeat(_, 2, axis=1), 2, axis=2) / 4 for _ in field.background
     ]
@@ -374,20 +420,29 @@ def study_speed(n_seeds):
         tuple(np.repeat(np.repeat(_, 2, axis=0), 2, axis=1) for _ in fov)
         for fov in field.fov
     ]
-    sets = simulate_sets(field, 0)
-    stacked = simulate_stacked(field, 0)
-    reference = ExcessMapEstimator("0.1 deg", energy_edges=axis.edges)
-    estimator = MimicSystematicsEstimator("0.1 deg", axis.edges)
-    functions = [
-        lambda: [reference.run(values[0]) for values in stacked],
-        partial(estimator.run, stacked),
-        partial(estimator.run, sets),
-    ]
-    seconds, *others = measure(functions)
-    yield f"ExcessMapEstimator, 5 sets of {shape} [s]", f"{seconds:.3f}"
-    names = ("stacked", "20 observations each")
-    for name, other in zip(names, others, strict=True):
-        yield f"    the estimator over it, {name}", f"{other / seconds:.2f}"
+    return field
+
+
+def run_excess(sets, estimator):
+    for (dataset,) in sets:
+        estimator.run(dataset)
+
+
+def profile(function):
+    """Seconds of a processor in each of the parts, and in all others."""
+    profiler = cProfile.Profile(time.process_time)
+    profiler.runcall(function)
+    rows = pstats.Stats(profiler).stats
+    found = dict.fromkeys(PARTS, 0.0)
+    for part, name in PARTS.items():
+        found[part] = sum(row[3] for key, row in rows.items() if key[2] == name)
+    total = sum(row[2] for row in rows.values())
+    apart = found["flux fit"] + found["random maps"]
+    return found | {
+        "all others": total - sum(found.values()),
+        "all but flux fit and random maps": total - apart,
+        "all": total,
+    }
 
 
 def measure(functions):

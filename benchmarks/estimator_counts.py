@@ -11,7 +11,8 @@ Prints, with errors over toys,
 - mean and spread of norms that sets share, and the prior that they make.
 
 Run with ``python benchmarks/estimator_counts.py [number of toys]`` (default 1000, five
-minutes on one core). The tests do the same with fewer toys.
+minutes on one core; half of them where no runs are shared). The tests do the same with
+fewer toys.
 """
 
 import sys
@@ -80,6 +81,7 @@ def print_spread(name, draw, n_toys, truth, **options):
 
 
 def print_spreads(n_toys):
+    print(f"{n_toys} toys")
     for mean in (2, 3, 5, 10):
         print_spread(
             f"known background, N_b {mean}",
@@ -113,7 +115,8 @@ def print_spreads(n_toys):
 def print_coverage(n_toys, cases):
     """Print how often intervals hold the truth, in percent."""
     names = " ".join(f"{name:>11s}" for name in QUANTITIES)
-    print(f"{'68% / 95%':66s} {'f²/err':>6s} {names}")
+    title = f"68% / 95%, {n_toys} toys"
+    print(f"{title:66s} {'f²/err':>6s} {names}")
     for options in cases:
         values = measure_toys(Toy(**options), n_toys)
         bias, bias_err = get_mean(values["f_squared"])
@@ -135,6 +138,7 @@ def print_coverage(n_toys, cases):
 
 
 def print_norms(n_toys):
+    print(f"{n_toys} toys")
     for n_runs in (45, 25, 18):
         for spread, error in ((0.02, 0.03), (0.05, 0.01), (0.05, 0.03), (0, 0.03)):
             values = measure_norm_toys(n_runs, spread, error, n_toys)
@@ -157,7 +161,7 @@ def print_norms(n_toys):
 def main(n_toys=1000):
     print_spreads(n_toys // 2)
     print_coverage(n_toys, FIELDS)
-    print_coverage(n_toys // 2, SCALES)
+    print_coverage(n_toys, SCALES)
     print_norms(n_toys)
 
 

@@ -2,7 +2,7 @@
 
 The error of the target is drawn anew in each toy, from the distribution of that of the
 mimics, which are drawn anew, too. Run with ``python benchmarks/fit.py [number of
-toys]`` (default 100; 1000 are 15 minutes on one core). The tests do the same with
+toys]`` (default 100; 1000 are half an hour on one core). The tests do the same with
 fewer toys.
 """
 
@@ -23,12 +23,13 @@ SEED = 1
 
 def study_coverage(n_toys):
     print("Part of 68% intervals that hold the truth, in %, with errors")
-    print("error of  level       size | with penalty: flux, index | without: the same")
+    print("error of  level       size norm | with penalty: flux, index | without: same")
     totals = []
-    cases = itertools.product(KINDS, LEVELS, SIZES)
-    for idx, (kind, level, size) in enumerate(cases):
-        covered = simulate_fits(kind, size, level, n_toys, seed=[SEED, idx])
-        text = f"{kind:9} {level:10} {size:5.0%}"
+    cases = itertools.product((False, True), KINDS, LEVELS, SIZES)
+    for idx, (has_norm, kind, level, size) in enumerate(cases):
+        options = {"seed": [SEED, idx], "has_norm": has_norm}
+        covered = simulate_fits(kind, size, level, n_toys, **options)
+        text = f"{kind:9} {level:10} {size:5.0%} {'fitted' if has_norm else '-':6}"
         for values in covered.values():
             parts = values.mean(axis=0)
             errors = np.sqrt(parts * (1 - parts) / n_toys)

@@ -1,18 +1,24 @@
-"""Speed and memory of the archive step: plan, and mimic sets as datastores.
+"""Speed and memory: plan, mimic sets as datastores, and whole runs.
 
 Run with ``python benchmarks/pipeline.py`` for the times of H.E.S.S. DL3 DR1 (21
 targets, 45 OFF runs) where it is in ``$GAMMAPY_DATA``, else of simulated data, and with
-``python benchmarks/pipeline.py memory`` for the memory of a run of 50 targets and 1000
-simulated OFF observations. ``python benchmarks/pipeline.py cpu OTHER ...`` compares the
-CPU time of one process with that of other checkouts of this package, in turns: make one
-with ``git worktree add OTHER COMMIT``. Ratios within one run can be compared, times of
-different machines cannot.
+
+- ``memory`` for the memory of a run of 50 targets and 1000 simulated OFF observations,
+- ``run`` to compare a whole run of 8 targets with the reduction of the same datasets by
+  Gammapy, and a second run with the import of Gammapy,
+- ``scale 20 40`` for time and memory of runs of so many targets, with 5 sets and two
+  processes,
+- ``cpu OTHER ...`` to compare the CPU time of one process with that of other checkouts
+  of this package, in turns: make one with ``git worktree add OTHER COMMIT``.
+
+Ratios within one run can be compared, times of different machines cannot.
 """
 
 import contextlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.coordinates import SkyCoord
+from gammapy.analysis import Analysis, AnalysisConfig
 from gammapy.data import DataStore
 
 from gammapy_mimic import KLBackgroundSelector
@@ -177,7 +184,7 @@ def print_parallel(path):
             values.append(archive.run(n_jobs)[1])
     one, two = (np.median(_) for _ in times.values())
     print(f"50 simulated targets, {N_SETS} sets: {one:.2f} s with one process,")
-    print(f"{two:.2f} s with two, {one / two:.2f} times faster (aim: 1.7)")
+    print(f"{two:.2f} s with two, {one / two:.2f} times faster (aim: 1.85)")
 
 
 CONFIG = """
@@ -195,8 +202,86 @@ datasets:
       energy_true: {min: 0.3 TeV, max: 30 TeV, nbins: 8}
   background: {method: fov_background, parameters: {method: scale}}
   safe_mask: {methods: [offset-max], parameters: {offset_max: 2 deg}}
-mimic: {off: {datastore: off, index: index.fits}, n_sets: 5}
+mimic:
+  off: {datastore: off, index: index.fits}
+  n_sets: 5
+  systematics: {position: {frame: icrs, lon: 83.63 deg, lat: 22.01 deg}}
 """
+N_RUN_TARGETS, N_RUN_SETS = 8, 3
+COMMAND = "from gammapy_mimic.scripts.main import main; main()"
+
+
+def write_config(path, n_sets, n_jobs=1):
+    config = MimicAnalysisConfig.from_yaml(CONFIG)
+    config.general.n_jobs, config.mimic.n_sets = n_jobs, n_sets
+    # one for each observation, as errors that know of shared observations need
+    config.datasets.stack = False
+    config.write(path / "config.yaml", overwrite=True)
+
+
+def call_python(path, code, *args):
+    """CPU and wall seconds, and largest memory of a process in GiB."""
+    measure = (
+        "import os, resource, subprocess, sys, time; start = time.perf_counter();"
+        "code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL);"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN);"
+        "print(used.ru_utime + used.ru_stime, time.perf_counter() - start,"
+        "used.ru_maxrss / 1024**2); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", measure, sys.executable, "-c", code, *args]
+    output = subprocess.run(command, cwd=path, stdout=subprocess.PIPE, check=True)
+    return np.array(output.stdout.split(), dtype=float)
+
+
+def reduce_plainly(path, clock):
+    """Seconds for the datasets of a run, by Gammapy alone."""
+    config = MimicAnalysisConfig.read(path / "config.yaml")
+    analysis = Analysis(AnalysisConfig(**config.model_dump(exclude={"mimic"})))
+    names = ["targets", *(f"result/mimic_{_ + 1}" for _ in range(N_RUN_SETS))]
+    start = clock()
+    for name in names:
+        analysis.observations = get_observations(DataStore.from_dir(path / name))
+        analysis.get_datasets()
+    return clock() - start
+
+
+def print_run(path):
+    simulate(path, N_RUN_TARGETS, 5 * N_RUN_TARGETS)
+    write_config(path, N_RUN_SETS)
+    times = []
+    for _ in range(2):
+        shutil.rmtree(path / "result", ignore_errors=True)
+        row = []
+        with contextlib.chdir(path):
+            for clock in (time.process_time, time.perf_counter):
+                start = clock()
+                MimicAnalysis(MimicAnalysisConfig.read("config.yaml")).run()
+                row.append(clock() - start)
+                row.append(reduce_plainly(path, clock))
+                if clock is time.process_time:
+                    shutil.rmtree("result")
+        times.append(row)
+    cpu, plain_cpu, wall, plain = np.min(times, axis=0)
+    print(f"{N_RUN_TARGETS} targets, {N_RUN_SETS} sets, one process:")
+    print(f"run {cpu:.1f} s of CPU, plain reduction {plain_cpu:.1f} s:", end=" ")
+    print(f"{cpu / plain_cpu:.2f} times, {wall / plain:.2f} by wall (aim: 1.5)")
+    second, gammapy = (
+        np.min([call_python(path, *args)[0] for _ in range(3)])
+        for args in ((COMMAND, "run", "config.yaml"), ("import gammapy.analysis",))
+    )
+    print(f"second run {second:.2f} s of CPU, import gammapy.analysis", end=" ")
+    print(f"{gammapy:.2f} s: {second / gammapy:.2f} times (aim: 1.2)")
+
+
+def print_scale(path, *numbers):
+    for number in map(int, numbers or [20, 40]):
+        folder = path / f"{number}"
+        folder.mkdir()
+        simulate(folder, number, 5 * number)
+        write_config(folder, N_SETS, n_jobs=2)
+        cpu, wall, peak = call_python(folder, COMMAND, "run", "config.yaml")
+        print(f"{number} targets, {N_SETS} sets, two processes: {wall:.0f} s,", end=" ")
+        print(f"{cpu:.0f} s of CPU, peak of a process {peak:.2f} GiB", flush=True)
 
 
 def print_memory(path):
@@ -216,6 +301,8 @@ def main(name="", *others):
         "memory": [print_memory],
         "cpu": [lambda _: print_cpu(*others)],
         "parts": [print_parts],
+        "run": [print_run],
+        "scale": [lambda _: print_scale(_, *others)],
     }
     for function in functions.get(name, [print_times, print_parallel]):
         with tempfile.TemporaryDirectory() as folder:

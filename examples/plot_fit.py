@@ -4,7 +4,7 @@ The background's error in a fit
 
 A spectrum whose background is wrong by some percent has errors that are too small.
 Mimic sets measure how wrong it is, by energy, and with which correlation. Here it is in
-Gammapy's fit: not at all, as a prior of the norm, and as a covariance.
+Gammapy's fit: not at all, as a prior of the norm, as a covariance, and as weights.
 
 Data are simulated: a background that differs from its model by a norm of 10% and a tilt
 of 0.05 between observations. Mimic sets are those that `MimicAnalysis` makes, see
@@ -17,13 +17,14 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from gammapy.datasets import Datasets, MapDataset
-from gammapy.irf import EDispKernelMap
+from gammapy.irf import EDispKernelMap, PSFMap
 from gammapy.makers import FoVBackgroundMaker
 from gammapy.maps import Map, MapAxis, WcsGeom
 from gammapy.modeling import Fit
 from gammapy.modeling.models import (
     FoVBackgroundModel,
     Models,
+    PointSpatialModel,
     PowerLawSpectralModel,
     SkyModel,
 )
@@ -50,6 +51,8 @@ background = -250 * np.diff((edges / 0.5) ** -1.7)[:, np.newaxis, np.newaxis]
 background = background * np.ones(geom.data_shape)
 
 truth = PowerLawSpectralModel(index=2.3, amplitude="8e-11 cm-2 s-1 TeV-1")
+place = PointSpatialModel.from_position(position)
+place.freeze()
 area = Map.from_geom(geom.to_image().to_cube([true_axis]), data=1e9, unit="m2 s")
 
 
@@ -73,19 +76,25 @@ mimic_datasets = [
     Datasets([maker.run(make_dataset(_, f"mimic-{_}"))]) for _ in range(1, 13)
 ]
 
+
+def make_source(name):
+    return SkyModel(truth.copy(), place, name=name)
+
+
 dataset = make_dataset(0, "target")
 dataset.exposure = area
 dataset.edisp = EDispKernelMap.from_diagonal_response(axis, true_axis)
-flux = truth.integral(axis.edges[:-1], axis.edges[1:])
-excess = rng.poisson((flux * area.quantity[:, 0, 0]).to_value(""))
-x, y = (int(_) for _ in np.squeeze(geom.to_image().coord_to_idx(position)))
-dataset.counts.data[:, y, x] += excess
+dataset.psf = PSFMap.from_gauss(true_axis, sigma="0.06 deg")
+dataset.models = [make_source("truth")]
+# a convolution may be a bit below 0
+dataset.counts.data += rng.poisson(np.maximum(dataset.npred_signal().data, 0))
+dataset.models = None
 dataset = maker.run(dataset)
 
 # %%
 # What the mimics measure
 # -----------------------
-# In circles of the size of the region that the spectrum is taken from, at its offset.
+# In circles of the size of the region that is fitted, at its offset.
 
 estimator = MimicSystematicsEstimator(
     "0.2 deg", energy_edges=axis.edges[::2], position=position, radii=None
@@ -97,56 +106,64 @@ print(result.to_table("covariance")[columns])
 # %%
 # The lines to copy
 # -----------------
-# What the maker has fitted is multiplied into the background first: a spectrum that is
-# taken from a dataset with a model is without it.
+# What the maker has fitted is multiplied into the background first. The fits are those
+# of the map in the region: the errors are those of one circle.
 
 prepared = result.prepare_dataset(dataset)
-
-
-def make_source(name):
-    return SkyModel(truth.copy(), name=name)
-
-
-fits = {}
+prepared.mask_fit = geom.region_mask([region])
 
 # without: the background is exact
-spectrum = prepared.to_spectrum_dataset(region, name="without")
-fits["without"] = spectrum, Models([make_source("without")])
+fits = {"without": (prepared, Models([make_source("without")]))}
 
 # with a prior of the norm, for the background that was not scaled
-spectrum = dataset.to_spectrum_dataset(region, name="prior")
+unscaled = dataset.copy(name="prior")
+unscaled.mask_fit = prepared.mask_fit
 model = FoVBackgroundModel("prior")
 model.spectral_model.norm.prior = result.to_prior("norm")
-fits["prior of the norm"] = spectrum, Models([make_source("prior"), model])
+fits["prior of the norm"] = unscaled, Models([make_source("source"), model])
 
 # with the covariance
-spectrum = prepared.to_spectrum_dataset(region, name="covariance")
-model = result.to_background_model(spectrum)
-models = Models([make_source("covariance"), model])
+copied = prepared.copy(name="covariance")
+model = result.to_background_model(copied)
+models = Models([make_source("source"), model])
 models.set_penalties(result.make_penalty(models))
-fits["covariance"] = spectrum, models
+fits["covariance"] = copied, models
+
+# with weights, of the same errors: the default, f, is the spread between places, and
+# these observations differ in all of their field
+weighted = result.to_weights(prepared, "error")
+fits["weights"] = weighted, Models([make_source("source")])
 
 # %%
 # Fits
 # ----
 # Penalties are those of `Datasets.models`: fit these, not a list of them.
 
-figure, ax = plt.subplots(layout="constrained")
+figure, axes = plt.subplots(1, 4, figsize=(12, 4), sharey=True, layout="constrained")
 energy = np.geomspace(0.5, 20, 50) * u.TeV
-for idx, (name, (spectrum, models)) in enumerate(fits.items()):
-    datasets = Datasets([spectrum])
+for ax, (name, (fitted, models)) in zip(axes, fits.items(), strict=True):
+    datasets = Datasets([fitted])
     datasets.models = models
     Fit().run(datasets)
     model = models[0].spectral_model
     value, error = (_ / truth(energy) for _ in model.evaluate_error(energy)[:2])
     low, high = (value - error).to_value(""), (value + error).to_value("")
-    ax.fill_between(energy.value, low, high, color=f"C{idx}", alpha=0.3, label=name)
+    ax.fill_between(energy.value, low, high, alpha=0.4, label="fit, 68%")
+    ax.plot(energy, value.to_value(""))
+    ax.axhline(1, color="black", linestyle="--", label="truth")
+    ax.set(xscale="log", xlabel="Energy [TeV]", title=name)
     amplitude, index = model.amplitude, model.index
     print(
         f"{name:18} amplitude {amplitude.value:.3g} ± {amplitude.error:.2g}, "
         f"index {index.value:.3f} ± {index.error:.3f}"
     )
-ax.axhline(1, color="black", linestyle="--", label="truth")
-ax.set(xscale="log", xlabel="Energy [TeV]", ylabel="Flux / true flux")
-ax.legend()
+axes[0].set(ylabel="Flux / true flux")
+axes[0].legend()
 plt.show()
+
+# %%
+# Without an error of the background, the errors are those of counts. The prior is that
+# of a background that nobody has scaled to the field: here the counts around the source
+# know its norm better. The covariance knows how bands go together, and that it is the
+# error of this circle. Weights take every band for the worst that others may make of
+# it, and correct nothing: flux and index stay where a wrong background has put them.

@@ -37,10 +37,15 @@ def open_real_store(*names):
 
 
 @pytest.fixture(autouse=True)
-def remove_log_handlers():
-    """Take back handlers of the root logger that write to a stream of the test."""
-    yield
+def restore_logging():
+    """Take back levels, and handlers of the root logger, that a command has set."""
     root = logging.getLogger()
+    names = ["gammapy_mimic", "gammapy_mimic.utils.progress"]
+    loggers = [root, *map(logging.getLogger, names)]
+    levels = [_.level for _ in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
     for handler in root.handlers[:]:
         if type(handler) in (logging.StreamHandler, logging.FileHandler):
             root.removeHandler(handler)

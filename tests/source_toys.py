@@ -41,6 +41,11 @@ def make_toy_dataset(in_circle=IN_CIRCLE, n_pixels=15, binsz=0.04, exposure=1e10
     geom = WcsGeom.create(**options, axes=[axis])
     density = np.array(in_circle) * binsz**2 / (np.pi * RADIUS.deg**2)
     data = np.broadcast_to(density[:, np.newaxis, np.newaxis], geom.data_shape)
+    # as stacking needs them: on the map, with an exposure
+    edisp = EDispKernelMap.from_diagonal_response(axis, true, geom=geom.to_image())
+    psf = PSFMap.from_gauss(true, sigma="0.05 deg", geom=geom.to_image())
+    for irf in (edisp, psf):
+        irf.exposure_map.data[...] = exposure
     return MapDataset(
         counts=Map.from_geom(geom, data=data),
         background=Map.from_geom(geom, data=data),
@@ -48,8 +53,8 @@ def make_toy_dataset(in_circle=IN_CIRCLE, n_pixels=15, binsz=0.04, exposure=1e10
         exposure=Map.from_geom(
             geom.to_image().to_cube([true]), data=exposure, unit="m2 s"
         ),
-        edisp=EDispKernelMap.from_diagonal_response(axis, true),
-        psf=PSFMap.from_gauss(true, sigma="0.05 deg"),
+        edisp=edisp,
+        psf=psf,
         meta_table=Table(
             {"OBS_ID": [1], "RA_PNT": [POSITION.ra.deg], "DEC_PNT": [POSITION.dec.deg]}
         ),

@@ -198,8 +198,8 @@ def test_same_for_any_number_of_jobs(config, background):
 @pytest.mark.slow
 def test_blocks_of_datasets(config, monkeypatch):
     config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
-    expected = run(config.update("mimic: null")).datasets
     monkeypatch.setattr("gammapy_mimic.makers.reduction.BLOCK_SIZE", 1)
+    expected = run(config.update("mimic: null")).datasets
     config.general.n_jobs = 2
     analysis = MimicAnalysis(config)
     analysis.get_observations()
@@ -538,6 +538,7 @@ def test_systematics(config):
     assert np.any(result.bias.ratio > 0)
 
 
+@pytest.mark.slow
 def test_exclusion_in_the_background_maker(config, tmp_path):
     """Targets and mimics alike, and not with another mask."""
     config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])

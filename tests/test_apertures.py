@@ -47,20 +47,6 @@ def test_grid_fills_the_map_once(radius):
         assert nearest.min() >= max(2 * radius / SIZE, 1) * (1 - 1e-9)
 
 
-def test_sums_are_those_of_the_pixels():
-    grid = make_grid(SHAPE, SIZE, 0.2)
-    values = np.random.default_rng(0).poisson(3, (2, *SHAPE))
-    sums = grid.add(values)
-    for idx in (0, 5, len(grid.pixels) - 1):
-        assert_allclose(sums[:, idx], values[:, grid.labels == idx].sum(axis=1))
-    part = slice(10, 50), slice(30, 100)
-    inside = np.zeros_like(values)
-    inside[(slice(None), *part)] = values[(slice(None), *part)]
-    assert_array_equal(
-        grid.cut(*part).add(values[(slice(None), *part)]), grid.add(inside)
-    )
-
-
 def test_ring_has_the_offset_of_the_position():
     y, x = np.indices(SHAPE)
     offset = np.hypot(y - 40, x - 50) * SIZE
@@ -102,8 +88,8 @@ def sets():
 class TestMaps:
     def test_sums(self, sets):
         grid, bands = get_counts(sets)
-        assert [_.counts.counts.shape for _ in bands] == [(6, 2, len(grid.pixels))] * 3
-        for dataset, run, idx in ((sets["a"][1], 1, 0), (sets["b"][0], 3, 1)):
+        assert [_.counts.counts.shape for _ in bands] == [(3, 2, len(grid.pixels))] * 3
+        for dataset, run, idx in ((sets["a"][1], 1, 0), (sets["b"][0], 0, 1)):
             mask = dataset.mask_safe.data
             for band, bins in zip(bands, (slice(0, 1), slice(1, 3), ...), strict=True):
                 for name, map_ in (
@@ -206,7 +192,8 @@ def test_spectra_are_apertures_by_target():
     sets["b"] = Datasets([_ for i, _ in enumerate(sets["b"]) if i != 1])
     runs = [*range(4), 10, 11, 12, *range(20, 24)]
     *_, total = count_spectra(sets, runs, [1, 3.162, 10] * u.TeV)
-    assert total.counts.counts.shape == (11, 3, 4)
+    assert total.counts.counts.shape == (4, 3, 4)
+    assert total.counts.n_clusters == 11
     assert total.counts.counts[:, 1].sum(axis=0)[1] == 0
     assert np.all(total.counts.counts[:, 1].sum(axis=0)[[0, 2, 3]] > 0)
 
@@ -362,7 +349,7 @@ def test_noise_of_shared_templates(obs_ids, factor):
     joined.meta_table["BKG_NEFF"] = np.full((1, 2 * len(NEFF_ENERGIES)), 50.0)
     assert_allclose(measure_template_noise([[joined]], narrow), factor / 50)
     datasets[0].meta_table["BKG_NEFF"] = np.nan
-    assert_array_equal(measure_template_noise([datasets], EDGES), 0)
+    assert measure_template_noise([datasets], EDGES) is None
 
 
 # What the tables say of them

@@ -18,7 +18,7 @@ from gammapy_mimic.estimators.calibration import (
 )
 from gammapy_mimic.estimators.maxima import get_significance
 
-from .calibration_toys import simulate_calibrated
+from .calibration_toys import simulate_calibrated, simulate_measured
 
 KNOWN = np.inf
 
@@ -172,8 +172,23 @@ def is_at_most(values, level, limit):
 def test_rare_targets_are_rare(f, n_values):
     """Of targets with 3.3 times the counts of mimics, or a background wrong by 10%."""
     for target, mimic, delta in ((1000, 300, 0), (300, 300, 0.1)):
-        result = simulate_calibrated(f, target, mimic, n_values, 5000, delta)
-        assert is_at_most(result.significance, 1.645, 0.06)
-        assert is_at_most(result.significance, 3, 0.002)
+        arguments = f, target, mimic, n_values, 5000, delta
+        values = simulate_calibrated(*arguments, above=1.645)
+        assert is_at_most(values, 1.645, 0.06)
+        assert is_at_most(values, 3, 0.002)
         if f and n_values >= 20:
-            assert np.mean(result.significance > 1.645) > 0.035
+            assert np.mean(values > 1.645) > 0.035
+
+
+@pytest.mark.parametrize("n_circles", [6, 20])
+def test_rare_targets_are_rare_if_all_sets_have_one_field(n_circles):
+    """Five sets of one field are not five times as many circles."""
+    values = simulate_measured(0.1, n_circles, n_toys=1000, above=1.645)
+    assert is_at_most(values, 1.645, 0.06)
+    assert is_at_most(values, 3, 0.002)
+
+
+def test_nothing_that_is_above_is_lost():
+    arguments = 0.1, 400, 120, 5, 500
+    every, above = (simulate_calibrated(*arguments, above=_) for _ in (-np.inf, 1.645))
+    assert_allclose(every[every > 1.645], above[above > 1.645])

@@ -182,4 +182,4 @@ class TestFiles:
         path = str(find_data("catalogs", "1LHAASO_catalog.fits"))
         regions = ExclusionRegions.from_catalogs(crab, "3 deg", catalogs=[path])
         radii = np.sort(regions.to_table()["radius"])
-        assert_allclose(radii, [0.3, np.hypot(0.3, 3 * 1.45)], rtol=1e-6)
+        assert_allclose(radii, [0.4, np.hypot(0.4, 3 * 1.45)], rtol=1e-6)

@@ -14,7 +14,6 @@ from .test_pipeline import (
     config,
     finished,
     get_out,
-    restore_logging,
     run,
     touch,
 )
@@ -50,6 +49,7 @@ SLOW = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change"), [("systematics", touch), ("mimic_1", remove), *SLOW]
 )
@@ -114,6 +114,7 @@ def test_plan_that_is_edited_while_a_run_uses_it(again):
     assert run(again) == []
 
 
+@pytest.mark.slow
 def test_results_are_read_under_the_lock(again, monkeypatch):
     """No other run can change them before."""
     seen = []

@@ -74,6 +74,7 @@ def make_datasets(name):
 NAMES = ["plain", "mask_fit", "cutouts", "OFF", "rings"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edges", BANDS)
 @pytest.mark.parametrize("name", NAMES)
 def test_significance_of_each_band_is_that_of_gammapy(name, edges):

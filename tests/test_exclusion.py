@@ -1,7 +1,6 @@
 """ExclusionRegions, its catalogues, its picture and its command."""
 
 import itertools
-import logging
 import os
 import pickle
 import time
@@ -64,6 +63,7 @@ def make_table(*rows, names=("name", "ra", "dec", "extension")):
 
 
 def from_tables(*tables, position=CENTER, radius="180 deg", **options):
+    options = {"point_radius": "0.3 deg"} | options
     return ExclusionRegions.from_catalogs(position, radius, tables, **options)
 
 
@@ -698,7 +698,7 @@ class TestGammapyCatalogs:
         regions = ExclusionRegions.from_catalogs(CENTER, "0.1 deg")
         assert regions.names == ["Crab nebula"]
         assert regions.origins == ["gamma-cat, 3hwc, 2hwc"]
-        assert_allclose(get_circles(regions), [[83.63, 22.02, 0.305]], atol=0.002)
+        assert_allclose(get_circles(regions), [[83.63, 22.02, 0.405]], atol=0.002)
 
     @pytest.mark.slow
     @pytest.mark.parametrize(
@@ -813,11 +813,6 @@ class TestPlot:
 
 class TestCommand:
     args = ("exclusions", "--position", "83.63,22.01")
-
-    @pytest.fixture(autouse=True)
-    def restore_logging(self):
-        yield
-        logging.getLogger("gammapy_mimic").setLevel(logging.NOTSET)
 
     @pytest.fixture
     def catalog(self, tmp_path):

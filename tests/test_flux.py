@@ -7,10 +7,11 @@ import pytest
 from astropy.table import Table
 from gammapy.datasets import Datasets
 from gammapy.estimators import FluxPoints, FluxPointsEstimator
+from gammapy.modeling.models import GaussianSpatialModel
 from numpy.testing import assert_allclose
 
 from gammapy_mimic.estimators import MimicSystematicsEstimator, average_flux
-from gammapy_mimic.estimators.flux import SpuriousFlux, describe_flux
+from gammapy_mimic.estimators.flux import SpuriousFlux, describe_flux, measure_flux
 from gammapy_mimic.visualization import plot_flux
 
 from .source_toys import EDGES, POSITION, make_mimic, make_source
@@ -62,6 +63,46 @@ def test_flux_of_the_target(with_target):
     assert abs(value - truth) < 3 * error + 0.1 * truth
     means = result.select("spurious_flux")
     assert means["n_sets"].tolist() == [4]
+
+
+@pytest.mark.slow
+def test_flux_is_that_of_the_shape_of_the_source(with_target):
+    """An extended source takes more of a background that is too low, and is noisier."""
+    shape = GaussianSpatialModel(lon_0=POSITION.ra, lat_0=POSITION.dec, sigma="0.1 deg")
+    extended = run(delta=0.2, spatial_model=shape)[0].select("spurious_flux")
+    point = with_target[0].select("spurious_flux")
+    # areas of a shape and the point spread function
+    ratio = (0.1**2 + 0.05**2) / 0.05**2
+    assert_allclose(extended["mean"] / point["mean"], ratio, rtol=0.2)
+    noise = extended["statistical_err"] / point["statistical_err"]
+    assert_allclose(noise, np.sqrt(ratio), rtol=0.1)
+    assert not shape.sigma.frozen
+
+
+def test_flux_is_that_of_a_fit_to_the_whole_map():
+    """What is far from the source says nothing of it."""
+    (dataset,) = make_mimic(np.random.default_rng(0), 1e10, 0.1, n_pixels=61)
+    options = POSITION, EDGES[[0, 3]], make_source().spectral_model
+    found = measure_flux({"mimic_1": dataset}, *options)
+    dataset.models = [make_source()]
+    estimator = FluxPointsEstimator(
+        energy_edges=EDGES[[0, 3]], source="source", reoptimize=False
+    )
+    expected = estimator.run([dataset]).to_table(sed_type="flux")
+    for name in ("flux", "flux_err", "sqrt_ts"):
+        assert_allclose(found[name], expected[name], rtol=1e-3)
+
+
+def test_flux_may_be_left_out():
+    rng = np.random.default_rng(0)
+    sets, target = [make_mimic(rng, 1e10) for _ in range(3)], make_mimic(rng, 1e10)
+    estimator = MimicSystematicsEstimator(position=POSITION, radii=None, flux=False)
+    result = estimator.run(sets, target)
+    assert {"position", "flux"} & result.tables.keys() == {"position"}
+    with pytest.raises(ValueError, match="no table 'flux': it was not asked for"):
+        result.to_table("flux")
+    with pytest.raises(ValueError, match="flux must be True or False, got 'no'"):
+        estimator.flux = "no"
 
 
 @pytest.mark.slow
@@ -159,6 +200,7 @@ def test_few_sets():
     assert np.isnan(describe_flux(np.array([np.nan]), np.array([1.0]))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_sets", [3, 5, 10])
 @pytest.mark.parametrize("mean", [0, 1])
 @pytest.mark.parametrize("spread", [0, 0.5, 1, 2])

@@ -319,7 +319,7 @@ SOURCES = sorted(
     for folder in ("gammapy_mimic", "benchmarks", "examples", "docs", "tests")
     for path in (ROOT / folder).rglob("*.py")
 )
-TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.rst"))]
 
 
 def _find_calls(name):

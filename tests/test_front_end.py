@@ -25,6 +25,7 @@ def read_plan(config):
 
 
 class TestTargetQuery:
+    @pytest.mark.slow
     def test_with_and_without_obs_ids(self, config):
         config.mimic.target_query = "OBS_ID > 1"
         analysis = MimicAnalysis(config)
@@ -302,7 +303,7 @@ class TestCommandLine:
         monkeypatch.chdir(tmp_path)
         args = ("--datastore", "targets", "--off-datastore", "off", "--outdir", "out")
         selection = ("--target-query", "OBS_ID < 3", "--off-query", "OBS_ID > 100")
-        options = ("-c", "airmass=null", "--n-sets", "1")
+        options = ("-c", "airmass=null", "--n-sets", "1", "--no-reduce")
         assert run_command("make", *args, *selection, *options) == 0
         monkeypatch.chdir("/")
         capsys.readouterr()

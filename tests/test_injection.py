@@ -180,10 +180,11 @@ def test_few_observations_are_in_few_bins():
 def test_without_a_distance():
     sets, plan = make_pairs([0, 0, 0])
     estimator = MimicSystematicsEstimator(RADIUS, radii=None)
+    result = estimator.run(sets)
+    assert "distance" not in result.tables.keys() | result.missing.keys()
     plan.remove_column("DISTANCE")
-    for options in ({}, {"plan": plan}):
-        result = estimator.run(sets, **options)
-        assert "distance" not in result.tables.keys() | result.missing.keys()
+    result = estimator.run(sets, plan=plan)
+    assert "no finite DISTANCE" in result.missing["distance"]
 
 
 def test_stacked_pairs_have_no_distance():

@@ -40,7 +40,7 @@ def test_help_loads_no_gammapy():
     "command",
     [
         "rank",
-        "convert",
+        pytest.param("convert", marks=pytest.mark.slow),
         pytest.param("exclusions", marks=pytest.mark.slow),
         pytest.param("init", marks=pytest.mark.slow),
     ],

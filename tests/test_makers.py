@@ -119,6 +119,7 @@ def make_spectrum():
 class TestDatasetMaker:
     """The maps are those that the dataset maker makes of the new observation."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "options",
         [
@@ -140,6 +141,7 @@ class TestDatasetMaker:
             assert result.gti.time_start == expected.gti.time_start
         assert dataset_maker.selection == selection
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "options",
         [
@@ -190,7 +192,9 @@ class TestDatasetMaker:
 def test_spectrum_needs_a_dataset_maker(make, target, name):
     """Else a reflected regions maker would count the original events."""
     dataset = SpectrumDatasetMaker().run(make_spectrum(), target)
-    with pytest.raises(TypeError, match="make_observations.*SpectrumDatasetMaker"):
+    with pytest.raises(
+        TypeError, match=r"(?s)make_observations.*dataset_maker=SpectrumDatasetMaker"
+    ):
         make(name).run(dataset, target)
 
 
@@ -287,6 +291,7 @@ class TestOrder:
         with pytest.raises(TypeError, match="MapDatasetOnOff"):
             make(name).run(ring.run(dataset.to_image()), target)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("other", MAKERS)
     def test_two_makers(self, make, dataset, target, name, other):
         """One that would replace the maps of the other is an error."""

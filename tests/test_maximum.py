@@ -290,9 +290,14 @@ def test_spread_that_is_not_measured_is_said():
     unknown.append(NOTHING._replace(f_background=np.inf))
     rows = [tabulate(target, _)[0] for _ in (NOTHING, *unknown)]
     assert [_["has_spread"] for _ in rows] == [True] + [False] * 4
+    unknown = "noise alone, as the spread of the background was not measured"
     for row in rows[1:]:
         assert row["p_value"] == rows[1]["p_value"]
-        assert "noise alone, as the spread of the background was not" in row["text"]
+        is_few = row is rows[2]
+        assert (unknown in row["text"]) != is_few
+    # a spread that the sentence before it quotes is not one that was not measured
+    assert "noise alone, as the mimics are worth 2.5 independent" in rows[2]["text"]
+    assert "and 3 are needed" in rows[2]["text"]
     assert "noise alone" not in rows[0]["text"]
 
 

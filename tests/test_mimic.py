@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import subprocess
 import sys
 
 import astropy.units as u
@@ -348,6 +347,7 @@ class TestChain:
             )
         assert_array_equal(result[0].mask_safe.data, expected[0].mask_safe.data)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("first", [[MapDatasetMaker()], []])
     @pytest.mark.parametrize("stack", [True, False])
     def test_observation_without_partner(self, stores, targets, first, stack, caplog):
@@ -694,19 +694,3 @@ def test_ray_is_an_extra(stores, targets, monkeypatch):
     maker = MimicMaker(stores["off"], {1: 101})
     with pytest.raises(ImportError, match=r"gammapy-mimic\[ray\]"):
         maker.make_observations(targets[:1], n_jobs=2, parallel_backend="ray")
-
-
-@pytest.mark.slow
-def test_ray_gives_the_same(stores, tmp_path):
-    """In a process of its own, as ray leaves threads and files open."""
-    pytest.importorskip("ray")
-    code = (
-        "import sys; from gammapy.data import DataStore;"
-        "from gammapy_mimic.selection import OffIndex;"
-        "store = DataStore.from_dir(sys.argv[1]);"
-        "indices = [OffIndex.create(store, n_jobs=2, parallel_backend=_)"
-        " for _ in ('multiprocessing', 'ray')];"
-        "assert indices[0].checksum == indices[1].checksum"
-    )
-    path = str(stores["off"].hdu_table.base_dir)
-    subprocess.run([sys.executable, "-c", code, path], check=True, timeout=120)

@@ -20,7 +20,7 @@ from regions import PointSkyRegion
 from gammapy_mimic import KLBackgroundSelector
 from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig
 from gammapy_mimic.analysis.datasets import read_datasets
-from gammapy_mimic.analysis.irf_checks import check_irfs
+from gammapy_mimic.analysis.irf_checks import _check_missing, check_irfs
 from gammapy_mimic.data import open_datastore, write_datastore
 from gammapy_mimic.scripts.main import main
 from gammapy_mimic.simulate import (
@@ -98,6 +98,7 @@ def run(capsys, path, config):
     return " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets_or_off", ["targets", "off"])
 def test_rank_by_irfs_that_are_not_there(stores, targets_or_off):
     """Ranked by nothing, all would be alike."""
@@ -115,6 +116,7 @@ def test_rank_by_irfs_that_are_not_there(stores, targets_or_off):
         selector.make_plan([observation])
 
 
+@pytest.mark.slow
 def test_rank_command(stores, capsys, tmp_path):
     args = ["rank", "--datastore", stores["full", "targets"], "--target-obs", "1"]
     args += ["--off-datastore", stores["no background", "off"], "--off-obs", "101,102"]
@@ -187,6 +189,17 @@ def test_other_irfs(stores, tmp_path):
     config["datasets"]["containment_correction"] = True
     with pytest.raises(ValueError, match="have no psf .*containment_correction"):
         check(config)
+
+
+def test_spectra_cannot_do_without_edisp():
+    """The way out was datasets.map_selection, which spectra do not have."""
+    types = {1: {"events", "aeff"}, 2: {"events", "aeff", "edisp"}}
+    with pytest.raises(ValueError, match="OBS_ID 1 have no edisp") as caught:
+        _check_missing("1d", {"exposure", "edisp"}, types)
+    assert "map_selection" not in str(caught.value)
+    assert str(caught.value).endswith("exclude_obs_ids).")
+    with pytest.raises(ValueError, match=r"or edisp \(datasets.map_selection\)\."):
+        _check_missing("3d", {"exposure", "edisp"}, types)
 
 
 @pytest.mark.slow

@@ -166,8 +166,8 @@ def test_report_has_the_errors(result, tmp_path):
 @pytest.mark.parametrize(
     ("n_obs", "options", "reason"),
     [
-        (3, {"energy_edges": None}, r"two or more bands .* Give energy_edges"),
-        (1, {}, r"here are 0\. in the band 0 there are 2\.0 independent OFF"),
+        (3, {"energy_edges": None}, r"is one, .* mimic.systematics.energy_edges"),
+        (1, {}, r"here are 0: in the band 0 there are 2\.0 independent OFF"),
     ],
 )
 def test_not_measured(n_obs, options, reason):
@@ -250,7 +250,7 @@ def test_measured_background_has_no_model(result, dataset):
     ones = Map.from_geom(GEOM, data=1.0)
     on_off = MapDatasetOnOff.from_map_dataset(dataset, ones, ones, counts_off=ones)
     for method in (result.to_background_model, result.prepare_dataset):
-        with pytest.raises(ValueError, match="has no background to which"):
+        with pytest.raises(ValueError, match="has no background model: one of OFF"):
             method(on_off)
 
 

@@ -117,6 +117,7 @@ def test_dead_time_from_livetime(original, tmp_path):
         MimicMaker(store, {1: 5}).make_observation(original.obs(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["TIMESYS", "OBJECT", "OBS_MODE", "DEADC", "DATE-OBS"])
 def test_convert(original, tmp_path, key):
     store = remove(original, tmp_path / "store", "EVENTS", key)

@@ -1,4 +1,3 @@
-import logging
 import os
 import pathlib
 import re
@@ -55,14 +54,6 @@ STEPS += ["datasets_mimic_2", "systematics", "report"]
 NAMES = ["datasets", "datasets_mimic_1", "datasets_mimic_2", "exclusion.reg", "kl"]
 NAMES += ["mimic_1", "mimic_2", "plan.ecsv", "questionable.ecsv", "systematics.fits"]
 NAMES.insert(NAMES.index("questionable.ecsv") + 1, "report.html")
-
-
-@pytest.fixture(autouse=True)
-def restore_logging():
-    level = logging.getLogger().level
-    yield
-    logging.getLogger().setLevel(level)
-    logging.getLogger("gammapy_mimic").setLevel(logging.NOTSET)
 
 
 def make_config(folder, stores):
@@ -264,10 +255,24 @@ def test_change_makes_again_what_it_touches(again, text, steps):
     done = run(again.update(text))
     others = ["templates", "mimic_3", "datasets_mimic_3"]
     expected = [_ for _ in [*STEPS, *others] if _ in steps]
-    assert sorted(done) == sorted(
-        expected + ["No section mimic"] * (text == "mimic: null")
-    )
-    assert run(again.update(text)) in ([], ["No section mimic"])
+    # what is said each time
+    remarks = {"mimic: null": ["No section mimic"]}
+    remarks["mimic: {n_sets: 1}"] = ["mimic.n_sets is 1"]
+    remarks = remarks.get(text, [])
+    assert sorted(done) == sorted(expected + remarks)
+    assert run(again.update(text)) == remarks
+
+
+@pytest.mark.slow
+def test_pictures_come_and_go(again):
+    folder = get_out(again) / "report_files"
+    again.mimic.pictures = True
+    assert run(again) == ["report"]
+    assert {_.suffix for _ in folder.glob("[!.]*")} == {".png", ".pdf"}
+    assert run(again) == []
+    again.mimic.pictures = False
+    assert run(again) == ["report"]
+    assert not folder.exists()
 
 
 @pytest.mark.slow
@@ -287,7 +292,7 @@ def test_fewer_sets_and_no_stores(again):
         *(_ for _ in NAMES if not _.endswith(("_2", ".fits", ".html"))),
     ]
     again.mimic.write_datastore = False
-    assert run(again) == []
+    assert run(again) == ["mimic.n_sets is 1"]
     assert not (out / "mimic_1").exists()
 
 

@@ -84,6 +84,13 @@ def test_same_sets_are_worth_one():
     assert "2 pairs of target and OFF observation" in summary.warning
 
 
+def test_one_pair_is_there_twice():
+    rows = [(1, 1, 11, nan, nan), (1, 2, 11, nan, nan), (2, 1, 12, nan, nan)]
+    rows.append((2, 2, 13, nan, nan))
+    warning = make_plan(rows).make_summary().warning
+    assert "1 pair of target and OFF observation is in more than one" in warning
+
+
 def test_less_off_time_than_target_time():
     rows = [(_, 1, 10 + _, nan, nan) for _ in (1, 2)]
     summary = make_plan(rows, livetime=0.3 * HOUR, target=0.5 * HOUR).make_summary()

@@ -34,7 +34,6 @@ from .test_pipeline import (
     config,
     finished,
     get_out,
-    restore_logging,
     run,
 )
 from .test_scripts import make_args, store
@@ -428,6 +427,7 @@ def test_index_in_the_way_is_found_first(config, tmp_path):
     assert not get_out(config).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kl", "mimic_2", "plan.ecsv", "report.html"])
 def test_link_in_place_of_a_result(again, tmp_path, name):
     to_link(get_out(again) / name, make_precious(tmp_path / "precious"))
@@ -438,6 +438,7 @@ def test_link_in_place_of_a_result(again, tmp_path, name):
     assert take_hashes(tmp_path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_sets", [1, 2])
 def test_file_in_a_result(again, n_sets):
     """Of a set that is made again, or removed."""
@@ -529,6 +530,7 @@ def made(tmp_path, store):
     return out
 
 
+@pytest.mark.slow
 def test_make_removes_its_own_sets_only(made, store):
     names = ("mimic_1_published", "mimic_7", "mimic_thesis")
     before = [take_hashes(made / _) for _ in names]
@@ -542,6 +544,7 @@ def test_make_removes_its_own_sets_only(made, store):
     assert (plan.sets, plan.partners(1)) == ([1], partners)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "n_sets", "match"),
     [

@@ -168,8 +168,13 @@ class TestPlan:
 def test_failure_is_described():
     rejected = make_ranking(1, [0.1, 0.2], "rejected", ["nsb", "azimuth, nsb"])
     text = describe_failure([Failure.create(rejected)])
-    assert text == "The criterion that removed most is 'nsb': 2 of 2 candidates."
+    assert text == (
+        "The criterion that removed most is 'nsb': 2 of 2 candidates. There would be 1 "
+        "without nsb: write criteria: {nsb: null}, on the command line -c nsb=null."
+    )
     bad = make_ranking(2, [0.4, 0.3], "large_kl")
     text = describe_failure([*map(Failure.create, (rejected, bad))])
-    assert text.endswith("2 of 4 candidates. The best KL_CORR of the others is 0.3.")
+    assert "2 of 4 pairs of a target and an OFF observation. There" in text
+    assert "There would be 1 without nsb: " in text
+    assert text.endswith("The best KL_CORR of the others is 0.3.")
     assert "'nothing': 0 of 2" in describe_failure([Failure.create(bad)])

@@ -3,29 +3,51 @@
 import re
 import subprocess
 import sys
+import textwrap
+import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from .helpers import read_axes
+from .helpers import need_runs, read_axes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_python_snippets_run_as_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     namespace = {}
-    snippets = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(snippets) == 3
-    for snippet in snippets:
+    simulated = [_ for _ in SNIPPETS if "$GAMMAPY_DATA" not in _]
+    assert len(simulated) == len(SNIPPETS) - 1 == 3
+    for snippet in simulated:
         exec(snippet, namespace)
     assert "width" in capsys.readouterr().out
     chain = namespace["chain"]
     assert chain.makers[1].tag == "MimicMaker"
     assert list(namespace["analysis"].mimic_datasets) == [1, 2]
+
+
+def test_first_result_on_real_data(hess_store):
+    """Ten lines, the same on the front page, that make a map of noise in seconds."""
+    need_runs(hess_store, "pks2155_flare", "offdata")
+    (snippet,) = [_ for _ in SNIPPETS if "$GAMMAPY_DATA" in _]
+    lines = [_ for _ in snippet.splitlines() if _ and "import" not in _]
+    assert len(lines) <= 10
+    page = (ROOT / "docs/index.rst").read_text()
+    assert textwrap.indent(snippet, "   ") in page
+    namespace, start = {}, time.process_time()
+    exec(snippet, namespace)
+    assert time.process_time() - start < 15
+    significance = namespace["maps"]["sqrt_ts"].data
+    significance = significance[np.isfinite(significance)]
+    assert len(significance) > 5000
+    assert abs(significance.mean()) < 0.2
+    assert significance.std() == pytest.approx(1, abs=0.1)
+    assert read_axes(plt.gca())[1]
 
 
 def test_commands_are_those_of_the_package():
@@ -49,7 +71,7 @@ FIGURES = {
         2 * ["Background rate [s-1 TeV-1 sr-1]"],
         ["Counts / predicted background"],
     ],
-    "plot_fit": [["Flux / true flux"]],
+    "plot_fit": [["Flux / true flux", "", "", ""]],
     "plot_maker_chain": [[*3 * MAP, DENSITY]],
     "plot_mimic_observations": [
         ["Target OBS_ID", "Zenith angle, OFF - target [deg]"],
@@ -102,3 +124,8 @@ def test_examples_run_without_real_data(name, tmp_path, monkeypatch, capsys):
     assert shown == [plt.get_fignums()]
     check_figures(FIGURES[name])
     plt.close("all")
+
+
+def test_examples_say_what_they_take():
+    text = (ROOT / "examples/README.rst").read_text()
+    assert set(re.findall(r"^(plot_\w+) +\d+$", text, re.M)) == set(FIGURES)

@@ -19,7 +19,9 @@ SECTION = README.split("## What to expect\n")[1].split("\n## ")[0]
 
 def get_command():
     """The arguments of the first command that reduces its mimics."""
-    (command,) = re.findall(r"^gammapy-mimic (make .*?--reduce)$", README, re.M | re.S)
+    (command,) = re.findall(
+        r"^gammapy-mimic (make .*?--outdir mimic)$", README, re.M | re.S
+    )
     return shlex.split(command.replace("\\\n", " "))
 
 

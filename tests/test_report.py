@@ -291,7 +291,7 @@ class TestPage:
         ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
         assert len(ids) == len(set(ids))
         links = [attrs["href"][1:] for tag, attrs in tags if tag == "a"]
-        assert len(links) == 11
+        assert len(links) == 12
         assert set(links) <= set(ids)
 
     def test_settings(self, page):
@@ -333,17 +333,19 @@ class TestPartialPage:
 
     def test_spectra(self, tmp_path, result):
         """Spectra have no maps, no bias map and no position."""
-        missing = {**result.missing, "bias": "Spectra have none."}
-        spectra = dataclasses.replace(
-            result, maps={}, bias=None, position=None, missing=missing
-        )
+        tables = {name: _ for name, _ in result.tables.items() if name != "scales"}
+        options = {"maps": {}, "bias": None, "position": None}
+        spectra = dataclasses.replace(result, tables=tables, **options)
         path = tmp_path / "report.html"
-        make_report(spectra, path)
-        text = Page(path).text
-        assert "Spectra have no maps" in text
-        assert "There is no bias map. Spectra have none." in text
-        assert "in the on region" in text
-        assert "Largest significance of the observations" in text
+        make_report(
+            spectra, path, exclusion_regions=[CircleSkyRegion(CENTER, 1 * u.deg)]
+        )
+        parsed = Page(path)
+        assert "in the on region" in parsed.text
+        shown = parsed.text.partition('"use strict"')[0].partition("main {")[2]
+        assert not re.findall(r"\b(?:random )?maps?\b|circles? of|pixel", shown)
+        assert not {_["href"] for tag, _ in parsed.tags if tag == "a"} & {"#bias"}
+        assert "table-maximum" not in parsed.tables
         assert not make_answer(spectra).findings
 
     @pytest.mark.usefixtures("no_figures")
@@ -357,11 +359,10 @@ class TestPartialPage:
 
     @pytest.mark.slow
     def test_no_target(self, tmp_path, result):
-        keep = ("significance", "systematics")
+        keep = ("significance", "systematics", "sets", "time")
         tables = {name: result.tables[name] for name in keep}
-        tables["significance"] = tables["significance"][
-            tables["significance"]["name"] != "target"
-        ]
+        for name in ("significance", "sets"):
+            tables[name] = tables[name][tables[name]["name"] != "target"]
         maps = {name: _ for name, _ in result.maps.items() if name != "target"}
         path = tmp_path / "report.html"
         make_report(dataclasses.replace(result, tables=tables, maps=maps), path)
@@ -446,7 +447,7 @@ class TestAnswer:
         """One number for the decision, the text and the table."""
         row = {"significance": 5.2, "mimic_mean": 0.1, "mimic_width": 1.08}
         row |= {"n_sample": 75.4, "calibrated": 4.6, "calibrated_p_value": 2.1e-6}
-        row |= {"n_larger": 0.0}
+        row |= {"n_larger": 0.0, "n_places": 15}
         answer = make_answer(replace_row(result, "position", **row))
         for text in ("mean of 0.10", "width of 1.08", "same offset"):
             assert text in answer.lines[1]
@@ -459,6 +460,15 @@ class TestAnswer:
         row |= {"n_larger": 0.0, "significance": 35.0}
         answer = make_answer(replace_row(result, "position", **row))
         assert "and 32.3 if mean and width were known exactly" in answer.lines[2]
+
+    def test_position_of_unknown_offset(self, result):
+        """Without pointings there is one circle, that at the position."""
+        row = {"significance": 5.2, "calibrated": 4.6, "n_larger": 1.0}
+        row |= {"n_sample": 3.0, "calibrated_p_value": 2.1e-6, "n_places": 1}
+        answer = make_answer(replace_row(result, "position", **row))
+        assert "as mimics show it at the position" in answer.lines[1]
+        assert "1 of 3 sets is as large." in answer.lines[2]
+        assert not any("offset" in _ for _ in (*answer.lines, *answer.limits))
 
     def test_position_without_data(self, result):
         answer = make_answer(replace_row(result, "position", significance=np.nan))

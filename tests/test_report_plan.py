@@ -42,6 +42,7 @@ def page(tmp_path_factory, result, plan):
     return Page(path)
 
 
+@pytest.mark.slow
 def test_what_is_left_out(page):
     assert "Pairs: 1 ok, 1 differs, 1 undecided, 1 large_kl, 1 no_mimic." in page.text
     assert "Left out, as none is like it: OBS_ID 4 (large_kl)." in page.text

@@ -9,7 +9,7 @@ from astropy.coordinates import Angle, SkyCoord
 from gammapy.datasets import Datasets
 from gammapy.estimators import Estimator
 from gammapy.maps import Map
-from gammapy.modeling.models import PowerLawSpectralModel
+from gammapy.modeling.models import PointSpatialModel, PowerLawSpectralModel
 from gammapy.stats import CashCountsStatistic, WStatCountsStatistic
 from numpy.testing import assert_allclose, assert_array_equal
 from regions import CircleSkyRegion
@@ -166,6 +166,7 @@ def test_mean_of_a_perfect_background(alpha, background):
 # One set
 
 
+@pytest.mark.slow
 def test_one_set(caplog, tmp_path):
     """Its maps, mean and width are there; what sets are needed for is not known."""
     *sets, target = make_sets(n_sets=4)
@@ -212,6 +213,8 @@ def test_estimator():
         "nights": {1: "2004-01-01"},
         "min_background": 5,
         "spectral_model": PowerLawSpectralModel(),
+        "spatial_model": PointSpatialModel(),
+        "flux": False,
         "n_jobs": 2,
     }
     estimator = MimicSystematicsEstimator(**options)

@@ -34,7 +34,6 @@ from .test_pipeline import (
     edit_plan,
     finished,
     get_out,
-    restore_logging,
     run,
     touch,
 )
@@ -250,6 +249,7 @@ def test_row_of_a_plan_that_is_not_valid(tmp_path, column, value):
         MimicPlan.read(path, obs_ids=[1, 2], off_obs_ids=[101, 102])
 
 
+@pytest.mark.slow
 def test_missing_rows_are_said(again):
     path = get_out(again) / "plan.ecsv"
     table = Table.read(path)
@@ -298,6 +298,7 @@ def test_force_a_step(again):
         run(again, force=["mimic_3"])
 
 
+@pytest.mark.slow
 def test_order_of_the_targets_does_not_matter(again):
     again.observations.obs_ids = again.observations.obs_ids[::-1]
     assert run(again) == []

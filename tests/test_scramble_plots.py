@@ -273,6 +273,7 @@ class TestPlots:
             assert plot(checks["fill"]) is ax
         plt.close("all")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["annulus", "fill", "azimuth"])
     def test_six_panels(self, checks, method):
         figure = plot_scramble(checks[method])

@@ -1,7 +1,5 @@
 """``gammapy-mimic background``: bins, raw templates, groups, the run itself."""
 
-import logging
-
 import astropy.units as u
 import matplotlib.image
 import numpy as np
@@ -27,12 +25,6 @@ from .test_scripts import assert_fails, run
 
 SOURCE = "329.7,-30.2,0.4"
 AXES = ("--energy-axis", "0.2 TeV", "50 TeV", "10", "--offset-axis", "2 deg", "5")
-
-
-@pytest.fixture(autouse=True)
-def restore_logging():
-    yield
-    logging.getLogger("gammapy_mimic").setLevel(logging.NOTSET)
 
 
 @pytest.fixture
@@ -226,7 +218,7 @@ class TestOwn:
     [
         (("--raw",), "--raw is for --smooth", 2),
         (("--from-obs", "101", "--time-request", "1 h"), "not for --from-obs", 2),
-        (("--from-obs", ","), "--from-obs is empty", 2),
+        (("--from-obs", ","), "'--from-obs': it is empty", 2),
         (("--from-obs", "999"), "[999] are not OFF observations", 1),
         (("--angle", "90 deg"), "--angle is for --from-run rotated", 2),
         (("--from-run", "radial"), "has no OFF observations: leave them out", 2),

@@ -1,6 +1,5 @@
 """The commands that scramble: ``scramble`` itself, and ``convert``."""
 
-import logging
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +17,6 @@ from .test_scripts import assert_fails, run
 
 SOURCE = SkyCoord(329.7, -30.2, unit="deg")
 REGION = ("--region", "329.7,-30.2,0.3")
-
-
-@pytest.fixture(autouse=True)
-def restore_logging():
-    yield
-    logging.getLogger("gammapy_mimic").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +133,16 @@ class TestScramble:
         [
             ((), "Give --region", 2),
             (("--method", "fill"), "Give --region", 2),
-            (("--region", "nowhere.reg"), "neither RA,DEC,RADIUS nor a region file", 2),
-            (("--region", "1,2"), "neither RA,DEC,RADIUS nor a region file", 2),
+            (
+                ("--region", "nowhere.reg"),
+                "neither RA,DEC,RADIUS or NAME",
+                2,
+            ),
+            (
+                ("--region", "1,2"),
+                "neither RA,DEC,RADIUS or NAME",
+                2,
+            ),
             (("--region", "1,x,3"), "is not RA,DEC,RADIUS", 2),
             (("--region", "1,2,-3"), "positive", 2),
             (("--region", "1,2,0"), "positive", 2),
@@ -196,6 +197,7 @@ class TestConvert:
         assert run("scramble", files[0], files[0], *REGION, "--overwrite") == 1
         assert [Path(_).read_bytes() for _ in files] == before
 
+    @pytest.mark.slow
     def test_off_is_scrambled_before_it_is_moved(self, tmp_path, files, capsys):
         """The region is that in the OFF field, 0.5 deg from its pointing."""
         out, plain = tmp_path / "out.fits", tmp_path / "plain.fits"

@@ -79,6 +79,7 @@ class TestMerge:
     def test_equals_one_made_at_once(self, shards, expected):
         assert_same(OffIndex.merge(shards[::-1]), expected)
 
+    @pytest.mark.slow
     def test_files(self, shards, expected, tmp_path):
         """Also those of shards in which no observation can be used, or none is."""
         paths = [tmp_path / f"part{_}.fits" for _ in range(len(shards))]

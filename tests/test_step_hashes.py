@@ -87,7 +87,7 @@ CHANGED = {
     "mimic.exclusion.catalogs": [],
     "mimic.exclusion.regions": "FOLDER/sources.reg",
     "mimic.exclusion.fov_radius": "9 deg",
-    "mimic.exclusion.radius": "0.4 deg",
+    "mimic.exclusion.radius": "0.3 deg",
     "mimic.exclusion.stars": None,
     "mimic.exclusion.magnitude_max": 3,
     "mimic.exclusion.star_radius": "0.4 deg",
@@ -101,6 +101,7 @@ CHANGED = {
     "mimic.background": "off",
     "mimic.template.dimension": "3d",
     "mimic.template.smooth": "gauss",
+    "mimic.template.smooth_options": {"width": "1 deg"},
     "mimic.template.time_request": "1 h",
     "mimic.template.obs_ids": [101],
     "mimic.template.energy_axis.min": "0.2 TeV",
@@ -122,6 +123,8 @@ CHANGED = {
     "mimic.systematics.position.lon": "329 deg",
     "mimic.systematics.position.lat": "-30 deg",
     "mimic.systematics.min_background": 20,
+    "mimic.systematics.nights": True,
+    "mimic.systematics.flux": False,
 }
 """Another value of each, beside which nothing changes."""
 
@@ -141,6 +144,8 @@ WITHOUT_EFFECT = {
     "mimic.links": "whether there is an error",
     "mimic.strict": "whether there is an error",
     "mimic.write_datastore": "whether there are steps",
+    "mimic.write_datasets": "what is left of results, not what is in them",
+    "mimic.pictures": "only the report has it",
 }
 """Keys, and why no step needs them."""
 

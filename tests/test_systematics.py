@@ -397,8 +397,8 @@ def test_source_of_5_sigma():
             assert_allclose(row["significance"], value, atol=0.5)
             losses[-1].append(value - row["calibrated"])
     center, outside = np.mean(losses, axis=1)
-    # five sets have four degrees of freedom
-    assert 0 < outside < center < 1.4
+    # five sets have four degrees of freedom, and circles one less than they are
+    assert 0 < outside < center < 1.5
 
 
 def make_fov_maker():
@@ -606,7 +606,9 @@ def test_position_outside_of_the_map(small):
     _, sets, target = small
     position = SkyCoord(90, 0, unit="deg")
     estimator = MimicSystematicsEstimator("0.2 deg", position=position)
-    with pytest.raises(ValueError, match=r"position 90 0 is not on the map"):
+    with pytest.raises(
+        ValueError, match=r"RA 90\.000 deg, Dec 0\.000 deg is not on the map"
+    ):
         estimator.run(sets, target)
 
 
@@ -721,7 +723,7 @@ def test_ring():
     background = 13 * field.background[0][0, 50, 50]
     expected = background / (1 + alpha)
     assert_allclose(measurement.background[0, 50, 50], expected, rtol=0.1)
-    with pytest.raises(ValueError, match="has no background model to be corrected"):
+    with pytest.raises(ValueError, match="has no background model: one of OFF"):
         result.apply_bias_correction(target[0], force=True)
 
 
@@ -755,6 +757,7 @@ def make_spectrum(rng, idx, n_bins=4, n_on=40.0, alpha=0.25, has_exposure=True):
         dataset.edisp = EDispKernelMap.from_diagonal_response(
             axis, axis_true, geom=geom.to_image()
         )
+        dataset.edisp.exposure_map.data[...] = 1e10
     return dataset
 
 
@@ -846,8 +849,15 @@ def add_exposure(dataset):
     dataset.exposure = Map.from_geom(
         geom.to_image().to_cube([axis]), data=1e10, unit="m2 s"
     )
-    dataset.edisp = EDispKernelMap.from_diagonal_response(geom.axes["energy"], axis)
-    dataset.psf = PSFMap.from_gauss(axis, sigma="0.1 deg")
+    # those of the whole sky have two pixels, of which stacking takes none
+    image = geom.to_image()
+    dataset.edisp = EDispKernelMap.from_diagonal_response(
+        geom.axes["energy"], axis, geom=image
+    )
+    dataset.psf = PSFMap.from_gauss(axis, sigma="0.1 deg", geom=image)
+    # what is stacked is weighted with it
+    for irf in (dataset.edisp, dataset.psf):
+        irf.exposure_map.data[...] = 1e10
     return dataset
 
 

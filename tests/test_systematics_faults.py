@@ -24,6 +24,7 @@ from gammapy_mimic.estimators import (
     average_flux,
 )
 from gammapy_mimic.estimators.checks import get_off_obs_ids, get_repetition
+from gammapy_mimic.estimators.result_fits import RESULT_VERSION
 from gammapy_mimic.estimators.tables import make_table
 from gammapy_mimic.report import make_answer, make_report
 
@@ -371,12 +372,14 @@ def test_average_flux_does_not_depend_on_the_order():
         average_flux(table[[0, 1, 2, 3, 4, 5, 5]])
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("version", range(1, RESULT_VERSION))
 def test_old_result(tmp_path, version):
     primary = fits.PrimaryHDU()
     primary.header["MIM_RES"] = version
     primary.writeto(tmp_path / "old.fits")
-    match = rf"version {version} of the format, this is version 8. Run the estimator"
+    match = (
+        f"version {version} of the format, this is version {RESULT_VERSION}. Run the "
+    )
     with pytest.raises(ValueError, match=match):
         MimicSystematics.read(tmp_path / "old.fits")
 

@@ -50,6 +50,7 @@ def predict(observation, bkg, edges):
     return dataset.background.data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimension", ["2d", "3d"])
 # the edges of bins are 0.63, 1, 1.58, and 15.8, 25.1, 39.8 TeV
 @pytest.mark.parametrize("low", [0.66, 0.95, 1.0])

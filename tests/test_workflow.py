@@ -1,4 +1,3 @@
-import logging
 import subprocess
 import sys
 
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 from gammapy.datasets import MapDataset
 from gammapy.workflow import WORKFLOW_STEP_REGISTRY, Workflow
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from gammapy_mimic.analysis import MimicAnalysis, MimicAnalysisConfig, workflow
 from gammapy_mimic.analysis.config import MimicWorkflowConfig
@@ -21,11 +20,10 @@ STEPS += ["mimic-datasets"]
 @pytest.fixture(autouse=True)
 def registry():
     """The registry of Gammapy, put back as it was."""
-    before, level = list(WORKFLOW_STEP_REGISTRY), logging.getLogger().level
+    before = list(WORKFLOW_STEP_REGISTRY)
     workflow.register()
     yield
     WORKFLOW_STEP_REGISTRY[:] = before
-    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture
@@ -75,6 +73,25 @@ def test_steps(config, background):
             assert_array_equal(*maps)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stack", [False, True])
+def test_systematics_know_the_plan(config, stack):
+    """The table of distances, or why it is not there, as that of an analysis."""
+    config.datasets.stack = stack
+    config.mimic.systematics.correlation_radius = "0.2 deg"
+    config.mimic.systematics.min_background = 1
+    steps = Workflow(config)
+    steps.run([*STEPS, "mimic-systematics"])
+    if stack:
+        assert "of 2 pairs, whose distances" in steps.systematics.missing["distance"]
+        return
+    table = steps.systematics.select("distance")
+    assert table["n_pairs"].sum() == len(steps.plan.table) == 4
+    expected = np.mean(steps.plan.table["DISTANCE"])
+    assert_allclose(np.average(table["distance"], weights=table["n_pairs"]), expected)
+
+
+@pytest.mark.slow
 def test_ring_that_gammapy_would_stack(config):
     config.datasets.background.method = "ring"
     config.datasets.background.parameters = {"r_in": "0.5 deg", "width": "0.4 deg"}
@@ -98,6 +115,7 @@ def skip_masked(stack):
     return skip_or_stack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skips", [False, True])
 def test_masked_completely(config, caplog, monkeypatch, skips):
     if skips:

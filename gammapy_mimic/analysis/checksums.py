@@ -7,12 +7,11 @@ from gammapy import __version__ as gammapy_version
 from gammapy.utils.scripts import make_path
 
 from ..data.obs_ids import to_obs_ids
-from ..estimators.result_fits import RESULT_VERSION
 from ..exclusion.sky_regions import regions_to_text
 from ..utils.files import make_checksum
 from ..version import __version__
 
-__all__ = ["StepChecksums"]
+__all__ = ["StepChecksums", "hash_files"]
 
 
 class StepChecksums:
@@ -139,11 +138,14 @@ class StepChecksums:
         checksum : str
             Hash.
         """
+        from ..estimators.result_fits import RESULT_VERSION
+
         return make_checksum(
             self.get_datasets(plan),
             [self.get_datasets(plan, mimic_set) for mimic_set in plan.sets],
             self._config.mimic.systematics.model_dump_json(),
             regions_to_text(self._analysis.factory.systematics_regions),
+            self._analysis.factory.systematics_nights,
             self._regions,
             RESULT_VERSION,
         )
@@ -201,6 +203,24 @@ class StepChecksums:
     def _regions(self):
         """Exclusion regions as text."""
         return regions_to_text(list(self._analysis.exclusion_regions))
+
+
+def hash_files(datastore, obs_id):
+    """Get a hash that changes when a file of an observation does.
+
+    Parameters
+    ----------
+    datastore : `~gammapy.data.DataStore`
+        Datastore.
+    obs_id : int
+        Observation ID.
+
+    Returns
+    -------
+    checksum : str
+        Hash of the files as they are in the index, with their sizes and times.
+    """
+    return make_checksum(_stamp_datastore(datastore, [obs_id]), __version__)
 
 
 def _stamp(path):

@@ -6,7 +6,7 @@ import json
 import logging
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 import astropy.units as u
 import numpy as np
@@ -105,6 +105,7 @@ SmoothEnum = _make_enum(
 MethodEnum = _make_enum("MethodEnum", ScrambleMaker.available_methods)
 AlignmentEnum = _make_enum("AlignmentEnum", MimicMaker.available_alignments)
 RankingEnum = _make_enum("RankingEnum", KLBackgroundSelector.available_rankings)
+KeptEnum = _make_enum("KeptEnum", ["all", "stacked", "none"])
 IrfsEnum = _make_enum("IrfsEnum", ["link", "copy"])
 LivetimeEnum = _make_enum("LivetimeEnum", LIVETIMES)
 TimeEnum = _make_enum("TimeEnum", MimicMaker.available_times)
@@ -187,7 +188,7 @@ class OffSelectionConfig(GammapyBaseConfig):
     ranking: RankingEnum = "conditions"
     distribution: DistributionEnum = "counts"
     kl_max: PositiveFinite | None = KL_MAX
-    criteria: dict = Field(default_factory=dict)
+    criteria: dict[str, Any] = Field(default_factory=dict)
     randomise: bool = True
     n_best: PositiveInt | None = None
 
@@ -211,7 +212,8 @@ class ExclusionConfig(GammapyBaseConfig):
     catalogs : list of str
         Catalogues, see `~gammapy_mimic.exclusion.ExclusionRegions.from_catalogs`.
     regions : list of str
-        Circles as ``RA,DEC,RADIUS`` (ICRS, in deg or with units), or ds9 region files.
+        Circles as ``RA,DEC,RADIUS`` (ICRS, in deg or with units) or ``NAME,RADIUS``, or
+        ds9 region files.
     fov_radius : angle
         Radius of the fields of view in which sources and stars are looked for.
     radius : angle
@@ -232,7 +234,7 @@ class ExclusionConfig(GammapyBaseConfig):
         default_factory=list
     )
     fov_radius: Radius = "2.5 deg"
-    radius: Radius = "0.3 deg"
+    radius: Radius = "0.4 deg"
     stars: PathType | None = None
     magnitude_max: FiniteFloat = 6
     star_radius: Radius = "0.3 deg"
@@ -283,6 +285,8 @@ class TemplateConfig(GammapyBaseConfig):
         Dimension.
     smooth : {"gauss", "poly", "spline"}, optional
         Smoothing.
+    smooth_options : dict
+        Its option: ``sigma`` (angle), ``degree`` or ``n_intervals``.
     time_request : str, optional
         Livetime to stack, such as "10 h". Default are all good observations.
     obs_ids : list of int
@@ -300,6 +304,7 @@ class TemplateConfig(GammapyBaseConfig):
 
     dimension: DimensionEnum = "2d"
     smooth: SmoothEnum | None = None
+    smooth_options: dict[str, Any] = Field(default_factory=dict)
     time_request: str | None = None
     obs_ids: list[ObsId] = Field(default_factory=list)
     energy_axis: EnergyAxisConfig = EnergyAxisConfig()
@@ -330,11 +335,17 @@ class SystematicsConfig(GammapyBaseConfig):
     radii : list of angle
         Radii of the table of the error by scale. Default is 0.05 to 1 deg.
     regions : list of str
-        Regions in question, of maps: circles as ``RA,DEC,RADIUS``, or ds9 region files.
+        Regions in question, of maps: circles or files, as those of the exclusion.
     position : `~gammapy.analysis.config.SkyCoordConfig`
         Position of a possible source: ``frame``, ``lon`` and ``lat``.
     min_background : float
         Background counts that a position must have.
+    nights : bool or str
+        Whether errors are from the scatter of nights, those of OFF observations that
+        begin less than 12 hours apart, or the column of the observation index that
+        names the night. Default is the scatter of OFF observations.
+    flux : bool
+        Whether a source is fitted at the position, which takes most of the time.
     """
 
     correlation_radius: Radius = "0.1 deg"
@@ -346,6 +357,8 @@ class SystematicsConfig(GammapyBaseConfig):
     )
     position: SkyCoordConfig = SkyCoordConfig()
     min_background: PositiveFinite = 10
+    nights: bool | str = False
+    flux: bool = True
 
     @field_validator("energy_edges", "offset_edges")
     @classmethod
@@ -403,10 +416,17 @@ class MimicConfig(GammapyBaseConfig):
         Seed of the plan and of the scrambling.
     write_datastore : bool
         Whether to write the mimic sets as datastores.
+    write_datasets : {"all", "stacked", "none"}
+        Which datasets are left in the end: those of ``datasets.stack``, one for the
+        targets and one for each mimic set, or none. What is not kept is made again
+        if another setting of ``systematics`` needs it.
     irfs : {"link", "copy"}
         Whether these link the IRFs of the OFF observations, or have copies.
     systematics : `SystematicsConfig`
         How the systematic error is estimated.
+    pictures : bool
+        Whether the pictures of the report are written as PNG and PDF, too, to
+        ``report_files``.
     """
 
     target_query: str | None = None
@@ -424,8 +444,10 @@ class MimicConfig(GammapyBaseConfig):
     template: TemplateConfig = TemplateConfig()
     random_state: NonNegativeInt = 0
     write_datastore: bool = True
+    write_datasets: KeptEnum = "all"
     irfs: IrfsEnum = "link"
     systematics: SystematicsConfig = SystematicsConfig()
+    pictures: bool = False
 
     @property
     def selects_templates(self):
@@ -439,7 +461,7 @@ class _ConfigWithMimic(GammapyBaseConfig):
     mimic: MimicConfig | None = None
 
     @classmethod
-    def read(cls, path):
+    def read(cls, path: str | Path) -> Self:
         """Read from a YAML file.
 
         Parameters
@@ -473,7 +495,7 @@ class _ConfigWithMimic(GammapyBaseConfig):
         return cls._from_text(text, str(path))
 
     @classmethod
-    def from_yaml(cls, config_str):
+    def from_yaml(cls, config_str: str) -> Self:
         """Create from YAML text.
 
         Parameters
@@ -506,7 +528,12 @@ class _ConfigWithMimic(GammapyBaseConfig):
         return cls.from_dict(data, source, node)
 
     @classmethod
-    def from_dict(cls, data, source="configuration", node=None):
+    def from_dict(
+        cls,
+        data: dict[str, Any],
+        source: str = "configuration",
+        node: yaml.Node | None = None,
+    ) -> Self:
         """Create from a dict.
 
         Parameters
@@ -541,7 +568,7 @@ class _ConfigWithMimic(GammapyBaseConfig):
             raise ValueError(describe_problems(problems, source, node))
         return config
 
-    def to_yaml(self):
+    def to_yaml(self) -> str:
         """Write as YAML text. Without mimics, it is one that Gammapy reads.
 
         Returns
@@ -554,7 +581,7 @@ class _ConfigWithMimic(GammapyBaseConfig):
             del data["mimic"]
         return to_yaml(data)
 
-    def set_logging(self):
+    def set_logging(self) -> None:
         """Set the logging, as Gammapy does, also with a file and no mode for it.
 
         Does nothing if that was done before, see `start_logging`.
@@ -562,7 +589,7 @@ class _ConfigWithMimic(GammapyBaseConfig):
         if not logging.getLogger().handlers:
             start_logging(self.general.log)
 
-    def update(self, config=None):
+    def update(self, config: str | GammapyBaseConfig | None = None) -> Self:
         """Update with other settings.
 
         Parameters

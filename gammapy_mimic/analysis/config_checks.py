@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..template.smoothing import check_smooth
 from ..utils.angles import to_angle
 from .config_text import get_field_model
 
@@ -62,6 +63,9 @@ def find_bad_values(config):
         regions = config.mimic.systematics.regions
         is_good = not regions or config.datasets.type == "3d"
         check(is_good, key, "left out, as spectra are those of one region", regions)
+        is_good = not (config.mimic.systematics.nights and config.datasets.stack)
+        key, what = "mimic.systematics.nights", "left out with datasets.stack: true"
+        check(is_good, key, what, config.mimic.systematics.nights)
     for key in _get_axes(config):
         axis = _get_value(config, key)
         for name in ("min", "max"):
@@ -99,6 +103,11 @@ def _check_template(template, check):
     is_good = not (template.time_request and template.obs_ids)
     what = "left out, as there are obs_ids, which are all used"
     check(is_good, "mimic.template.time_request", what, template.time_request)
+    try:
+        check_smooth(template.smooth, template.smooth_options)
+    except ValueError as error:
+        key, what = "mimic.template.smooth_options", str(error).rstrip(".")
+        check(False, key, f"valid ({what})", template.smooth_options)
 
 
 def _get_value(config, key):

@@ -1,9 +1,12 @@
 """Analysis of target observations and of their mimics from one configuration."""
 
 import copy
+import functools
 import logging
 import pickle
-from typing import NamedTuple
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from gammapy.analysis import Analysis, AnalysisConfig
@@ -17,11 +20,25 @@ from ..data.files import set_links
 from ..data.meta_tables import describe_loss, find_losses, get_reason, warn_of_losses
 from ..data.obs_ids import get_obs_id, shorten, to_obs_ids
 from ..data.query import query_obs_table
+from ..exclusion import ExclusionRegions
 from ..makers.reduction import ImageMaker, reduce_observations
+from ..makers.selector import KLBackgroundSelector
+from ..selection.plan import MimicPlan
+from ..utils.files import explain_unset, replace_folder
+from .checksums import hash_files
 from .config import MimicAnalysisConfig
 from .config_checks import find_bad_values
 from .config_text import prefix_errors
-from .datasets import add_partners, add_templates, select_trusted
+from .datasets import (
+    META_DIR,
+    add_partners,
+    add_templates,
+    get_dataset_name,
+    rename_dataset,
+    select_trusted,
+    write_dataset,
+    write_entries,
+)
 from .factory import (
     MakerFactory,
     check_files,
@@ -32,6 +49,11 @@ from .factory import (
     make_wobble_finder,
 )
 from .irf_checks import check_region
+from .maker_checks import check_parameters
+
+if TYPE_CHECKING:
+    # a command that makes no such thing does not load it
+    from ..estimators import MimicSystematics
 
 __all__ = ["MimicAnalysis"]
 
@@ -42,7 +64,14 @@ N_OFF_REGIONS = 3
 
 PLAN_SECTIONS = {"off", "selection", "exclusion", "n_sets", "random_state", "livetime"}
 TEMPLATE_SECTIONS = {"background", "template", "off", "selection", "exclusion"}
-OTHER_SECTIONS = {"systematics", "write_datastore", "irfs", "strict"}
+OTHER_SECTIONS = {
+    "systematics",
+    "write_datastore",
+    "write_datasets",
+    "irfs",
+    "strict",
+    "pictures",
+}
 """Sections of ``mimic`` that make the plan, that make the templates of targets, and
 those that no dataset depends on."""
 
@@ -83,6 +112,9 @@ class MimicAnalysis(Analysis):
         Their datasets by mimic set.
     systematics : `~gammapy_mimic.estimators.MimicSystematics`
         What the mimic sets say about the background.
+    whole_files : list of str
+        Hashes of the files of targets that were found to be whole, see
+        `~gammapy_mimic.analysis.checksums.hash_files`.
 
     Examples
     --------
@@ -93,22 +125,25 @@ class MimicAnalysis(Analysis):
     >>> analysis.get_mimic_datasets()  # doctest: +SKIP
     """
 
-    def __init__(self, config):
+    observations: Observations
+
+    def __init__(self, config: AnalysisConfig | dict[str, Any]) -> None:
         super().__init__(config)
-        self.plan = None
-        self.mimic_observations = {}
-        self.mimic_datasets = {}
-        self.systematics = None
-        self._factory = None
-        self._made = {}
+        self.plan: Any = None
+        self.mimic_observations: dict[int, Observations] = {}
+        self.mimic_datasets: dict[int, Datasets] = {}
+        self.systematics: MimicSystematics | None = None
+        self.whole_files: list[Path] = []
+        self._factory: MakerFactory | None = None
+        self._made: dict[str, _Made] = {}
 
     @property
-    def config(self):
+    def config(self) -> MimicAnalysisConfig:
         """Configuration (`~gammapy_mimic.analysis.MimicAnalysisConfig`)."""
         return self._config
 
     @config.setter
-    def config(self, value):
+    def config(self, value: AnalysisConfig | dict[str, Any]) -> None:
         if isinstance(value, MimicAnalysisConfig):
             self._config = value
         elif isinstance(value, AnalysisConfig):
@@ -122,25 +157,25 @@ class MimicAnalysis(Analysis):
         self._factory = None
 
     @property
-    def factory(self):
+    def factory(self) -> MakerFactory:
         """Makers that the configuration stands for (`MakerFactory`)."""
         self._make_if_stale("observations", self.get_observations)
         known = self._factory
         if known is None or known.observations is not self.observations:
-            self._factory = MakerFactory(self.config, self.observations)
-        return self._factory
+            known = self._factory = MakerFactory(self.config, self.observations)
+        return known
 
     @property
-    def exclusion_regions(self):
+    def exclusion_regions(self) -> ExclusionRegions:
         """Sources in any field (`~gammapy_mimic.exclusion.ExclusionRegions`)."""
         return self.factory.exclusion_regions
 
     @property
-    def selector(self):
+    def selector(self) -> KLBackgroundSelector:
         """Selector of OFF observations (`~gammapy_mimic.KLBackgroundSelector`)."""
         return self.factory.selector
 
-    def get_observations(self):
+    def get_observations(self) -> None:
         """Fetch the target observations from the datastore.
 
         With a section ``mimic``, their files are read to the end, and what is broken is
@@ -158,8 +193,13 @@ class MimicAnalysis(Analysis):
         config, table = self.config.observations, None
         given, links = config.obs_ids, get_links(self.config)
         with prefix_errors("observations.datastore"):
+            path = make_path(config.datastore)
+            if not path.exists():
+                raise FileNotFoundError(
+                    f"Datastore not found: {path}.{explain_unset(path)}"
+                )
             # Gammapy opens it again, and checks nothing
-            if make_path(config.datastore).is_dir():
+            if path.is_dir():
                 table = open_datastore(config.datastore, links).obs_table
         config.obs_ids = wanted = self._query_targets(table)
         with prefix_errors("observations"):
@@ -185,13 +225,17 @@ class MimicAnalysis(Analysis):
             self.observations = Observations(sorted(self.observations, key=get_obs_id))
             obs_ids = [get_obs_id(_) for _ in self.observations]
             options = self.config.mimic.strict, self.config.general.n_jobs
-            broken = check_files(self.datastore, obs_ids, *options)
+            stamps = {_: hash_files(self.datastore, _) for _ in obs_ids}
+            # what has not changed since it was read to the end is not read again
+            unread = [_ for _ in obs_ids if stamps[_] not in self.whole_files]
+            broken = check_files(self.datastore, unread, *options)
             if broken and len(broken) == len(obs_ids):
                 obs_id, reason = next(iter(broken.items()))
                 raise OSError(
                     f"None of {len(obs_ids)} observations can be read. OBS_ID "
                     f"{obs_id}: {reason}"
                 )
+            self.whole_files = [stamps[_] for _ in obs_ids if _ not in broken]
             whole = [_ for _ in self.observations if get_obs_id(_) not in broken]
             self.observations = Observations(whole)
         self._factory = None
@@ -231,7 +275,7 @@ class MimicAnalysis(Analysis):
                 f"observations.obs_file: there is no file {config.obs_file}."
             )
 
-    def check_makers(self):
+    def check_makers(self) -> None:
         """Make the makers and the geometry once, so that mistakes show at once.
 
         Raises
@@ -264,6 +308,7 @@ class MimicAnalysis(Analysis):
                 "mimic.exclusion.background: there is a mask, too, in "
                 "datasets.background.exclusion. Choose one of them."
             )
+        check_parameters(config, self.has_point_region)
         with prefix_errors("datasets.background"):
             self._make_background_maker()
         with prefix_errors("datasets.safe_mask"):
@@ -280,6 +325,23 @@ class MimicAnalysis(Analysis):
                 )
             else:
                 make_axes(config.datasets.geom.axes)
+
+    def check_systematics(self) -> None:
+        """Find nights and regions in question once, so that mistakes show at once.
+
+        Raises
+        ------
+        ValueError
+            If there are no such nights, or a region is not whole on the map.
+        """
+        regions, _ = self.factory.systematics_regions, self.factory.systematics_nights
+        if not regions or self.finds_geometry:
+            return
+        # to rank OFF observations, no estimator has to be loaded
+        from ..estimators.background_tables import make_region_masks
+
+        with prefix_errors("mimic.systematics.regions"):
+            make_region_masks(self._create("geometry").to_image(), regions)
 
     def _create(self, part, **kwargs):
         """Create a part of what Gammapy's analysis creates for its own steps.
@@ -311,7 +373,7 @@ class MimicAnalysis(Analysis):
         return analysis._create("background_maker")
 
     @property
-    def finds_geometry(self):
+    def finds_geometry(self) -> bool:
         """Whether the map holds all fields, as no center of it is given (bool)."""
         config = self.config.datasets
         is_map = self.config.mimic is not None and config.type == "3d"
@@ -323,7 +385,7 @@ class MimicAnalysis(Analysis):
         return self.finds_geometry or self.config.mimic.background == "template"
 
     @property
-    def has_point_region(self):
+    def has_point_region(self) -> bool:
         """Whether RAD_MAX of the IRFs is the radius of the region of spectra (bool)."""
         config = self.config.datasets
         is_spectrum = self.config.mimic is not None and config.type == "1d"
@@ -334,7 +396,7 @@ class MimicAnalysis(Analysis):
         """Whether datasets are summed over energy before the background is made."""
         return self.config.datasets.background.method == "ring"
 
-    def get_datasets(self):
+    def get_datasets(self) -> None:
         """Reduce the target observations."""
         if self.config.mimic is None:
             super().get_datasets()
@@ -346,7 +408,7 @@ class MimicAnalysis(Analysis):
         self._remember("datasets")
         warn_of_losses({"target": _get_tables(self.datasets)})
 
-    def get_plan(self, path=None):
+    def get_plan(self, path: str | Path | None = None) -> None:
         """Pair target observations with OFF observations.
 
         Parameters
@@ -357,7 +419,7 @@ class MimicAnalysis(Analysis):
         self.plan = self.factory.make_plan(path)
         self._remember("plan")
 
-    def get_mimic_observations(self):
+    def get_mimic_observations(self) -> None:
         """Make the mimic observations of all sets, in memory."""
         self._make_if_stale("plan", self.get_plan)
         self.mimic_observations = {
@@ -366,7 +428,7 @@ class MimicAnalysis(Analysis):
         }
         self._remember("mimic_observations")
 
-    def get_mimic_datasets(self):
+    def get_mimic_datasets(self) -> None:
         """Reduce the mimic observations of all sets."""
         self._make_if_stale("plan", self.get_plan)
         self._make_if_stale("mimic_observations", self.get_mimic_observations)
@@ -378,7 +440,7 @@ class MimicAnalysis(Analysis):
         sets = self.mimic_datasets.items()
         warn_of_losses({f"mimic set {name}": _get_tables(_) for name, _ in sets})
 
-    def get_systematics(self):
+    def get_systematics(self) -> None:
         """Estimate the systematic error of the background from the mimic sets."""
         self._make_if_stale("mimic_datasets", self.get_mimic_datasets)
         self._make_if_stale("datasets", self.get_datasets)
@@ -423,7 +485,13 @@ class MimicAnalysis(Analysis):
         # a parameter of a maker can be a map
         return pickle.dumps(settings)
 
-    def reduce(self, observations, plan=None, mimic_set=None):
+    def reduce(
+        self,
+        observations: Observations,
+        plan: MimicPlan | None = None,
+        mimic_set: int | None = None,
+        path: str | Path | None = None,
+    ) -> Datasets:
         """Reduce observations as the configuration says.
 
         With a ring background, maps are summed over energy before the background is
@@ -437,25 +505,39 @@ class MimicAnalysis(Analysis):
             Plan, of mimics, and for a map that holds all fields. Default is None.
         mimic_set : int, optional
             Mimic set of the observations. Default is None, for targets.
+        path : str or `~pathlib.Path`, optional
+            Folder for the datasets, see `~gammapy_mimic.analysis.datasets`. Those of
+            single observations are written by the process that makes them, and not
+            kept in memory. Default is none: they are not written.
 
         Returns
         -------
-        datasets : `~gammapy.datasets.Datasets`
+        datasets : `~gammapy.datasets.Datasets` or list
             Datasets. Those of single observations are named after their OBS_ID. Meta
             tables tell the counts that have no prediction of the background, see
             `~gammapy_mimic.data.meta_tables.Loss`, with templates what they are made
             of, see `~gammapy_mimic.data.template_irfs.make_template_columns`, and for
             mimics ``OFF_OBS_ID``, ``MIMIC_SET``, ``ENERGY_MIN`` and ``ENERGY_MAX``.
+            With a folder, a `~gammapy_mimic.analysis.datasets.DatasetEntry` for each.
 
         Raises
         ------
         ValueError
             If nothing is left of the observations. Names what masks them.
         """
+        if path is not None:
+            with replace_folder(path) as folder:
+                (folder / META_DIR).mkdir()
+                entries = self._reduce(observations, plan, mimic_set, folder)
+                write_entries(entries, folder)
+            return entries
+        return self._reduce(observations, plan, mimic_set)
+
+    def _reduce(self, observations, plan, mimic_set, folder=None):
         check_observations(observations)
         if mimic_set is not None:
             observations = select_trusted(observations, plan, mimic_set)
-        config = self.config.datasets
+        config, mimic = self.config.datasets, self.config.mimic
         if config.type == "1d":
             check_region(config, observations[0])
         if self.finds_geometry:
@@ -464,6 +546,16 @@ class MimicAnalysis(Analysis):
             reference = make_point_reference(config)
         else:
             reference = self._create("reference_dataset", name="stacked")
+        if mimic_set is not None:
+            plan = MimicPlan(plan.table[plan.table["MIMIC_SET"] == mimic_set])
+        finish = functools.partial(
+            _finish,
+            plan=plan,
+            mimic_set=mimic_set,
+            has_templates=mimic is not None and mimic.background == "template",
+            folder=folder,
+            stack=config.stack,
+        )
         datasets = reduce_observations(
             reference,
             observations,
@@ -471,25 +563,12 @@ class MimicAnalysis(Analysis):
             stack=config.stack,
             cutout_width=2 * config.geom.selection.offset_max,
             n_jobs=self.config.general.n_jobs,
+            finish=finish,
         )
         _check_reduced(datasets, observations)
         if not config.stack:
-            made, datasets = datasets, Datasets()
-            for dataset in made:
-                # Gammapy's names are random
-                name = f"obs_{int(dataset.meta_table['OBS_ID'][0])}"
-                datasets.append(dataset.copy(name=name))
-                # which Gammapy's copy leaves out
-                model = getattr(dataset, "background_model", None)
-                if model is not None:
-                    model = model.copy(dataset_name=name, name=f"{name}-bkg")
-                    datasets[-1].models = [model]
-        if mimic_set is not None:
-            add_partners(datasets, plan, mimic_set, observations)
-        mimic = self.config.mimic
-        if mimic is not None and mimic.background == "template":
-            add_templates(datasets, observations)
-        return datasets
+            return Datasets(datasets) if folder is None else datasets
+        return datasets if folder is None else [write_dataset(datasets[0], folder)]
 
     def _make_chain(self):
         """Make the makers of a dataset in their order, which is Gammapy's."""
@@ -504,7 +583,7 @@ class MimicAnalysis(Analysis):
         image = [ImageMaker()] if self._makes_image else []
         return [dataset_maker, *safe_mask, *image, *background]
 
-    def run(self, force=()):
+    def run(self, force: str | Iterable[str] = ()) -> None:
         """Run all steps into the folder ``general.outdir``, or go on where it stopped.
 
         See `gammapy_mimic.analysis.pipeline.run_pipeline`.
@@ -518,6 +597,22 @@ class MimicAnalysis(Analysis):
         from .pipeline import run_pipeline
 
         run_pipeline(self, force=force, read=True)
+
+
+def _finish(datasets, observations, plan, mimic_set, has_templates, folder, stack):
+    """Name datasets, complete their meta tables, and write those that are not stacked.
+
+    See `~gammapy_mimic.makers.reduce_observations`.
+    """
+    if not stack:
+        datasets = [rename_dataset(_, get_dataset_name(_)) for _ in datasets]
+    if mimic_set is not None:
+        add_partners(datasets, plan, mimic_set, observations)
+    if has_templates:
+        add_templates(datasets, observations)
+    if stack or folder is None:
+        return datasets
+    return [write_dataset(_, folder) for _ in datasets]
 
 
 def _check_reduced(datasets, observations):

@@ -1,14 +1,19 @@
 """Datasets with what Gammapy leaves out: partners, background models, meta tables."""
 
 import copy
+import itertools
+from collections import defaultdict
+from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
 from astropy.table import Table
 from gammapy.data import Observations
 from gammapy.datasets import Datasets
-from gammapy.utils.scripts import make_path
+from gammapy.modeling.models import DatasetModels
+from gammapy.utils.scripts import make_path, read_yaml, to_yaml, write_yaml
 
+from ..data.lazy_datasets import LazyDatasets, StoredDataset
 from ..data.meta_tables import make_range_columns
 from ..data.obs_ids import NO_PARTNER, get_obs_id, to_obs_id
 from ..data.observation import load_events_file
@@ -17,14 +22,21 @@ from ..selection.plan import MimicPlan
 from ..utils.files import replace_folder
 
 __all__ = [
+    "DatasetEntry",
     "add_partners",
     "add_templates",
+    "get_dataset_name",
+    "open_datasets",
     "read_datasets",
+    "rename_dataset",
     "select_trusted",
+    "write_dataset",
     "write_datasets",
+    "write_entries",
 ]
 
 DATASETS_FILE, MODELS_FILE, META_DIR = "datasets.yaml", "models.yaml", "meta"
+LAZY_TYPES = {"MapDataset", "MapDatasetOnOff"}
 
 
 def select_trusted(observations, plan, mimic_set):
@@ -141,6 +153,94 @@ def add_templates(datasets, observations):
             table[name] = values.reshape(shape)
 
 
+def get_dataset_name(dataset):
+    """Name of the dataset of a single observation, by its OBS_ID."""
+    return f"obs_{int(dataset.meta_table['OBS_ID'][0])}"
+
+
+def rename_dataset(dataset, name):
+    """Give another name to a dataset: those of Gammapy's makers are random.
+
+    Parameters
+    ----------
+    dataset : `~gammapy.datasets.MapDataset`
+        Dataset. Not changed.
+    name : str
+        Name.
+
+    Returns
+    -------
+    dataset : `~gammapy.datasets.MapDataset`
+        Copy with this name.
+    """
+    renamed = dataset.copy(name=name)
+    # which Gammapy's copy leaves out
+    model = getattr(dataset, "background_model", None)
+    if model is not None:
+        renamed.models = [model.copy(dataset_name=name, name=f"{name}-bkg")]
+    return renamed
+
+
+class DatasetEntry(NamedTuple):
+    """What is kept in memory of a dataset that was written.
+
+    Attributes
+    ----------
+    data : dict
+        Its entry in the list of the folder.
+    models : list of `~gammapy.modeling.models.ModelBase`
+        Its models.
+    meta_table : `~astropy.table.Table` or None
+        Its meta table.
+    """
+
+    data: dict
+    models: list
+    meta_table: Table
+
+
+def write_dataset(dataset, folder):
+    """Write a dataset and its meta table to a folder, but for its models.
+
+    Parameters
+    ----------
+    dataset : `~gammapy.datasets.MapDataset`
+        Dataset.
+    folder : `~pathlib.Path`
+        Folder, in which there is one for the meta tables.
+
+    Returns
+    -------
+    entry : `DatasetEntry`
+        What `write_entries` needs.
+    """
+    data, table = dataset.to_dict(), dataset.meta_table
+    dataset.write(folder / data["filename"], checksum=True)
+    if table is not None:
+        table.write(folder / META_DIR / f"{dataset.name}.ecsv")
+    return DatasetEntry(data, list(dataset.models or []), table)
+
+
+def write_entries(entries, folder, models=None):
+    """Write the list of the datasets of a folder, and their models.
+
+    Parameters
+    ----------
+    entries : list of `DatasetEntry`
+        Datasets, in their order.
+    folder : `~pathlib.Path`
+        Folder.
+    models : `~gammapy.modeling.models.DatasetModels`, optional
+        Models. Default are those of each dataset, none of which is that of another.
+    """
+    text = to_yaml({"datasets": [_.data for _ in entries]})
+    write_yaml(text, folder / DATASETS_FILE, checksum=True)
+    if models is None:
+        models = DatasetModels([*itertools.chain(*(_.models for _ in entries))])
+    if models:
+        models.write(folder / MODELS_FILE, checksum=True)
+
+
 def write_datasets(datasets, path):
     """Write datasets, their models and their meta tables to a folder.
 
@@ -155,12 +255,9 @@ def write_datasets(datasets, path):
     """
     datasets = Datasets(datasets)
     with replace_folder(path) as folder:
-        models_path = folder / MODELS_FILE if datasets.models else None
-        datasets.write(folder / DATASETS_FILE, models_path)
         (folder / META_DIR).mkdir()
-        for dataset in datasets:
-            if dataset.meta_table is not None:
-                dataset.meta_table.write(folder / META_DIR / f"{dataset.name}.ecsv")
+        entries = [write_dataset(_, folder) for _ in datasets]
+        write_entries(entries, folder, datasets.models)
 
 
 def read_datasets(path):
@@ -182,15 +279,66 @@ def read_datasets(path):
         If the folder has no datasets.
     """
     path = make_path(path)
+    models_path = path / MODELS_FILE
+    _read_list(path)
+    # Gammapy cannot read OFF counts lazily
+    datasets = Datasets.read(
+        path / DATASETS_FILE, models_path if models_path.is_file() else None, lazy=False
+    )
+    for dataset in datasets:
+        dataset.meta_table = _read_meta_table(path, dataset.name) or dataset.meta_table
+    return datasets
+
+
+def open_datasets(path):
+    """Open what `write_datasets` wrote, to take one dataset at a time.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        Folder.
+
+    Returns
+    -------
+    datasets : `~gammapy_mimic.data.lazy_datasets.LazyDatasets`
+        Datasets with their models and meta tables. Maps are read when they are needed,
+        and not kept. Spectra, which are small, are in memory.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder has no datasets.
+    """
+    path = make_path(path)
+    entries = _read_list(path)
+    if not all(_["type"] in LAZY_TYPES for _ in entries):
+        return LazyDatasets.create(read_datasets(path))
+    models = DatasetModels([])
+    if (path / MODELS_FILE).is_file():
+        models = DatasetModels.read(path / MODELS_FILE, checksum=True)
+    by_name = defaultdict(list)
+    for model in models:
+        for name in model.datasets_names or ():
+            by_name[name].append(model)
+    return LazyDatasets(
+        StoredDataset(
+            path / entry["filename"],
+            entry["name"],
+            DatasetModels(by_name[entry["name"]]) or None,
+            _read_meta_table(path, entry["name"]),
+        )
+        for entry in entries
+    )
+
+
+def _read_list(path):
+    """Read the list of the datasets of a folder."""
     if not (path / DATASETS_FILE).is_file():
         raise FileNotFoundError(f"There are no datasets in {path}.")
-    models_path = path / MODELS_FILE
-    if not models_path.is_file():
-        models_path = None
-    # Gammapy cannot read OFF counts lazily
-    datasets = Datasets.read(path / DATASETS_FILE, models_path, lazy=False)
-    for dataset in datasets:
-        meta_path = path / META_DIR / f"{dataset.name}.ecsv"
-        if meta_path.is_file():
-            dataset.meta_table = Table.read(meta_path)
-    return datasets
+    return read_yaml(path / DATASETS_FILE)["datasets"]
+
+
+def _read_meta_table(path, name):
+    """Read the meta table of a dataset, None if there is none."""
+    meta_path = path / META_DIR / f"{name}.ecsv"
+    return Table.read(meta_path) if meta_path.is_file() else None

@@ -24,6 +24,7 @@ from ..selection.conditions import Conditions
 from ..selection.criteria import MatchCriteria
 from ..selection.plan import MimicPlan
 from .config_text import prefix_errors
+from .nights import find_nights
 
 __all__ = [
     "MakerFactory",
@@ -343,6 +344,7 @@ class MakerFactory:
             time_request=template.time_request,
             background=template.dimension,
             smooth=template.smooth,
+            smooth_options=template.smooth_options,
             template_axes=make_template_axes(template) or None,
             template_obs_ids=template.obs_ids or None,
             keep_empty=template.keep_empty,
@@ -593,8 +595,26 @@ class MakerFactory:
     @property
     def systematics_regions(self):
         """Regions in question (list of `~regions.SkyRegion`)."""
-        with prefix_errors("mimic.systematics.regions"):
-            return _read_regions(self.config.mimic.systematics.regions)
+        key, regions = "mimic.systematics.regions", []
+        for text in self.config.mimic.systematics.regions:
+            with prefix_errors(key):
+                found = _read_regions([text])
+            for region in found:
+                region.meta["text"] = region.meta["text"] or text
+                # for errors of what is known with the map only
+                region.meta["comment"] = f"{key}: {text!r}"
+            regions += found
+        return regions
+
+    @property
+    def systematics_nights(self):
+        """Night of each OFF observation by OBS_ID (dict), None without nights."""
+        nights = self.config.mimic.systematics.nights
+        if not nights:
+            return None
+        with prefix_errors("mimic.systematics.nights"):
+            column = None if nights is True else nights
+            return find_nights(self.off_datastore.obs_table, column)
 
     def make_systematics_estimator(self):
         """Make the estimator of the systematic error.
@@ -624,6 +644,8 @@ class MakerFactory:
             position=position,
             exclusion_mask=self.make_exclusion_mask(),
             min_background=config.min_background,
+            nights=self.systematics_nights,
+            flux=config.flux,
             n_jobs=self.config.general.n_jobs,
             **options,
         )
@@ -674,10 +696,13 @@ def _read_regions(texts):
     """Read regions from texts or files, none of which may be empty."""
     regions = []
     for text in texts:
-        found = list(ExclusionRegions.from_text(text))
-        if not found:
+        found = ExclusionRegions.from_text(text)
+        if not len(found):
             raise ValueError(f"there is no region in {text}. Leave it out.")
-        regions += found
+        for region, name in zip(found, found.names, strict=True):
+            named = region.copy()
+            named.meta["text"] = name
+            regions.append(named)
     return regions
 
 

@@ -49,12 +49,13 @@ def check_irfs(config, targets, off):
         is_used = name not in unused[background]
         types = find_hdu_types(store)
         types = {obs_id: _ for obs_id, _ in types.items() if obs_id not in left_out}
-        _check_missing(maps if is_used else maps - {"background"}, types)
+        needed = maps if is_used else maps - {"background"}
+        _check_missing(datasets.type, needed, types)
         for obs_ids in _group(types):
             _check_kind(datasets, maps, store, obs_ids)
 
 
-def _check_missing(maps, types):
+def _check_missing(kind, maps, types):
     for name in sorted(maps & set(NEEDED)):
         irf = NEEDED[name]
         missing = sorted(obs_id for obs_id, _ in types.items() if irf not in _)
@@ -64,9 +65,15 @@ def _check_missing(maps, types):
             raise ValueError(
                 f"OBS_ID {shorten(missing)} have no {irf} in the HDU index, of which "
                 f"{name} is made. Leave these observations out (OFF observations with "
-                f"the criterion exclude_obs_ids), or {name} (datasets.map_selection, "
-                "for psf of a spectrum datasets.containment_correction)."
+                f"the criterion exclude_obs_ids){_get_way_out(kind, name)}."
             )
+
+
+def _get_way_out(kind, name):
+    """Say how to do without an IRF. Spectra need exposure and edisp in any case."""
+    if kind == "3d":
+        return f", or {name} (datasets.map_selection)"
+    return ", or set datasets.containment_correction to false" * (name == "psf")
 
 
 def _group(types):

@@ -7,6 +7,7 @@ is complete, so that a run can be killed at any moment.
 """
 
 import contextlib
+import functools
 import logging
 
 import numpy as np
@@ -17,16 +18,14 @@ from ..data.datastore import find_broken_files, open_datastore, select_datastore
 from ..data.meta_tables import warn_of_losses
 from ..data.obs_ids import shorten, to_obs_ids
 from ..data.template_irfs import get_template
-from ..estimators import MimicSystematics
 from ..makers.mimic_sets import write_mimic_sets
-from ..report import make_report
 from ..selection.plan import MimicPlan
 from ..template.fair import explain_missing
 from ..utils.files import check_folder, make_checksum, replace_file, replace_folder
 from ..utils.records import StepRecords
 from .checksums import StepChecksums
 from .config_text import prefix_errors
-from .datasets import read_datasets, write_datasets
+from .datasets import open_datasets, read_datasets, write_datasets
 from .factory import check_observations, get_links
 from .irf_checks import check_irfs
 
@@ -38,7 +37,13 @@ N_TEMPLATES = 3  # in the report
 
 
 def run_pipeline(
-    analysis, force=(), reduce=True, write_config=False, read=False, report=log.info
+    analysis,
+    force=(),
+    reduce=True,
+    write_config=False,
+    read=False,
+    sets=None,
+    report=log.info,
 ):
     """Run all steps of an analysis, or those that are not done.
 
@@ -61,7 +66,7 @@ def run_pipeline(
     Parameters
     ----------
     analysis : `~gammapy_mimic.analysis.MimicAnalysis`
-        Analysis. Gets the plan.
+        Analysis. Gets the plan, and the systematic error if its report is written.
     force : list of str, optional
         Names of finished steps to do again, "all" for all. Default is none.
     reduce : bool, optional
@@ -70,9 +75,21 @@ def run_pipeline(
         Whether ``config.yaml`` is written, too, to be edited and run again. Default is
         False.
     read : bool, optional
-        Whether the analysis gets the datasets, too. Default is False.
+        Whether the analysis gets the systematic error in any case, and the datasets if
+        they are kept. Default is False.
+    sets : list of int, optional
+        Mimic sets: their stores and datasets are made and nothing that follows, nor
+        are those of others touched. Runs of different sets can use the folder at the
+        same time, and one without this option goes on from what they have made.
+        Default are all.
     report : callable, optional
         Called with a text for each step. Default is to log it.
+
+    Returns
+    -------
+    significance : `~astropy.table.Table` or None
+        Table "significance" of `~gammapy_mimic.estimators.MimicSystematics`, None if
+        nothing is estimated.
 
     Raises
     ------
@@ -83,13 +100,18 @@ def run_pipeline(
     OSError
         If something else changes a result before it is read by the next step.
     ValueError
-        If there is no step of a name in ``force``.
+        If there is no step of a name in ``force``, or no such mimic set.
     """
     path = make_path(analysis.config.general.outdir)
     with prefix_errors("general.outdir"):
         check_folder(path)
     records = StepRecords(path, force)
+    if sets is not None:
+        _run_sets(analysis, records, sets, report)
+        return None
+    significance = None
     with records.lock():
+        records.check_parts()
         pipeline = _Pipeline(analysis, records, report)
         if analysis.config.mimic is None:
             records.check(["datasets"])
@@ -100,12 +122,33 @@ def run_pipeline(
             plan = analysis.plan = pipeline.run_templates(plan)
             observations = pipeline.run_mimic_observations(plan)
             if reduce:
-                pipeline.run_datasets(plan, observations)
-                pipeline.run_systematics(plan, observations)
+                significance = pipeline.run_results(plan, observations, read)
             else:
                 pipeline.remove_stale(plan)
-        if read:
-            analysis.datasets, analysis.mimic_datasets = pipeline.read_datasets()
+        if read and pipeline.kept != "none":
+            with pipeline.open_datasets(read_datasets) as results:
+                analysis.datasets, analysis.mimic_datasets = results
+    return significance
+
+
+def _run_sets(analysis, records, sets, report):
+    """Make some of the mimic sets, beside runs that make others."""
+    if analysis.config.mimic is None:
+        raise ValueError("there are no mimic sets without a section mimic.")
+    with contextlib.ExitStack() as stack:
+        # one run makes the plan, and others wait for it
+        with records.lock(waits=True):
+            pipeline = _Pipeline(analysis, records, report, sets)
+            plan = pipeline.run_plan(reduce=True, write_config=False)
+            plan = analysis.plan = pipeline.run_templates(plan)
+            missing = sorted({*sets} - {*plan.sets})
+            if missing:
+                raise ValueError(
+                    f"there are no mimic sets {missing}. Choose from {plan.sets}."
+                )
+            stack.enter_context(records.lock_parts(sets))
+        observations = pipeline.run_mimic_observations(plan)
+        pipeline.run_datasets(plan, observations)
 
 
 def get_step_names(mimic, sets, reduce=True, write_config=False):
@@ -136,10 +179,10 @@ def get_step_names(mimic, sets, reduce=True, write_config=False):
 
 
 class _Pipeline:
-    """Steps of one run."""
+    """Steps of one run, of all mimic sets or of some."""
 
-    def __init__(self, analysis, records, report):
-        self.analysis = analysis
+    def __init__(self, analysis, records, report, sets=None):
+        self.analysis, self.sets = analysis, sets
         self.config = analysis.config
         self.report = report
         self.records, self.path = records, records.path
@@ -155,20 +198,42 @@ class _Pipeline:
                 f"{', '.join(['all', *sorted(names)])}."
             )
         analysis.check_makers()
+        analysis.whole_files = records.read("plan").get("whole_files", [])
         analysis.get_observations()
         check_observations(analysis.observations)
         self.checksums = StepChecksums(analysis)
+
+    @property
+    def kept(self):
+        """Which datasets are kept: "all", "stacked" or "none" (str)."""
+        config = self.config
+        kept = "all" if config.mimic is None else config.mimic.write_datasets
+        # there are no others
+        return "all" if kept == "stacked" and config.datasets.stack else kept
+
+    def _get_sets(self, plan):
+        """Mimic sets of this run."""
+        return plan.sets if self.sets is None else [*self.sets]
 
     def run_plan(self, reduce, write_config):
         """Make the plan, the rankings and the exclusion regions, and read the plan."""
         if reduce:
             # hours before they are reduced
             self._check_irfs()
+            if self.config.mimic.n_sets == 1:
+                self.report(
+                    "mimic.n_sets is 1: there will be no systematics and no report, "
+                    "which need two sets or more"
+                )
+            else:
+                self.analysis.check_systematics()
         options = {"reduce": reduce, "write_config": write_config}
         left_out = self.records.read("plan").get("left_out", [])
         checksum = self._get_plan_checksum(left_out)
         is_done = self.records.is_done("plan", checksum)
         if not is_done:
+            # runs that make other sets have begun with the plan that is there
+            self.records.check_parts()
             # all that is in the way shows before anything is written
             self._check_steps(range(1, self.config.mimic.n_sets + 1), **options)
             self._write_plan(keeps_edited=self.records.is_same("plan", checksum))
@@ -180,7 +245,8 @@ class _Pipeline:
         if is_done:
             # as when it was made; it may have been edited since
             plan.warn_of_sharing()
-        self._check_steps(plan.sets, **options)
+        if self.sets is None:
+            self._check_steps(plan.sets, **options)
         if write_config:
             with self.records.step("config"):
                 self._write_editable("config", "config.yaml", self.config.write)
@@ -255,6 +321,7 @@ class _Pipeline:
             if not keeps_edited:
                 self._write_editable("plan", "plan.ecsv", plan.write)
             record["left_out"] = factory.left_out
+            record["whole_files"] = self.analysis.whole_files
             record["checksum"] = self._get_plan_checksum(factory.left_out)
         self.report(
             f"Plan: {len(plan.sets)} mimic sets, {len(regions)} exclusion regions"
@@ -280,6 +347,7 @@ class _Pipeline:
         if self.records.is_done("templates", checksum):
             self.report("templates: up to date")
         else:
+            self.records.check_parts()
             with self.records.step("templates", checksum):
                 table = self.analysis.factory.make_template_table(plan)
                 path = self.path / "templates.ecsv"
@@ -312,10 +380,10 @@ class _Pipeline:
 
         Returns
         -------
-        observations : dict of `~gammapy.data.Observations`
-            Those that are on disk, by mimic set.
+        observations : dict of callable
+            Gives the `~gammapy.data.Observations` that are on disk, by mimic set.
         """
-        sets = plan.sets if self.config.mimic.write_datastore else []
+        sets = self._get_sets(plan) if self.config.mimic.write_datastore else []
         self._remove_others("mimic_", sets)
         checksums = {_: self.checksums.get_mimic(plan, _) for _ in sets}
         todo = [_ for _ in sets if not self.records.is_done(f"mimic_{_}", checksums[_])]
@@ -326,16 +394,15 @@ class _Pipeline:
                 stack.enter_context(step)
             if todo:
                 self._write_mimic_sets(plan, todo)
-        observations = {}
         for mimic_set in sets:
-            path = self.path / f"mimic_{mimic_set}"
-            store = open_datastore(path, get_links(self.config))
-            observations[mimic_set] = store.get_observations(
-                required_irf="all-optional"
-            )
             state = "written" if mimic_set in todo else "up to date"
             self.report(f"Mimic set {mimic_set}: {state}")
-        return observations
+        return {_: functools.partial(self._open_mimics, _) for _ in sets}
+
+    def _open_mimics(self, mimic_set):
+        path = self.path / f"mimic_{mimic_set}"
+        store = open_datastore(path, get_links(self.config))
+        return store.get_observations(required_irf="all-optional")
 
     def _write_mimic_sets(self, plan, sets):
         def add_configs(folders):
@@ -356,12 +423,71 @@ class _Pipeline:
             **factory.maker_options,
         )
 
+    def run_results(self, plan, observations, read):
+        """Make datasets, and what follows from them, and leave those that are kept.
+
+        Returns
+        -------
+        significance : `~astropy.table.Table` or None
+            See `run_systematics`.
+        """
+        checksums = self._get_dataset_checksums(plan)
+        if not self._is_condensed(plan, checksums):
+            self.run_datasets(plan, observations)
+        significance = self.run_systematics(plan, observations, read)
+        if self.kept != "all":
+            self._condense_datasets(checksums)
+        return significance
+
+    def _get_dataset_checksums(self, plan):
+        """Hashes of the datasets by step."""
+        sets = {f"datasets_mimic_{_}": _ for _ in plan.sets}
+        return {
+            name: self.checksums.get_datasets(plan, mimic_set)
+            for name, mimic_set in ({"datasets": None} | sets).items()
+        }
+
+    def _is_condensed(self, plan, checksums):
+        """Whether all that datasets are made for is there."""
+        if self.kept == "all" or any(
+            {_, "all"} & self.records.force for _ in checksums
+        ):
+            return False
+        if len(plan.sets) > 1:
+            checksum = self.checksums.get_systematics(plan)
+            if not self.records.is_done("systematics", checksum):
+                return False
+        return self.kept == "none" or all(
+            self.records.is_done(name, make_checksum(checksum, "stacked"))
+            for name, checksum in checksums.items()
+        )
+
+    def _condense_datasets(self, checksums):
+        """Stack or remove datasets, when nothing needs them any more."""
+        from ..estimators.stacking import stack_datasets
+
+        for name, checksum in checksums.items():
+            stacked_checksum, state = make_checksum(checksum, "stacked"), "not kept"
+            if self.kept == "none":
+                self.records.remove(name)
+            elif self.records.is_same(name, stacked_checksum):
+                state = "up to date"
+            else:
+                state = "stacked"
+                with self.records.reading([name]):
+                    stacked = stack_datasets(open_datasets(self.path / name))
+                with self.records.step(name, stacked_checksum, [name]):
+                    write_datasets([stacked], self.path / name)
+            self.report(f"{name}: {state}")
+
     def run_datasets(self, plan=None, observations=None):
         """Reduce targets and mimics, and write their datasets."""
-        made = {"target": self._run_datasets("datasets", plan)}
+        made = {}
+        if self.sets is None:
+            made["target"] = self._run_datasets("datasets", plan)
         if plan is not None:
             self._remove_others("datasets_mimic_", plan.sets)
-        for mimic_set in plan.sets if plan else []:
+        for mimic_set in self._get_sets(plan) if plan else []:
             made[f"mimic set {mimic_set}"] = self._run_datasets(
                 f"datasets_mimic_{mimic_set}", plan, mimic_set, observations
             )
@@ -384,34 +510,38 @@ class _Pipeline:
             elif mimic_set is None:
                 observations = self.analysis.factory.make_target_observations(plan)
             elif is_on_disk:
-                observations = mimics[mimic_set]
+                observations = mimics[mimic_set]()
             else:
                 factory = self.analysis.factory
                 observations = factory.make_mimic_observations(plan, mimic_set)
-            datasets = self.analysis.reduce(observations, plan, mimic_set)
-            write_datasets(datasets, self.path / name)
-        self.report(f"{name}: {len(datasets)} written")
-        return [_.meta_table for _ in datasets]
+            entries = self.analysis.reduce(
+                observations, plan, mimic_set, self.path / name
+            )
+        self.report(f"{name}: {len(entries)} written")
+        return [_.meta_table for _ in entries]
 
-    def read_datasets(self):
-        """Read the datasets of the targets, and those of mimics by mimic set."""
+    @contextlib.contextmanager
+    def open_datasets(self, open_=open_datasets):
+        """Open the datasets of the targets, and those of mimics by mimic set.
+
+        Nothing else may change them in the block.
+        """
         plan = self.analysis.plan
         names = {_: f"datasets_mimic_{_}" for _ in plan.sets} if plan else {}
         with self.records.reading(["datasets", *names.values()]):
-            mimic_datasets = {
-                mimic_set: read_datasets(self.path / name)
-                for mimic_set, name in names.items()
-            }
-            return read_datasets(self.path / "datasets"), mimic_datasets
+            yield (
+                open_(self.path / "datasets"),
+                {key: open_(self.path / name) for key, name in names.items()},
+            )
 
     def remove_stale(self, plan):
         """Remove datasets and what follows from them if they are of other settings."""
-        sets = plan.sets
-        checksums = {"datasets": self.checksums.get_datasets(plan)} | {
-            f"datasets_mimic_{mimic_set}": self.checksums.get_datasets(plan, mimic_set)
-            for mimic_set in sets
-        }
-        if len(sets) > 1:
+        checksums = self._get_dataset_checksums(plan)
+        if self.kept == "stacked":
+            checksums = {
+                key: make_checksum(_, "stacked") for key, _ in checksums.items()
+            }
+        if len(plan.sets) > 1:
             checksums["systematics"] = self.checksums.get_systematics(plan)
         done = {_ for _ in checksums if self.records.is_done(_, checksums[_])}
         if "systematics" in done:
@@ -420,41 +550,61 @@ class _Pipeline:
             if name.startswith(("datasets", "systematics", "report")):
                 self.records.remove(name)
 
-    def run_systematics(self, plan, observations):
-        """Estimate the systematic error of the background, and write the report."""
+    def run_systematics(self, plan, observations, read):
+        """Estimate the systematic error of the background, and write the report.
+
+        Returns
+        -------
+        significance : `~astropy.table.Table` or None
+            Table of the significance. None if there are less than two sets.
+        """
         self.analysis.systematics = None
         if len(plan.sets) < 2:
             for name in ("systematics", "report"):
                 self.records.remove(name)
             self.report("systematics: not estimated, needs two mimic sets")
-            return
+            return None
         checksum = self.checksums.get_systematics(plan)
         path = self.path / "systematics.fits"
         if self.records.is_done("systematics", checksum):
             self.report("systematics: up to date")
         else:
-            with self.records.step("systematics", checksum, [path.name]):
-                datasets, mimic_datasets = self.read_datasets()
+            with (
+                self.records.step("systematics", checksum, [path.name]),
+                self.open_datasets() as (datasets, mimic_datasets),
+            ):
                 estimator = self.analysis.factory.make_systematics_estimator()
                 result = estimator.run(mimic_datasets, datasets, plan=plan)
                 result.write(path, overwrite=True)
             self.report("systematics: written")
-        # as a run from start to end has it, to the bit
-        with self.records.reading(["systematics"]):
-            self.analysis.systematics = MimicSystematics.read(path)
-        self._run_report(plan, observations, checksum)
-
-    def _run_report(self, plan, observations, systematics_checksum):
         # the plan that was read, as the file may be edited meanwhile
         rows = plan.table.as_array().tolist()
-        checksum = make_checksum(systematics_checksum, rows, plan.seed)
-        if self.records.is_done("report", checksum):
+        options = rows, plan.seed, self.config.mimic.pictures
+        report_checksum = make_checksum(checksum, *options)
+        has_report = self.records.is_done("report", report_checksum)
+        from ..estimators.result_fits import read_result_table
+
+        # as a run from start to end has it, to the bit
+        with self.records.reading(["systematics"]):
+            significance = read_result_table(path, "significance")
+            if read or not has_report:
+                from ..estimators import MimicSystematics
+
+                self.analysis.systematics = MimicSystematics.read(path)
+        if has_report:
             self.report("report: up to date")
-            return
-        path = self.path / "report.html"
+        else:
+            self._write_report(plan, observations, report_checksum)
+        return significance
+
+    def _write_report(self, plan, observations, checksum):
+        from ..report import make_report
+
+        path, pictures = self.path / "report.html", self.config.mimic.pictures
         table = self.analysis.datastore.obs_table
         is_target = np.isin(table["OBS_ID"], self.analysis.observations.ids)
-        with self.records.step("report", checksum, [path.name]):
+        outputs = [path.name, "report_files"] if pictures else [path.name]
+        with self.records.step("report", checksum, outputs):
             make_report(
                 self.analysis.systematics,
                 path,
@@ -464,6 +614,7 @@ class _Pipeline:
                 exclusion_regions=self.analysis.exclusion_regions,
                 templates=self._get_templates(plan, observations),
                 template_table=self._read_templates(),
+                pictures=pictures,
                 overwrite=True,
             )
         self.report(f"report: open {path}")
@@ -473,8 +624,9 @@ class _Pipeline:
         if self.config.mimic.background != "template":
             return None
         mimic_set = plan.sets[0]
-        mimics = observations.get(mimic_set)
-        if mimics is None:
+        if mimic_set in observations:
+            mimics = observations[mimic_set]()
+        else:
             # not on disk
             maker = self.analysis.factory.make_maker(plan, mimic_set)
             treated = [_ for _ in self.analysis.observations if maker.can_make(_)]
@@ -486,7 +638,9 @@ class _Pipeline:
             }
 
     def _remove_others(self, prefix, sets):
-        """Remove the sets of an earlier run with another plan."""
+        """Remove the sets of an earlier run with another plan, or without stores."""
+        if self.sets is not None:
+            return
         wanted = {f"{prefix}{mimic_set}" for mimic_set in sets}
         for name in self.records.names:
             if name.startswith(prefix) and name not in wanted:

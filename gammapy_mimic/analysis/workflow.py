@@ -154,8 +154,11 @@ class MimicSystematicsWorkflowStep(_MimicWorkflowStep):
     def _run(self):
         mimic_datasets = self._require("mimic_datasets", "mimic-datasets")
         datasets = self._require("datasets", "datasets")
+        plan = self._require("plan", "mimic-plan")
         estimator = self.factory.make_systematics_estimator()
-        self.outputs["systematics"].data = estimator.run(mimic_datasets, datasets)
+        self.outputs["systematics"].data = estimator.run(
+            mimic_datasets, datasets, plan=plan
+        )
 
 
 STEPS = (

@@ -19,12 +19,18 @@ from gammapy.irf import FoVAlignment
 from gammapy.irf.io import IRF_DL3_HDU_SPECIFICATION
 from gammapy.maps import MapAxis
 from gammapy.utils.fits import HDULocation
-from gammapy.utils.pbar import progress_bar
 from gammapy.utils.scripts import make_path
 from gammapy.utils.time import time_ref_to_dict
 
-from ..utils.files import check_own, replace_file, replace_folder
+from ..utils.files import (
+    OVERWRITE,
+    check_own,
+    explain_unset,
+    replace_file,
+    replace_folder,
+)
 from ..utils.parallel import run_parallel
+from ..utils.progress import track
 from ..version import __version__
 from .checks import add_way_out
 from .columns import to_str
@@ -110,7 +116,7 @@ def write_datastore(observations, path, irfs="link", overwrite=False):
     """
     with DatastoreWriter.open(path, irfs, overwrite) as writer:
         if hasattr(observations, "__len__"):
-            observations = progress_bar(observations, desc="Write datastore")
+            observations = track(observations, "Write datastore")
         for observation in observations:
             writer.add(writer.write(observation))
 
@@ -260,7 +266,7 @@ def _replace_datastore(path, overwrite, checked=None):
     is_new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     if not is_new and not overwrite:
         raise FileExistsError(
-            f"{path} is not empty. Choose another folder, or overwrite it."
+            f"{path} is not empty. Choose another folder, or {OVERWRITE}."
         )
     index = path / DataStore.DEFAULT_HDU_TABLE
     creator = read_fits_header(index, 1).get("CREATOR", "") if index.exists() else ""
@@ -295,7 +301,10 @@ def _check_written(folder, path, checked):
         for name in ("events", "gti", *IRF_NAMES):
             location = get_hdu(observation, name)
             if location is not None:
-                kind = location.hdu_class, location.hdu_name, location.file_dir
+                # those that are written are alike in all stores
+                is_own = location.file_dir == str(folder / DATA_DIR)
+                file_dir = DATA_DIR if is_own else location.file_dir
+                kind = location.hdu_class, location.hdu_name, file_dir
                 if kind not in known:
                     _check_part(observation, name, path)
                     checked.add(kind)
@@ -590,7 +599,7 @@ def write_background(
         if groups is not None:
             _write_groups(groups, writer, folder / GROUPS_FILE)
         rows = []
-        for obs_id, label in progress_bar(labels.items(), desc="Write backgrounds"):
+        for obs_id, label in track(labels.items(), "Write backgrounds"):
             observation = datastore.obs(obs_id, required_irf="all-optional")
             names = [_ for _ in ("events", "gti", *IRF_NAMES) if _ != "bkg"]
             parts = {name: get_hdu(observation, name) for name in names}
@@ -672,7 +681,9 @@ def open_datastore(path, links=()):
     """
     path = make_path(path)
     if not path.is_dir():
-        raise OSError(f"There is no datastore in {path}, not a folder.")
+        raise OSError(
+            f"There is no datastore in {path}, not a folder.{explain_unset(path)}"
+        )
     if not (path / DataStore.DEFAULT_HDU_TABLE).is_file():
         raise OSError(
             f"The folder {path} has no {DataStore.DEFAULT_HDU_TABLE}. Make a datastore "

@@ -1,6 +1,7 @@
 """Times and columns of event lists as numbers, in a known unit."""
 
 import copy
+import functools
 
 import astropy.units as u
 import numpy as np
@@ -153,7 +154,14 @@ def get_time_ref(header, name="events"):
     missing = [key for key in ("MJDREFI", "MJDREFF") if key not in header]
     if missing:
         raise ValueError(f"the header of the {name} has no {', '.join(missing)}")
-    return time_ref_from_dict(header)
+    return _make_time_ref(*(header.get(key) for key in TIME_KEYS))
+
+
+@functools.lru_cache
+def _make_time_ref(*values):
+    """Make a reference time, once for all headers that have the same."""
+    keys = zip(TIME_KEYS, values, strict=True)
+    return time_ref_from_dict({key: _ for key, _ in keys if _ is not None})
 
 
 def read_event_list(hdu, cards):

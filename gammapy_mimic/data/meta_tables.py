@@ -4,6 +4,7 @@ A meta table has a row for a dataset, and once it is stacked the values of all s
 side.
 """
 
+import copy
 import logging
 from collections import defaultdict
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import astropy.units as u
 import numpy as np
 from astropy.table import Table
+from gammapy.irf import EDispKernelMap
 
 from .headers import to_float
 from .obs_ids import NO_PARTNER
@@ -268,6 +270,22 @@ def make_range_columns(header):
     return {name: to_float(header.get(key)) * u.TeV for name, key in RANGE_KEYS.items()}
 
 
+def _cut_response(dataset):
+    """Dataset with an energy dispersion to safe energies only, if it is of maps.
+
+    Gammapy 2.1 interpolates the safe mask for it, and takes what is 0 but for rounding
+    as safe: stacked, a bin just below a threshold has the exposure of all datasets.
+    """
+    edisp, mask = dataset.edisp, dataset.mask_safe
+    if mask is None or mask.geom.is_region or not isinstance(edisp, EDispKernelMap):
+        return dataset
+    # neither the dataset nor its kernel is changed
+    dataset, edisp = copy.copy(dataset), copy.copy(edisp)
+    edisp.edisp_map = edisp.edisp_map * mask.data.any(axis=(1, 2))[:, None, None]
+    dataset.edisp = edisp
+    return dataset
+
+
 def stack_dataset(stacked, dataset):
     """Stack a dataset to another one, with all columns of their meta tables.
 
@@ -287,7 +305,7 @@ def stack_dataset(stacked, dataset):
     # out of Gammapy's sight, which would stack it
     stacked.meta_table = None
     if dataset.mask_safe is None or dataset.mask_safe.data.any():
-        stacked.stack(dataset)
+        stacked.stack(_cut_response(dataset))
     if len(tables) < 2:
         stacked.meta_table = tables[0].copy() if tables else None
         return

@@ -6,6 +6,8 @@ This is the only place that knows how `~gammapy.data.Observation` keeps its lazy
 import contextlib
 import copy
 import functools
+from collections.abc import Iterable
+from typing import TypeAlias
 
 import astropy.units as u
 import numpy as np
@@ -43,6 +45,7 @@ from .obs_ids import get_obs_id, to_obs_id, to_obs_ids
 
 __all__ = [
     "IRF_NAMES",
+    "PoolLike",
     "describe_error",
     "get_altaz_pointing",
     "get_fixed_pointing",
@@ -503,6 +506,10 @@ def get_livetime_fraction(observation):
         raise ValueError(f"OBS_ID {observation.obs_id} has no good time.")
     fraction = 1 - observation.observation_dead_time_fraction
     return float(fraction * observation.obs_filter.livetime_fraction)
+
+
+PoolLike: TypeAlias = DataStore | Iterable[Observation]
+"""What `to_pool` takes."""
 
 
 def to_pool(observations, name="off_observations"):

@@ -1,27 +1,31 @@
 """What mimic sets say about the background of a target."""
 
-from .bias import BiasMap, CorrectedDataset, make_bias_map
-from .flux import average_flux, measure_flux
-from .maps import BandMaps
-from .measurement import Band
-from .normalisation import make_prior, measure_normalisation
-from .result import MimicSystematics
-from .systematics import MimicSystematicsEstimator
-from .verdict import Excess, Judgement, Verdict
+from importlib import import_module
 
-__all__ = [
-    "Band",
-    "BandMaps",
-    "BiasMap",
-    "CorrectedDataset",
-    "Excess",
-    "Judgement",
-    "MimicSystematics",
-    "MimicSystematicsEstimator",
-    "Verdict",
-    "average_flux",
-    "make_bias_map",
-    "make_prior",
-    "measure_flux",
-    "measure_normalisation",
-]
+MODULES = {
+    "Band": "measurement",
+    "BandMaps": "maps",
+    "BiasMap": "bias",
+    "CorrectedDataset": "bias",
+    "Excess": "verdict",
+    "Judgement": "verdict",
+    "MimicSystematics": "result",
+    "MimicSystematicsEstimator": "systematics",
+    "Verdict": "verdict",
+    "average_flux": "flux",
+    "make_bias_map": "bias",
+    "make_prior": "normalisation",
+    "measure_flux": "flux",
+    "measure_normalisation": "normalisation",
+    "stack_datasets": "stacking",
+}
+"""Modules of what is public."""
+
+__all__ = list(MODULES)
+
+
+def __getattr__(name):
+    # a run that has nothing to do needs none of it
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{MODULES[name]}", __name__), name)

@@ -1,18 +1,24 @@
 """Counts in independent apertures, by OFF observation and mimic set. Arrays only."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
 
 __all__ = [
+    "NO_RUN",
     "ApertureCounts",
     "Deviations",
     "get_delta",
     "get_deviations",
     "get_information",
     "get_share",
+    "keep_result",
 ]
+
+NO_RUN = -1
+"""Number of the run of a row that has none."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,17 +31,18 @@ class ApertureCounts:
     Parameters
     ----------
     counts : `~numpy.ndarray`
-        Counts. Shape (n_runs, n_sets, n_apertures), 0 where an observation is not in
-        the set. A shape (n_sets, n_apertures) is for stacked sets, whose observations
-        are not known.
+        Counts. Shape (n_runs, n_sets, n_apertures), a row for each observation of a
+        set, 0 where it has fewer. A shape (n_sets, n_apertures) is for stacked sets,
+        whose observations are not known.
     background : `~numpy.ndarray` or None, optional
         Predicted counts, where the prediction is a model. Same shape.
     counts_off, alpha : `~numpy.ndarray` or None, optional
         OFF counts and the ratio of exposures that they are multiplied by, where the
         background is measured. Same shape.
     runs : `~numpy.ndarray` or None, optional
-        Names of the OFF observations. Shape (n_runs,). Names that repeat are one: give
-        nights for errors by night. Default is that all differ.
+        Names of the OFF observations. Shape (n_runs, n_sets), or (n_runs,) if a row is
+        of the same one in all sets. Names that repeat are one: give nights for errors
+        by night. Rows of zeros may have any name. Default is that all rows differ.
 
     Raises
     ------
@@ -50,6 +57,7 @@ class ApertureCounts:
     alpha: np.ndarray | None = None
     runs: np.ndarray | None = None
     has_runs: bool = dataclasses.field(init=False)
+    results: dict = dataclasses.field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self):
         measured = self.counts_off is not None and self.alpha is not None
@@ -80,13 +88,19 @@ class ApertureCounts:
         valid = (self.alpha if measured else self.background) > 0
         for name in ("counts", *names):
             set_field(self, name, np.where(valid, getattr(self, name), 0))
-        runs = np.arange(len(self.counts)) if self.runs is None else self.runs
-        if len(runs) != len(self.counts):
+        set_field(self, "runs", self._number_runs())
+
+    def _number_runs(self):
+        """Numbers of the runs, in the order of their names. Shape (n_runs, n_sets)."""
+        shape = self.counts.shape[:2]
+        runs = np.arange(shape[0]) if self.runs is None else np.asarray(self.runs)
+        if runs.shape not in (shape, shape[:1]):
             raise ValueError(
-                f"'runs' must have {len(self.counts)} names, one for each run of "
-                f"'counts', got {len(runs)}"
+                f"'runs' must have {shape[0]} names, one for each run of 'counts', or "
+                f"the shape {shape}, got {runs.shape}"
             )
-        set_field(self, "runs", np.unique(runs, return_inverse=True)[1])
+        numbers = np.unique(runs, return_inverse=True)[1]
+        return np.broadcast_to(numbers.reshape(len(runs), -1), shape)
 
     def select(self, where):
         """Get a part of the apertures.
@@ -101,7 +115,7 @@ class ApertureCounts:
         counts : `ApertureCounts`
             Counts.
         """
-        return self._change(lambda values: values[..., where])
+        return self._change(lambda values: values[..., where], self.runs)
 
     def join_sets(self):
         """Take each aperture of each set as one of its own.
@@ -111,10 +125,16 @@ class ApertureCounts:
         counts : `ApertureCounts`
             Counts of one set, with n_sets x n_apertures apertures.
         """
-        shape = len(self.counts), 1, -1
-        return self._change(lambda values: values.reshape(shape))
+        only = np.eye(self.counts.shape[1])[..., np.newaxis]
 
-    def _change(self, change):
+        def join(values):
+            # apertures of a set are not seen by the runs of another
+            rows = values[:, :, np.newaxis] * only if self.has_runs else values
+            return rows.reshape(-1, 1, values.shape[1] * values.shape[2])
+
+        return self._change(join, self.runs.reshape(-1, 1) if self.has_runs else None)
+
+    def _change(self, change, runs):
         """Change all arrays."""
         names = ("counts", "background", "counts_off", "alpha")
         arrays = {name: getattr(self, name) for name in names}
@@ -124,7 +144,7 @@ class ApertureCounts:
             for name, values in arrays.items()
             if values is not None
         }
-        return ApertureCounts(**arrays, runs=self.runs)
+        return ApertureCounts(**arrays, runs=runs)
 
     @property
     def n_clusters(self):
@@ -136,7 +156,7 @@ class ApertureCounts:
         """Effective number of independent runs, NaN if they are not known."""
         if not self.has_runs:
             return np.nan
-        information = self.add_clusters(get_information(self)).sum(axis=(1, 2))
+        information = self.add_clusters(get_information(self).sum(axis=2)).sum(axis=1)
         total = np.sum(information**2)
         return float(information.sum() ** 2 / total) if total > 0 else 0.0
 
@@ -146,19 +166,82 @@ class ApertureCounts:
         Parameters
         ----------
         values : `~numpy.ndarray`
-            Values. Shape (n_runs, ...).
+            Values. Shape (n_runs, n_sets).
 
         Returns
         -------
         sums : `~numpy.ndarray`
-            Sums. Shape (n_clusters, ...).
+            Sums. Shape (n_clusters, n_sets).
         """
-        if self.n_clusters == len(values):
-            # the usual case, in order of the names
-            return values[np.argsort(self.runs)]
-        sums = np.zeros((self.n_clusters, *values.shape[1:]))
-        np.add.at(sums, self.runs, values)
+        sums = np.zeros((self.n_clusters, values.shape[1]))
+        np.add.at(sums, (self.runs, np.arange(values.shape[1])), values)
         return sums
+
+    @functools.cached_property
+    def _rows(self):
+        """Row of each run among the different ones of its set, and what these are."""
+        rows, clusters = np.empty_like(self.runs), np.full_like(self.runs, NO_RUN)
+        for idx, runs in enumerate(self.runs.T):
+            names, rows[:, idx] = np.unique(runs, return_inverse=True)
+            clusters[: len(names), idx] = names
+        if np.all(clusters != NO_RUN):
+            # the usual case
+            return None, self.runs
+        return rows, clusters[: rows.max() + 1]
+
+    @property
+    def clusters(self):
+        """Numbers of the different runs of each set, `NO_RUN` where it has fewer.
+
+        Shape (n_rows, n_sets).
+        """
+        return self._rows[1]
+
+    def merge_runs(self, values):
+        """Add what belongs to the same run of a set.
+
+        Parameters
+        ----------
+        values : `~numpy.ndarray`
+            Values. Shape (n_runs, n_sets, n_apertures).
+
+        Returns
+        -------
+        sums : `~numpy.ndarray`
+            Sums for each of the `clusters`. Shape (n_rows, n_sets, n_apertures).
+        """
+        rows, clusters = self._rows
+        if rows is None:
+            return values
+        sums = np.zeros((*clusters.shape, values.shape[2]))
+        for row, value in zip(rows, values, strict=True):
+            sums[row, np.arange(len(value))] += value
+        return sums
+
+
+def keep_result(function):
+    """Keep the result of a function with the counts that it is of.
+
+    Several tables are made of the same counts.
+
+    Parameters
+    ----------
+    function : callable
+        Function of `ApertureCounts`.
+
+    Returns
+    -------
+    function : callable
+        Function that is called once for the same counts.
+    """
+
+    @functools.wraps(function)
+    def get_result(counts):
+        if function not in counts.results:
+            counts.results[function] = function(counts)
+        return counts.results[function]
+
+    return get_result
 
 
 class Deviations(NamedTuple):

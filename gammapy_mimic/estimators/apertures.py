@@ -3,12 +3,21 @@
 No pixel is in two apertures, so that their counts are independent.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csc_array
 from scipy.spatial import cKDTree
 
-__all__ = ["OUTSIDE", "Apertures", "make_grid", "make_region", "make_ring"]
+__all__ = [
+    "OUTSIDE",
+    "ApertureSums",
+    "Apertures",
+    "make_grid",
+    "make_region",
+    "make_ring",
+]
 
 OUTSIDE = -1
 """Label of pixels that are in no aperture."""
@@ -57,27 +66,57 @@ class Apertures(NamedTuple):
         sums : `~numpy.ndarray`
             Shape (..., n).
         """
-        inside = self.labels != OUTSIDE
-        labels, n = self.labels[inside], len(self.pixels)
-        *shape, _, _ = values.shape
-        rows = values[..., inside].reshape(int(np.prod(shape)), len(labels))
-        sums = [np.bincount(labels, _, n) for _ in rows]
-        return np.reshape(sums, (*shape, n))
+        return ApertureSums([self]).add(values)
 
-    def cut(self, rows, columns):
-        """Get the same apertures on a part of the map.
+
+class ApertureSums:
+    """Sums in several kinds of apertures at once, by the product with a matrix.
+
+    Parameters
+    ----------
+    apertures : list of `Apertures`
+        Apertures on one map. Those of different ones may overlap.
+
+    Attributes
+    ----------
+    parts : list of slice
+        Part of the sums that belongs to each of them.
+    """
+
+    def __init__(self, apertures):
+        ends = np.cumsum([0, *(len(_.pixels) for _ in apertures)])
+        self.parts = [slice(*_) for _ in itertools.pairwise(ends.tolist())]
+        self._shape = apertures[0].labels.shape
+        # a column for each pixel, with the few apertures that it is in
+        labels = np.stack([_.labels.ravel() for _ in apertures], axis=1)
+        inside = labels != OUTSIDE
+        rows = (labels + ends[:-1])[inside]
+        starts = np.append(0, np.cumsum(inside.sum(axis=1)))
+        shape = ends[-1], len(labels)
+        self._matrix = csc_array((np.ones(len(rows)), rows, starts), shape=shape)
+
+    def add(self, values, place=(slice(None), slice(None))):
+        """Add up the pixels of each aperture, on a part of the map.
 
         Parameters
         ----------
-        rows, columns : slice
-            Part.
+        values : `~numpy.ndarray`
+            Values. Shape (..., n_y, n_x).
+        place : tuple of slice, optional
+            Rows and columns of the map that they are those of. Default is all.
 
         Returns
         -------
-        apertures : `Apertures`
-            Apertures, of which some may have no pixel. Centers stay those of the map.
+        sums : `~numpy.ndarray`
+            Shape (..., n), 0 for an aperture that is elsewhere.
         """
-        return self._replace(labels=self.labels[rows, columns])
+        *shape, n_y, n_x = values.shape
+        matrix = self._matrix
+        if (n_y, n_x) != self._shape:
+            pixels = np.arange(matrix.shape[1]).reshape(self._shape)[place]
+            matrix = matrix[:, pixels.ravel()]
+        rows = values.reshape(-1, n_y * n_x).astype(float, copy=False)
+        return (matrix @ rows.T).T.reshape(*shape, matrix.shape[0])
 
 
 def make_grid(shape, pixel_size, radius):

@@ -10,12 +10,14 @@ from .intervals import not_measurable
 from .maxima import get_significance
 from .measurement import ALL
 from .position import calibrate
+from .region_flux import make_flux_columns
 from .statistics import average_sets
 from .tables import describe_sample, make_table
 
 __all__ = [
     "describe_background",
     "make_grids",
+    "make_region_masks",
     "make_regions",
     "tabulate_regions",
     "tabulate_scales",
@@ -193,7 +195,8 @@ def make_regions(comparison, regions):
     comparison : `~gammapy_mimic.estimators.tables.Comparison`
         Measurements of maps.
     regions : list of `~regions.SkyRegion`
-        Regions, which may overlap.
+        Regions, which may overlap. A ``comment`` in their ``meta`` tells where they
+        were written, for errors.
 
     Returns
     -------
@@ -203,21 +206,65 @@ def make_regions(comparison, regions):
     Raises
     ------
     ValueError
-        If a region holds the center of no pixel.
+        If a region holds the center of no pixel, or is not whole on the map.
     """
-    apertures = []
+    masks = make_region_masks(comparison.geom, regions)
+    return [make_region(mask, comparison.pixel_size) for mask in masks]
+
+
+def make_region_masks(geom, regions):
+    """Make a mask of each region.
+
+    Parameters
+    ----------
+    geom : `~gammapy.maps.WcsGeom`
+        Geometry of an image.
+    regions : list of `~regions.SkyRegion`
+        Regions, which may overlap.
+
+    Returns
+    -------
+    masks : list of `~numpy.ndarray` of bool
+        True in the region. Each of shape (n_y, n_x).
+
+    Raises
+    ------
+    ValueError
+        If a region holds the center of no pixel, or is not whole on the map.
+    """
+    masks = []
     for region in regions:
-        mask = comparison.geom.region_mask([region]).data
+        mask = geom.region_mask([region]).data
+        written = region.meta.get("comment")
+        text = f" ({', '.join(str(region).splitlines())})"
+        prefix, name = (f"{written}: ", "region") if written else ("", f"region{text}")
         if not mask.any():
-            text = ", ".join(str(region).splitlines())
             raise ValueError(
-                f"The region ({text}) is not on the map, or holds no center of a pixel."
+                f"{prefix}The {name} is not on the map, or holds no center of a pixel. "
+                "Use a larger map, or leave the region out."
             )
-        apertures.append(make_region(mask, comparison.pixel_size))
-    return apertures
+        missing = _find_missing_part(region, geom, mask.sum())
+        if missing > 0:
+            raise ValueError(
+                f"{prefix}{missing:.1%} of the {name} is off the map. Use a larger "
+                "map, or cut the region to it."
+            )
+        masks.append(mask)
+    return masks
 
 
-def tabulate_regions(comparison, names, counts, target=None):
+def _find_missing_part(region, geom, n_pixels):
+    """Find the part of a region beyond the map, which has so many of its pixels."""
+    box, (n_y, n_x) = region.to_pixel(geom.wcs).bounding_box, geom.data_shape
+    margin = max(-box.ixmin, -box.iymin, box.ixmax - n_x, box.iymax - n_y)
+    if margin <= 0:
+        return 0.0
+    # of a region that is larger than the sky around, that there is more of it
+    geom = geom.pad(min(margin, max(n_x, n_y)), axis_name=None)
+    return 1 - n_pixels / np.count_nonzero(geom.region_mask([region]).data)
+
+
+def tabulate_regions(comparison, names, counts, target=None, flux_per_count=None):
     """Tabulate the systematic error in regions, and what the target has there.
 
     The spread of a region is that between sets.
@@ -231,14 +278,18 @@ def tabulate_regions(comparison, names, counts, target=None):
     counts, target : list of list of `~gammapy_mimic.estimators.counting.BandCounts`
         Counts of mimics and of the target for each region and band of energy. Default
         is no target.
+    flux_per_count : `~astropy.units.Quantity`, optional
+        Flux of a source of the target for one count, by region and band. Default is not
+        known.
 
     Returns
     -------
     table : `~astropy.table.Table`
         A row for each region and band: ``counts`` and ``background`` of the mean mimic
         set, its bias, spread and total, and with a target its ``target_counts`` and
-        ``target_background``, and the columns of
-        `~gammapy_mimic.estimators.position.calibrate`.
+        ``target_background``, the columns of
+        `~gammapy_mimic.estimators.position.calibrate`, and if it is known, the
+        ``target_flux`` of the excess and the ``spurious_flux`` of the bias.
     """
     rows = []
     for number, name in enumerate(names):
@@ -255,6 +306,10 @@ def tabulate_regions(comparison, names, counts, target=None):
                 row |= {"target_counts": n_on, "target_background": background}
                 effective = background / (1 + alpha)
                 row |= calibrate(significance, effective, alpha, mimics)
+                if flux_per_count is not None:
+                    variance = n_on + alpha * background
+                    per_count = flux_per_count[number, idx]
+                    row |= make_flux_columns(row, variance, per_count)
             rows.append(row)
     return make_table(rows)
 

@@ -23,6 +23,10 @@ from .spread import WEIGHT_SPREAD, measure_spread
 
 __all__ = ["BandCovariance", "fit_covariance", "measure_band_covariance"]
 
+# of norm and tilt, half around. Between two of them the root of a variance is up to
+# 1% of that along them, where it is 0
+N_DIRECTIONS = 180
+
 
 class BandCovariance(NamedTuple):
     r"""Error of a background in bands of energy, as a fraction of the prediction.
@@ -63,7 +67,12 @@ class _Part(NamedTuple):
 
 
 def measure_band_covariance(
-    counts, log_energy, norm_shares=0.0, template_variances=0.0, has_places=True
+    counts,
+    log_energy,
+    norm_shares=0.0,
+    template_variances=0.0,
+    has_places=True,
+    target_variances=None,
 ):
     r"""Measure the error of a background in bands of energy, and its covariance.
 
@@ -93,11 +102,14 @@ def measure_band_covariance(
     value is Student's with the squared scale :math:`C (1 + 1/n)` (Gelman et al. 2013,
     Bayesian Data Analysis, 3.2). A Gaussian with the same interval of 68% has
 
-    .. math:: k^2 (C + C_\delta) + P, \qquad k = t_{0.841}(\nu)
+    .. math:: k^2 (C + C_\delta) + P + T, \qquad k = t_{0.841}(\nu)
 
-    and this is the result. The degrees of freedom are n - 1 for runs, and for apertures
-    those of a mean square above noise; for both together, as Satterthwaite (1946,
-    Biometrics Bulletin 2, 110) has it.
+    and this is the result. T is diagonal, as templates have counts of their own in each
+    band: the noise of the target's template in an aperture, and that of the mimics' in
+    :math:`\delta`. C is without it; but where apertures are no places, or too few, it
+    is in the scatter of runs, and not added. The degrees of freedom are n - 1 for runs,
+    and for apertures those of a mean square above noise; for both together, as
+    Satterthwaite (1946, Biometrics Bulletin 2, 110) has it.
 
     Parameters
     ----------
@@ -110,11 +122,13 @@ def measure_band_covariance(
         For each band, see ``norm_share`` of
         `~gammapy_mimic.estimators.bias_spread.measure_bias_spread`. Default is 0.
     template_variances : `~numpy.ndarray` or float, optional
-        Relative variance of the prediction by the counts of its template. Shape
-        (n_bands,). Default is 0.
+        Relative variance of the mimics' prediction in an aperture by the counts of its
+        template. Shape (n_bands,). Default is 0.
     has_places : bool, optional
         Whether apertures are places, in one of which the target may be. If not, all of
         them together are the target, as those of spectra. Default is True.
+    target_variances : `~numpy.ndarray` or float, optional
+        The same of the target's prediction. Default is that of the mimics.
 
     Returns
     -------
@@ -142,28 +156,45 @@ def measure_band_covariance(
     shares = norm_shares if isinstance(norm_shares, list) else [norm_shares] * n_bands
     poisson = _get_poisson_covariance(counts, noises, shares)
     parts = [_measure_runs(counts, delta, poisson)]
+    template = template_delta = np.zeros(n_bands)
     n_apertures = min(noise.n_apertures for _, noise in noises)
     if has_places and n_apertures >= MIN_APERTURES:
         parts.append(_measure_apertures(counts, delta, noises))
+        if target_variances is None:
+            target_variances = variances
+        template_delta = variances * parts[-1].share
+        template = template_delta + target_variances
     x = np.asarray(log_energy, dtype=float)
-    fitted = [fit_covariance(_.moments, _.noise, x - x.mean()) for _ in parts]
+    norm_weights = 0.0
+    if np.any(np.concatenate([np.ravel(_) for _ in shares]) > 0):
+        predictions = np.array([prediction for _, prediction in sums])
+        norm_weights = predictions / predictions.sum()
+    options = x - x.mean(), norm_weights
+    fitted = [fit_covariance(_.moments, _.noise, *options) for _ in parts]
     root = [np.sqrt(_.share) for _ in parts]
     of_delta = sum(a * np.outer(b, b) for a, b in zip(fitted, root, strict=True))
     spread = sum(fitted)
     dof = _combine_dof([np.trace(_) for _ in fitted], [_.dof for _ in parts])
     widening = get_mean_interval(0, 1, dof).high
-    covariance = widening**2 * (spread + of_delta) + poisson
-    delta_err = np.sqrt(np.diag(of_delta + poisson))
+    covariance = widening**2 * (spread + of_delta) + poisson + np.diag(template)
+    delta_err = np.sqrt(np.diag(of_delta + poisson) + template_delta)
     return BandCovariance(delta, delta_err, spread, covariance, dof)
 
 
-def fit_covariance(moments, noise, x):
+def fit_covariance(moments, noise, x, norm_weights=0.0):
     r"""Fit a covariance of norm, tilt and errors of single bands to moments.
 
-    .. math:: C_{ij} = \sigma^2 + \tau^2 x_i x_j + s_i^2 \delta_{ij}
+    .. math:: C_{ij} = \sum_k t_k\, d_{ki} d_{kj} + s_i^2 \delta_{ij}
+        + \sum_k q_k (\delta_{ki} - w_k) (\delta_{kj} - w_k), \qquad
+        d_{ki} = \cos \phi_k + \sin \phi_k\, \frac{x_i}{x_\mathrm{rms}}
 
-    with coefficients that are not negative (Lawson & Hanson 1974, Solving Least Squares
-    Problems, 23). A few sets alone have no more directions than sets. Weights are those
+    with coefficients t, :math:`s^2` and q that are not negative (Lawson & Hanson 1974,
+    Solving Least Squares Problems, 23), for angles :math:`\phi` all around: the first
+    sum is any covariance of norm and tilt. They are not independent where a norm was
+    fitted, which makes the tilt pivot at the energy of most counts. The last sum is
+    what such a norm, to which a band has the weight w, makes of errors of single bands.
+    What each band has of its own is not below 0, so the diagonal is not below that of
+    the moments. A few sets alone have no more directions than sets. Weights are those
     of the noise and of a fixed spread: weights that follow the moments would bias them.
 
     Parameters
@@ -174,30 +205,36 @@ def fit_covariance(moments, noise, x):
         Mean square by counts in each band. Shape (n_bands,).
     x : `~numpy.ndarray`
         Logarithm of energy, less its mean. Shape (n_bands,).
+    norm_weights : `~numpy.ndarray` or float, optional
+        Weight of each band in a norm that was fitted to all. Shape (n_bands,). Default
+        is 0, a norm that was not fitted.
 
     Returns
     -------
     covariance : `~numpy.ndarray`
         Covariance. Shape (n_bands, n_bands).
     """
+    angle = np.pi * np.arange(N_DIRECTIONS)[:, np.newaxis] / N_DIRECTIONS
+    common = np.cos(angle) + np.sin(angle) * x / np.sqrt(np.mean(x**2))
+    own = np.eye(len(x))
+    weights = np.broadcast_to(norm_weights, len(x))[:, np.newaxis]
+    directions = np.concatenate([common, own, own - weights])
     first, second = np.triu_indices(len(x))
-    is_square = first == second
-    own = np.eye(len(x))[first] * is_square[:, np.newaxis]
-    design = np.column_stack([np.ones(len(first)), x[first] * x[second], own])
+    design = (directions[:, first] * directions[:, second]).T
     total = noise + WEIGHT_SPREAD**2
-    scale = np.sqrt((1 + is_square) * total[first] * total[second])
+    scale = np.sqrt((1 + (first == second)) * total[first] * total[second])
     values = moments[first, second] / scale
-    norm, tilt, *own = nnls(design / scale[:, np.newaxis], values)[0]
-    return norm + tilt * np.outer(x, x) + np.diag(own)
+    sizes = nnls(design / scale[:, np.newaxis], values)[0]
+    return directions.T @ (sizes[:, np.newaxis] * directions)
 
 
 def _name_sets(counts):
     """Take each set for a run of its own."""
     names = ("counts", "background", "counts_off", "alpha")
     values = {name: getattr(counts, name) for name in names}
-    only = np.eye(counts.counts.shape[1])[..., np.newaxis]
     return ApertureCounts(
-        **{name: only * _ for name, _ in values.items() if _ is not None}
+        **{name: _ for name, _ in values.items() if _ is not None},
+        runs=np.arange(counts.counts.shape[1])[np.newaxis],
     )
 
 
@@ -219,7 +256,7 @@ def _measure_runs(counts, delta, poisson):
     scatter, n_runs, n_in_set = [], [], []
     for one, value in zip(counts, delta, strict=True):
         excess, prediction = get_delta(one)
-        sums = one.add_clusters(excess - value * prediction).sum(axis=(1, 2))
+        sums = one.add_clusters((excess - value * prediction).sum(axis=2)).sum(axis=1)
         n = one.n_runs
         scatter.append(sums / prediction.sum() * np.sqrt(n / (n - 1)))
         n_runs.append(n)
@@ -233,7 +270,7 @@ def _measure_runs(counts, delta, poisson):
 
 def _get_runs_of_sets(counts):
     """Effective number of runs of a set, in the mean of sets."""
-    information = counts.add_clusters(get_information(counts)).sum(axis=2)
+    information = counts.add_clusters(get_information(counts).sum(axis=2))
     total = information.sum(axis=0)
     used = total > 0
     inverse = np.sum(information[:, used] ** 2, axis=0) / total[used] ** 2

@@ -1,5 +1,6 @@
 """What a result says about the background in each bin of energy of a dataset."""
 
+import astropy.units as u
 import numpy as np
 
 from .measurement import ALL
@@ -7,6 +8,7 @@ from .measurement import ALL
 __all__ = ["find_bands", "get_band_errors"]
 
 COLUMNS = [f"{_}{end}" for _ in ("f", "total") for end in ("", "_lo", "_hi", "_ul")]
+ERROR = "error"  # of the table "covariance"
 
 
 def get_band_errors(result, column, values=None):
@@ -20,9 +22,11 @@ def get_band_errors(result, column, values=None):
         Result.
     column : {"f", "total"}
         Column of the table "systematics".
-    values : float, `~numpy.ndarray` or str, optional
-        Errors to be taken in its place, one or one for each band, or the name of
-        another column, such as "f_ul". Default is none.
+    values : float, `~astropy.units.Quantity`, `~numpy.ndarray` or str, optional
+        Errors to be taken in its place, one or one for each band, such as 0.05 or
+        ``5 * u.percent``, or the name of another column, such as "f_ul". That of the
+        table "covariance" is "error", with "total" for bands that it has left out.
+        Default is none.
 
     Returns
     -------
@@ -39,9 +43,13 @@ def get_band_errors(result, column, values=None):
         rows = result.select("systematics", band=None, offset_band=ALL)
         name = values or column
         known = [_ for _ in COLUMNS if _.startswith(column) and _ in rows.colnames]
+        known.append(ERROR)
         if name not in known:
             raise ValueError(f"Invalid {column}: {name!r}. Choose from {known}.")
-        errors = np.array(rows[name], dtype=float)
+        errors = np.array(rows["total" if name == ERROR else name], dtype=float)
+        if name == ERROR:
+            table = result.to_table("covariance")
+            errors[np.isin(rows["band"], table["band"])] = table["error"]
         errors = np.where(np.isfinite(errors), errors, errors[-1])[:n_bands]
         if not np.isfinite(errors).all():
             raise ValueError(
@@ -49,13 +57,16 @@ def get_band_errors(result, column, values=None):
                 f"{column}=..., such as the upper limit of a wider band."
             )
         return errors
-    errors = np.asarray(values, dtype=float)
+    try:
+        errors = u.Quantity(values).to_value("")
+    except (TypeError, ValueError):
+        errors = np.array(np.nan)
     if errors.shape not in ((), (n_bands,)) or not np.all(
         (errors >= 0) & (errors < np.inf)
     ):
         raise ValueError(
-            f"{column!r} must be a number, 0 or more, or one for each of the {n_bands} "
-            f"bands of energy, got {values!r}."
+            f"{column!r} must be a number, 0 or more, such as 0.05 or 5 * u.percent, "
+            f"or one for each of the {n_bands} bands of energy, got {values!r}."
         )
     return np.broadcast_to(errors, n_bands)
 

@@ -116,7 +116,7 @@ def stack_fov(datasets, energy_edges, position_edges):
 def _group_datasets(datasets):
     """Yield each pointing with its datasets of one geometry, which all sets have."""
     groups = {}
-    for dataset in datasets:
+    for idx, dataset in enumerate(datasets):
         pointings, geom = read_pointings([dataset]), dataset.counts.geom
         if pointings is None or pointings.shape[1] != 1:
             number = "no" if pointings is None else pointings.shape[1]
@@ -125,21 +125,21 @@ def _group_datasets(datasets):
                 "is that of one observation: reduce with datasets.stack = false."
             )
         same = groups.setdefault(tuple(pointings[:, 0]), [])
-        for group in same:
-            if group[0].counts.geom == geom and group[0].stat_type == dataset.stat_type:
-                group.append(dataset)
+        for other, stat_type, group in same:
+            if other == geom and stat_type == dataset.stat_type:
+                group.append(idx)
                 break
         else:
-            same.append([dataset])
+            same.append((geom, dataset.stat_type, [idx]))
     for pointing, same in groups.items():
-        for group in same:
-            yield pointing, group
+        for _, _, group in same:
+            yield pointing, [datasets[_] for _ in group]
 
 
 def _get_pixel_counts(dataset):
     """Get counts, background and, with OFF counts, variance, and the safe mask."""
     safe, counts = get_safe_mask(dataset), dataset.counts.data
-    if dataset.stat_type == "cash":
+    if dataset.stat_type != "wstat":
         return [counts, dataset.npred_background().data], safe
     background = dataset.background.data
     with np.errstate(invalid="ignore", divide="ignore"):

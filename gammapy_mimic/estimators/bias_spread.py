@@ -8,6 +8,7 @@ whose variance is :math:`f^2`. Arrays only.
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import norm
 
 from .aperture_counts import get_delta, get_information
 from .intervals import (
@@ -136,7 +137,9 @@ def measure_bias_spread(
     are those of `~gammapy_mimic.estimators.intervals.get_square_interval`.
 
     Another field differs by :math:`2 f^4 / (n - 1)` in the variance of :math:`f^2`, for
-    n independent apertures.
+    n independent apertures. That of this field is less by what is errors of single
+    runs: these are in its noise. The mean of a field has the variance of f squared as
+    it is expected, a Gaussian that is not negative: f is not 0 because it is not seen.
 
     Not measurable are: anything from fewer than 10 background counts or 3 effective
     runs; f from fewer than two apertures, or where its limit would be above 100%.
@@ -154,11 +157,11 @@ def measure_bias_spread(
         Shape (n_sets, n_apertures) or (n_apertures,), or a scalar. The noise of the
         template is taken to be the same in all sets. Default is no noise.
     positions : `~numpy.ndarray` or None, optional
-        Positions of the apertures in the plane of the sky, in deg. Shape
-        (n_apertures, 2). With them the correlation of neighbouring apertures is
-        measured, which tells how much another field differs. Not that over the whole
-        field, which is part of :math:`\delta`: one field cannot tell its size. Default
-        is that the errors of all apertures are independent.
+        Positions of the apertures in the plane of the sky, in deg, on a regular grid
+        that may have gaps. Shape (n_apertures, 2). With them the correlation of
+        neighbouring apertures is measured, which tells how much another field differs.
+        Not that over the whole field, which is part of :math:`\delta`: one field cannot
+        tell its size. Default is that the errors of all apertures are independent.
     n_other : float or None, optional
         Number of independent apertures of another field. Infinity is for the mean over
         all fields. Default is as many as here.
@@ -171,8 +174,8 @@ def measure_bias_spread(
     Raises
     ------
     ValueError
-        If positions do not fit the counts or repeat, if template counts are not above
-        0, or if shares of a norm add up to more than 1.
+        If positions do not fit the counts, repeat or are on no grid, if template counts
+        are not above 0, or if shares of a norm add up to more than 1.
     """
     if positions is not None:
         positions = _check_positions(positions, counts.counts.shape[2])
@@ -221,7 +224,7 @@ def _measure_delta(counts, noise, norm_share):
     delta = excess.sum() / total
     variance = get_delta_variance(counts, noise.shared, norm_share)
     scatter, sizes = (
-        counts.add_clusters(_).sum(axis=2)
+        counts.add_clusters(_.sum(axis=2))
         for _ in (excess - delta * prediction, prediction)
     )
     if not counts.has_runs:
@@ -274,7 +277,7 @@ def get_delta_variance(counts, shared, norm_share=0.0):
         ratio = counts.alpha * (1 + excess.sum() / total)
         variance = counts.counts + ratio**2 * counts.counts_off
         variance = variance / (1 + counts.alpha) ** 2
-    root = np.sqrt(counts.add_clusters(variance).sum(axis=2))
+    root = np.sqrt(counts.add_clusters(variance.sum(axis=2)))
     variance = np.einsum("rs,rt,st->", root, root, shared) / total**2
     shares = np.broadcast_to(norm_share, prediction.shape[1:]).sum(axis=1)
     if np.max(shares) > 1 + SHARE_TOLERANCE:
@@ -300,20 +303,25 @@ def _measure_squares(f_squared, noise, n_other):
     level = noise.level + noise.template
     n_other = noise.n_apertures if n_other is None else n_other
     square = get_square_interval(f_squared, level, noise.get_variance, noise.dof)
-    other = get_square_interval(
-        f_squared,
-        level,
-        lambda x: noise.get_variance(x) + noise.get_field_error(x) ** 2,
-        noise.dof,
-        n_other - 1,
-    )
+
+    def get_variance(square):
+        # errors of single runs are in the variance of this field, with all their runs
+        return (
+            noise.get_variance(square) + noise.get_field_error(square - noise.own) ** 2
+        )
+
+    other = get_square_interval(f_squared, level, get_variance, noise.dof, n_other - 1)
     return square, other
 
 
 def _get_field_variance(delta, f_squared, noise):
     """Variance of the delta of another field, and its degrees of freedom."""
+    # of which 0 is not known: mean of a Gaussian that is not negative
+    error = np.sqrt(noise.get_variance(max(f_squared, 0)))
+    pull = max(f_squared, 0) / error
+    expected = error * (pull + norm.pdf(pull) / norm.cdf(pull))
     # the mean error of this field is part of its delta, and that of the other one, too
-    variance = 2 * max(f_squared, 0) * noise.field_share * (1 + delta) ** 2
+    variance = 2 * expected * noise.field_share * (1 + delta) ** 2
     return variance, noise.n_apertures - 1
 
 

@@ -46,6 +46,14 @@ def is_enough(n_sets):
     return np.round(n_sets, 1) >= MIN_SETS
 
 
+def _describe_few(n_sets):
+    """Say that there are not enough effective sets."""
+    return (
+        f"the mimics are worth {n_sets:.1f} independent OFF observations (or stacked "
+        f"sets), and {MIN_SETS} are needed"
+    )
+
+
 class Systematic(NamedTuple):
     """What mimics tell of the error of a background in one band.
 
@@ -82,9 +90,19 @@ class Systematic(NamedTuple):
     @property
     def is_measured(self):
         """Whether mean and spread are known, from enough effective sets."""
+        return not self.reason
+
+    @property
+    def reason(self):
+        """Why random maps cannot have mean and spread (str), "" if they can."""
         values = self.delta, self.delta_err, self.f_squared, self.f_background
-        has_sets = is_enough(min(self.delta_dof, self.f_dof) + 1)
-        return bool(np.isfinite(values).all() and self.f_background > 0 and has_sets)
+        n_sets = np.minimum(self.delta_dof, self.f_dof) + 1
+        is_known = np.isfinite(values).all() and self.f_background > 0
+        if not is_known or np.isnan(n_sets):
+            return "the spread of the background was not measured"
+        if not is_enough(n_sets):
+            return _describe_few(n_sets)
+        return ""
 
 
 class Calibration(NamedTuple):
@@ -142,10 +160,7 @@ class Calibration(NamedTuple):
         if not np.isfinite(n_sets):
             n_sets = MAX_DOF
         if not is_enough(n_sets):
-            return (
-                f"not measurable: the mimics are worth {n_sets:.1f} independent OFF "
-                f"observations (or stacked sets), and {MIN_SETS} are needed"
-            )
+            return f"not measurable: {_describe_few(n_sets)}"
         if not np.isfinite(value):
             return "not measurable: mean and spread of the mimics are not known"
         text = (

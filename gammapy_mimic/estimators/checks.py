@@ -4,12 +4,13 @@ import copy
 import itertools
 import logging
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 from astropy.table import Table
-from gammapy.datasets import Datasets
 from gammapy.maps import Map
 
+from ..data.lazy_datasets import LazyDatasets
 from ..data.meta_tables import LOST_MAX, UNMATCHED, UNTESTED, Loss, find_losses
 from ..data.obs_ids import NO_PARTNER, shorten
 from ..data.prediction import (
@@ -75,7 +76,9 @@ def to_sets(mimic_datasets):
         )
     if len(names) == 2:
         log.warning("Two mimic sets give poor errors. Make more, better five.")
-    return {name: Datasets(values) for name, values in mimic_datasets.items()}
+    return {
+        name: LazyDatasets.create(values) for name, values in mimic_datasets.items()
+    }
 
 
 def check_datasets(groups):
@@ -94,13 +97,13 @@ def check_datasets(groups):
     for name, group in groups.items():
         if not len(group):
             raise ValueError(f"{name} has no datasets.")
-    datasets = [dataset for group in groups.values() for dataset in group]
-    for dataset in datasets:
-        if dataset.stat_type == "cash" and dataset.background is None:
+    names = set()
+    for dataset in LazyDatasets.join(groups.values()):
+        names.add(type(dataset).__name__)
+        if dataset.stat_type != "wstat" and dataset.background is None:
             raise ValueError(f"The dataset {dataset.name} has no background.")
         if dataset.stat_type == "wstat" and dataset.counts_off is None:
             raise ValueError(f"The dataset {dataset.name} has no OFF counts.")
-    names = {type(_).__name__ for _ in datasets}
     if len(names) > 1:
         raise ValueError(
             f"The datasets are of different classes, {sorted(names)}. Reduce targets "
@@ -113,35 +116,46 @@ def mask_unpredicted(datasets):
 
     Parameters
     ----------
-    datasets : `~gammapy.datasets.Datasets`
+    datasets : `~gammapy_mimic.data.lazy_datasets.LazyDatasets`
         Datasets. Not changed.
 
     Returns
     -------
-    datasets : `~gammapy.datasets.Datasets`
+    datasets : `~gammapy_mimic.data.lazy_datasets.LazyDatasets`
         The same, or copies with a tighter ``mask_safe``, with a warning. All have one.
     """
-    result = Datasets()
-    for dataset in datasets:
-        mask, predicted = get_safe_mask(dataset), get_predicted_mask(dataset)
-        n_lost = np.count_nonzero(mask > predicted)
+    items = []
+    for dataset, item in zip(datasets, datasets.items, strict=True):
+        n_lost = np.count_nonzero(get_safe_mask(dataset) > get_predicted_mask(dataset))
         if n_lost:
             log.warning(
                 f"{n_lost} bins of the dataset {dataset.name!r} have no prediction of "
                 "the background, and are left out."
             )
         # Gammapy would stack nothing of a dataset that has no mask
-        if n_lost or dataset.mask_safe is None:
-            geom, background = dataset.counts.geom, dataset.background
-            # a shallow copy, as all but two maps stay
-            dataset = copy.copy(dataset)
-            dataset.mask_safe = Map.from_geom(geom, data=mask & predicted)
-            if dataset.stat_type == "cash":
-                # the correlation with a circle spreads NaN to all pixels around
-                data = np.where(predicted, background.data, 0)
-                dataset.background = Map.from_geom(geom, data=data)
-        result.append(dataset)
-    return result
+        is_whole = not n_lost and dataset.mask_safe is not None
+        items.append(item if is_whole else MaskedDataset(LazyDatasets([item])))
+    return LazyDatasets(items)
+
+
+class MaskedDataset(NamedTuple):
+    """Dataset without the bins that have no prediction of the background."""
+
+    datasets: LazyDatasets
+
+    def load(self):
+        """Make the dataset."""
+        # a shallow copy, as all but two maps stay
+        dataset = copy.copy(self.datasets[0])
+        geom, background = dataset.counts.geom, dataset.background
+        predicted = get_predicted_mask(dataset)
+        mask = get_safe_mask(dataset) & predicted
+        dataset.mask_safe = Map.from_geom(geom, data=mask)
+        if dataset.stat_type != "wstat":
+            # the correlation with a circle spreads NaN to all pixels around
+            data = np.where(predicted, background.data, 0)
+            dataset.background = Map.from_geom(geom, data=data)
+        return dataset
 
 
 def get_off_obs_ids(sets, plan=None):
@@ -214,19 +228,20 @@ def leave_out_questionable(sets, plan=None):
     """
     if plan is None:
         return sets
-    plan, kept, stacked = MimicPlan.create(plan), {}, set()
+    plan, result, stacked = MimicPlan.create(plan), {}, set()
     for name, datasets in sets.items():
         trusted = plan.partners(name, questionable=False)
         poor = set(plan.partners(name)) - set(trusted)
-        kept[name] = Datasets()
-        for dataset in datasets:
+        kept = []
+        for idx, dataset in enumerate(datasets):
             table = dataset.meta_table
             is_known = table is not None and "OBS_ID" in table.colnames
             obs_ids = {*map(int, np.ravel(table["OBS_ID"]))} if is_known else set()
             if obs_ids - poor or not obs_ids:
-                kept[name].append(dataset)
+                kept.append(idx)
                 stacked |= obs_ids & poor
-        if not kept[name]:
+        result[name] = datasets.take(kept)
+        if not kept:
             raise ValueError(
                 f"Mimic set {name}: all OFF observations differ too much from their "
                 "targets, STATUS large_kl. Exclude the sources of the targets, or make "
@@ -237,7 +252,7 @@ def leave_out_questionable(sets, plan=None):
             f"OBS_ID {shorten(sorted(stacked))}: the OFF observation differs by too "
             "much, STATUS large_kl, and is stacked with others. Stack without it."
         )
-    return kept
+    return result
 
 
 def get_repetition(off_obs_ids):
@@ -294,7 +309,7 @@ def _find_unmatched(name, stacked):
     """Find what a mimic set does not test of the target, and what tests nothing."""
     if name == TARGET or TARGET not in stacked:
         return []
-    target, mimics = (Datasets(stacked[_]) for _ in (TARGET, name))
+    target, mimics = (LazyDatasets.create(stacked[_]) for _ in (TARGET, name))
     # spectra may be binned each in its own way
     if len({_.counts.data.shape for _ in (*target, *mimics)}) > 1:
         return []

@@ -1,5 +1,10 @@
 """Copies of datasets of which a part is another one."""
 
+import numpy as np
+from gammapy.datasets import MapDataset
+
+from ..data.prediction import get_safe_mask
+
 __all__ = ["check_background_model", "replace_parts"]
 
 PARTS = (
@@ -18,7 +23,7 @@ PARTS = (
 
 
 def check_background_model(dataset):
-    """Raise an error for a dataset whose background is measured, or not there.
+    """Raise an error for what is no dataset with a background that has a model.
 
     Parameters
     ----------
@@ -27,13 +32,29 @@ def check_background_model(dataset):
 
     Raises
     ------
+    TypeError
+        If it is no dataset of maps or a spectrum, such as several.
     ValueError
-        If it has no background model.
+        If the background is measured, not there, or not a number in a safe bin.
     """
+    if not isinstance(dataset, MapDataset):
+        raise TypeError(
+            "A dataset of maps or a spectrum is needed, got "
+            f"{type(dataset).__name__}. Errors are those of one dataset: for several "
+            "take gammapy_mimic.estimators.stack_datasets(datasets)."
+        )
     # a background that is measured in the field has its errors already in it
     if dataset.stat_type == "wstat" or dataset.background is None:
         raise ValueError(
-            f"The dataset {dataset.name} has no background model to be corrected."
+            f"The dataset {dataset.name} has no background model: one of OFF counts "
+            "has a likelihood without. Use a FoV background, or the tables of the "
+            "result."
+        )
+    n_bad = np.sum(~np.isfinite(dataset.background.data) & get_safe_mask(dataset))
+    if n_bad:
+        raise ValueError(
+            f"The background of the dataset {dataset.name} is not a number in {n_bad} "
+            "safe bins. Leave them out of mask_safe, or make the background again."
         )
 
 

@@ -3,17 +3,20 @@
 Datasets are taken one at a time: what is kept are sums.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
 
+from ..data.nights import to_night
 from ..data.obs_ids import shorten
 from ..data.prediction import get_safe_mask
 from .aperture_counts import ApertureCounts
-from .apertures import OUTSIDE
+from .apertures import OUTSIDE, Apertures, ApertureSums
 from .bias_spread import MIN_APERTURES, measure_bias_spread
-from .calibration import Systematic
-from .measurement import get_bands, has_rings
+from .calibration import MIN_SETS, Systematic
+from .excess import add_bins, find_bins
+from .measurement import get_bands, has_rings, is_map
 from .template_noise import measure_template_noise
 
 __all__ = [
@@ -47,8 +50,9 @@ class BandCounts(NamedTuple):
     counts : `~gammapy_mimic.estimators.aperture_counts.ApertureCounts`
         Counts.
     norm_share : `~numpy.ndarray`
-        Share of each aperture in the counts to which the norm of the prediction was
-        fitted, 0 if it was not. Shape (n_sets, n_apertures).
+        Share of each aperture in the counts that the prediction follows: those to which
+        its norm was fitted, or of which the OFF counts of rings are (if runs are
+        known). 0 if there are none. Shape (n_sets, n_apertures).
     template_variance : float
         Relative variance of the prediction by the counts of its template. 0 if it was
         not made of a template that tells.
@@ -118,10 +122,13 @@ class BandCounts(NamedTuple):
 
         It has the noise of the template, and sets differ, of which the target is one
         more. So the error of the mean is that of *another* set: that of the mean of
-        all, and the scatter of sets, in quadrature. The degrees of freedom of the
-        spread are those of its error in another field, as those of a mean square above
-        noise (Satterthwaite 1946, Biometrics Bulletin 2, 110). Of one aperture the
-        scatter of sets is all there is.
+        all, and the scatter of sets, in quadrature. Of one aperture the scatter of sets
+        is all there is.
+
+        All sets have the same field, whose n apertures make the n - 1 degrees of
+        freedom of the spread. Sets make its noise smaller: it is the :math:`v_0` that
+        gives the variance of :math:`f^2`, that of another field, :math:`2 (f^2 +
+        v_0)^2 / (n - 1)`.
 
         Parameters
         ----------
@@ -150,10 +157,12 @@ class BandCounts(NamedTuple):
             # the mean of these apertures is not that of others
             delta_err = np.sqrt(delta_err**2 + square / result.n_apertures)
             variance = result.f_squared_err**2 + result.field_err**2
+            dof = max(result.n_apertures, MIN_SETS) - 1
+            noise = np.sqrt(variance * dof / 2) - square
             spread = {
                 "f_squared": result.f_squared * size,
-                "f_dof": 2 * (square + result.level) ** 2 / variance,
-                "f_background": 1 / (result.level * size),
+                "f_dof": dof,
+                "f_background": 1 / (noise * size),
             }
         return Systematic(
             delta=result.delta.value,
@@ -172,7 +181,8 @@ def get_runs(off_obs_ids, nights=None):
     off_obs_ids : list of list of int
         OFF observations of `~gammapy_mimic.estimators.checks.get_off_obs_ids`.
     nights : dict, optional
-        Night of each OFF observation. Default is that each is one of its own.
+        Night of each OFF observation, see `~gammapy_mimic.data.nights.to_night`.
+        Default is that each is one of its own.
 
     Returns
     -------
@@ -189,21 +199,24 @@ def get_runs(off_obs_ids, nights=None):
     runs = [_[0] for _ in off_obs_ids]
     if nights is None:
         return runs
-    missing = sorted(set(runs) - set(nights))
+    names = {run: to_night(nights.get(run)) for run in runs}
+    missing = sorted(run for run, name in names.items() if not name)
     if missing:
         raise ValueError(
             f"nights has no night of the OFF observations {shorten(missing)}. Give one "
             "for each OBS_ID, or leave nights out."
         )
-    return [str(nights[_]) for _ in runs]
+    return [names[_] for _ in runs]
 
 
 def count_maps(
     sets, runs, geom, apertures, energy_edges, source_free=True, repetition=1.0
 ):
-    """Count in apertures of maps.
+    r"""Count in apertures of maps.
 
-    Of rings, the OFF counts of an aperture are the mean of those of its pixels.
+    Of rings, the OFF counts of an aperture are the mean of those of its pixels. They
+    are the counts of other apertures, so that :math:`\delta` of all of them is nearly 0
+    by construction, and its noise by counts that of a norm fitted to the field.
 
     Parameters
     ----------
@@ -228,32 +241,18 @@ def count_maps(
     counts : list of list of `BandCounts`
         For each of the apertures, those of each band.
     """
-    cells, n_runs = _get_cells(sets, runs)
-    n_bands = len(get_bands(energy_edges))
-    sums = [
-        _Sums(n_runs, len(sets), n_bands, len(_.pixels), bool(runs)) for _ in apertures
-    ]
-    for dataset, run, idx in cells:
-        images = _make_images(dataset, energy_edges)
-        place = _find_place(dataset.counts.geom, geom)
-        clear = np.broadcast_to(source_free, geom.data_shape)[place]
-        norm_total = _find_norm_total(dataset, clear)
-        is_ring = has_rings(dataset)
-        for one, total in zip(apertures, sums, strict=True):
-            part = one.cut(*place)
-            values = {name: part.add(image) for name, image in images.items()}
-            if is_ring:
-                # all pixels of an aperture have about the same ring
-                number = np.maximum(part.add(images["acceptance_off"] > 0), 1)
-                for name in ("counts_off", "acceptance_off"):
-                    values[name] /= number
-                total.has_rings = True
-            total.add(run, idx, values, norm_total)
+    datasets = itertools.chain(*sets.values())
+    sums = _Sums(
+        apertures,
+        _get_cells(sets, runs),
+        ((_, _find_place(_.counts.geom, geom)) for _ in datasets),
+        np.broadcast_to(source_free, geom.data_shape),
+        energy_edges,
+    )
     variances = measure_template_noise(sets.values(), energy_edges)
-    return [
-        [_._replace(repetition=repetition) for _ in one.get_bands(variances)]
-        for one in sums
-    ]
+    if variances is None:
+        variances = np.zeros(len(get_bands(energy_edges)))
+    return sums.get_bands(variances, repetition)
 
 
 def count_spectra(sets, runs, energy_edges, repetition=1.0):
@@ -275,18 +274,19 @@ def count_spectra(sets, runs, energy_edges, repetition=1.0):
     counts : list of `BandCounts`
         Those of each band.
     """
-    cells, n_runs = _get_cells(sets, runs)
-    targets = number_targets(sets)
-    n_bands, n_apertures = len(get_bands(energy_edges)), max(targets) + 1
-    total = _Sums(n_runs, len(sets), n_bands, n_apertures, bool(runs))
-    for (dataset, run, idx), target in zip(cells, targets, strict=True):
-        values = {}
-        for name, image in _make_images(dataset, energy_edges).items():
-            values[name] = np.zeros((n_bands, n_apertures))
-            values[name][:, target] = image.sum(axis=(1, 2))
-        total.add(run, idx, values, norm_total=0)
-    bands = total.get_bands(np.zeros(n_bands))
-    return [_._replace(repetition=repetition) for _ in bands]
+    numbers = number_targets(sets)
+    n = max(numbers) + 1
+    # as pixels side by side, of which each is an aperture
+    places = [(slice(1), slice(_, _ + 1)) for _ in numbers]
+    sums = _Sums(
+        [Apertures(np.arange(n)[np.newaxis], np.zeros((n, 2)), 0.0)],
+        _get_cells(sets, runs),
+        zip(itertools.chain(*sets.values()), places, strict=True),
+        np.ones((1, n), dtype=bool),
+        energy_edges,
+    )
+    (counts,) = sums.get_bands(np.zeros(len(get_bands(energy_edges))), repetition)
+    return counts
 
 
 def measure_spectrum(datasets, geom=None, apertures=None):
@@ -311,24 +311,40 @@ def measure_spectrum(datasets, geom=None, apertures=None):
     axis = datasets[0].counts.geom.axes["energy"]
     spectrum = np.zeros(axis.nbin)
     for dataset in datasets:
-        # each bin is a band, and all together are the last
-        values = _make_images(dataset, axis.edges)["background"][: axis.nbin]
+        mask, arrays = _read_arrays(dataset)
         if apertures is not None:
-            part = apertures.cut(*_find_place(dataset.counts.geom, geom))
-            values = values * (part.labels != OUTSIDE)
-        spectrum += values.sum(axis=(1, 2))
+            labels = apertures.labels[_find_place(dataset.counts.geom, geom)]
+            mask = mask & (labels != OUTSIDE)
+        values = np.where(mask, arrays["background"], 0)
+        spectrum += values.sum(axis=(1, 2), dtype=float)
     return axis.center, spectrum
 
 
+class _Cells(NamedTuple):
+    """Row and column of each dataset in arrays (n_runs, n_sets, ...).
+
+    ``runs`` are the names of the OFF observations of the rows. Shape (n_runs, n_sets).
+    None if they are not known: then there is one row.
+    """
+
+    rows: list
+    columns: list
+    runs: np.ndarray | None
+
+
 def _get_cells(sets, runs):
-    """Datasets with the indices of their run and of their set."""
-    flat = [(_, idx) for idx, values in enumerate(sets.values()) for _ in values]
-    names, indices = np.unique(runs or [0] * len(flat), return_inverse=True)
-    cells = [
-        (dataset, run, idx)
-        for (dataset, idx), run in zip(flat, indices.tolist(), strict=True)
-    ]
-    return cells, len(names)
+    """Find the cells of datasets, a row for each OFF observation of a set."""
+    numbers = [len(_) for _ in sets.values()]
+    columns = np.repeat(np.arange(len(sets)), numbers).tolist()
+    if not runs:
+        return _Cells([0] * len(columns), columns, None)
+    names, rows = [{} for _ in sets], []
+    for column, run in zip(columns, runs, strict=True):
+        rows.append(names[column].setdefault(run, len(names[column])))
+    n_rows = max(rows) + 1
+    # rows of nothing may have any name
+    names = [[*_, *[next(iter(_))] * (n_rows - len(_))] for _ in names]
+    return _Cells(rows, columns, np.transpose(names))
 
 
 def number_targets(sets):
@@ -356,52 +372,102 @@ def number_targets(sets):
 
 
 class _Sums:
-    """Sums over datasets. Arrays of shape (n_runs, n_sets, n_bands, n_apertures)."""
+    """Sums of datasets in apertures, of which one at a time is taken.
 
-    def __init__(self, n_runs, n_sets, n_bands, n_apertures, has_runs):
-        self.shape = n_runs, n_sets, n_bands, n_apertures
-        self.has_runs = has_runs
+    Parameters
+    ----------
+    apertures : list of `~gammapy_mimic.estimators.apertures.Apertures`
+        Apertures on one map.
+    cells : `_Cells`
+        Where they are in the sums.
+    datasets : iterable of tuple
+        Each dataset, and the part of the map that it is, a tuple of slice.
+    clear : `~numpy.ndarray` of bool
+        Pixels without known source. Shape (n_y, n_x).
+    energy_edges : `~astropy.units.Quantity`
+        Edges of the bands of energy.
+    """
+
+    def __init__(self, apertures, cells, datasets, clear, energy_edges):
+        self.runs = cells.runs
+        self.sums = ApertureSums(apertures)
+        self.bands = get_bands(energy_edges)
+        shape = max(cells.columns) + 1, len(self.bands), self.sums.parts[-1].stop
+        # arrays of shape (n_runs, n_sets, n_bands, n_apertures)
+        self.shape = max(cells.rows) + 1, *shape
         self.values = {}
-        self.norm_totals = np.zeros(n_sets)
-        self.normed = np.zeros(self.shape[1:])
+        self.normed = np.zeros(shape)
+        self.norm_totals = np.zeros((*shape[:2], 1))
         self.has_rings = False
+        for row, column, one in zip(cells.rows, cells.columns, datasets, strict=True):
+            self._add(row, column, *one, clear)
 
-    def add(self, run, idx, values, norm_total):
-        """Add the values of a dataset. Shape (n_bands, n_apertures)."""
-        for name, value in values.items():
+    def _add(self, row, column, dataset, place, clear):
+        """Add the sums of a dataset, whose prediction is made once."""
+        mask, arrays = _read_arrays(dataset)
+        bins = find_bins(dataset, self.bands)
+        images = {
+            name: add_bins(np.where(mask, values, 0), bins)
+            for name, values in arrays.items()
+        }
+        is_ring = is_map(dataset) and has_rings(dataset)
+        if is_ring:
+            images["n_off"] = images["acceptance_off"] > 0
+        sums = self.sums.add(np.stack([*images.values()]), place)
+        sums = dict(zip(images, sums, strict=True))
+        if is_ring:
+            # all pixels of an aperture have about the same ring
+            number = np.maximum(sums.pop("n_off"), 1)
+            for name in ("counts_off", "acceptance_off"):
+                sums[name] /= number
+            self.has_rings = True
+        for name, values in sums.items():
             if name not in self.values:
                 self.values[name] = np.zeros(self.shape)
-            self.values[name][run, idx] += value
-        if norm_total > 0:
-            self.norm_totals[idx] += norm_total
-            self.normed[idx] += values["background"]
+            self.values[name][row, column] += values
+        _, total = _find_norm(dataset, arrays["background"], clear[place])
+        if is_ring and self.runs is not None:
+            # their errors, which the scatter of runs tells, can be as small as this
+            total = images["background"].sum(axis=(1, 2))[:, np.newaxis]
+        if np.any(total):
+            # the prediction that follows the counts of the field, of all or by band
+            self.norm_totals[column] += total
+            self.normed[column] += sums["background"]
 
-    def get_bands(self, template_variances):
-        """Make the counts of each band."""
+    def get_bands(self, template_variances, repetition):
+        """Make the counts of each of the apertures, a list of those of each band."""
+        bands = []
+        for part in self.sums.parts:
+            share = self._get_norm_share(part)
+            bands.append([])
+            for idx, variance in enumerate(template_variances):
+                counts, reason = self._make_counts(part, idx), ""
+                if self.has_rings and _get_median_alpha(counts) > RING_SHARE:
+                    reason = (
+                        "circles are not small against the rings of their OFF counts"
+                    )
+                row = counts, share[:, idx], float(variance), repetition, reason
+                bands[-1].append(BandCounts(*row))
+        return bands
+
+    def _get_norm_share(self, part):
+        """Share of apertures in the counts to which a norm was fitted."""
+        normed = self.normed[..., part]
         share = np.divide(
-            self.normed,
-            self.norm_totals[:, np.newaxis, np.newaxis],
-            out=np.zeros_like(self.normed),
-            where=self.norm_totals[:, np.newaxis, np.newaxis] > 0,
+            normed,
+            self.norm_totals,
+            out=np.zeros_like(normed),
+            where=self.norm_totals > 0,
         )
         # what is next to the pixels of a fit may be a bit more than they
         share /= np.maximum(share.sum(axis=2, keepdims=True), 1)
         # those to which no norm was fitted have none of it
-        total = self.values["background"].sum(axis=0)
-        share *= np.divide(
-            self.normed, total, out=np.zeros_like(total), where=total > 0
-        )
-        bands = []
-        for band, variance in enumerate(template_variances):
-            counts, reason = self._make_counts(band), ""
-            if self.has_rings and _get_median_alpha(counts) > RING_SHARE:
-                reason = "circles are not small against the rings of their OFF counts"
-            row = counts, share[:, band], float(variance)
-            bands.append(BandCounts(*row, reason=reason))
-        return bands
+        total = self.values["background"][..., part].sum(axis=0)
+        share *= np.divide(normed, total, out=np.zeros_like(total), where=total > 0)
+        return share
 
-    def _make_counts(self, band):
-        values = {name: value[:, :, band] for name, value in self.values.items()}
+    def _make_counts(self, part, band):
+        values = {name: value[:, :, band, part] for name, value in self.values.items()}
         if "counts_off" in values:
             off = values["counts_off"]
             ratios = [
@@ -411,14 +477,11 @@ class _Sums:
                     ("acceptance", "acceptance_off", values["acceptance_off"] > 0),
                 )
             ]
-            values = {
-                "counts": values["counts"],
-                "counts_off": off,
-                "alpha": np.where(off > 0, *ratios),
-            }
-        if not self.has_runs:
-            values = {name: value.sum(axis=0) for name, value in values.items()}
-        return ApertureCounts(**values)
+            alpha = np.where(off > 0, *ratios)
+            values = {"counts": values["counts"], "counts_off": off, "alpha": alpha}
+        if self.runs is None:
+            values = {name: value[0] for name, value in values.items()}
+        return ApertureCounts(**values, runs=self.runs)
 
 
 def _get_median_alpha(counts):
@@ -427,31 +490,22 @@ def _get_median_alpha(counts):
     return np.median(alpha) if len(alpha) else 0.0
 
 
-def _make_images(dataset, energy_edges):
-    """Make images of counts, and of their prediction. Shape (n_bands, n_y, n_x)."""
+def _read_arrays(dataset):
+    """Read where a dataset is counted, and its arrays. Shape (n_bins, n_y, n_x)."""
     # as ExcessMapEstimator
     mask = get_safe_mask(dataset)
     if dataset.mask_fit is not None:
-        mask = mask & dataset.mask_fit.data
-    if dataset.stat_type == "wstat":
-        arrays = {name: getattr(dataset, name).data for name in ON_OFF}
-        on, off = arrays["acceptance"], arrays["acceptance_off"]
-        mask = mask & (off > 0)
-        alpha = np.divide(on, off, out=np.zeros(on.shape), where=mask)
-        arrays["background"] = alpha * arrays["counts_off"]
-    else:
-        arrays = {"counts": dataset.counts.data}
-        arrays["background"] = dataset.npred_background().data
-    energy = dataset.counts.geom.axes["energy"].center
-    bins = [
-        (energy >= band.e_min) & (energy < band.e_max)
-        for band in get_bands(energy_edges)
-    ]
-    images = {}
-    for name, array in arrays.items():
-        values = np.where(mask, array, 0)
-        images[name] = np.stack([np.sum(values[_], axis=0, dtype=float) for _ in bins])
-    return images
+        # weights of a likelihood are no part of a count
+        mask = mask & (dataset.mask_fit.data != 0)
+    if dataset.stat_type != "wstat":
+        background = dataset.npred_background().data
+        return mask, {"counts": dataset.counts.data, "background": background}
+    arrays = {name: getattr(dataset, name).data for name in ON_OFF}
+    on, off = arrays["acceptance"], arrays["acceptance_off"]
+    mask = mask & (off > 0)
+    alpha = np.divide(on, off, out=np.zeros(on.shape), where=mask)
+    arrays["background"] = alpha * arrays["counts_off"]
+    return mask, arrays
 
 
 def _find_place(geom, total):
@@ -479,21 +533,18 @@ def find_norm_region(dataset, clear):
     region : `~numpy.ndarray` of bool or None
         Pixels, of the same shape. None if no norm was fitted there.
     """
-    if dataset.stat_type != "cash":
+    if dataset.stat_type == "wstat":
         return None
-    mask, background = get_safe_mask(dataset), dataset.npred_background().data
-    for region in (clear, np.ones_like(clear)):
-        where = region & mask
-        counts, total = dataset.counts.data[where].sum(), background[where].sum()
-        if counts > 0 and abs(total / counts - 1) < NORM_TOLERANCE:
-            return region
-    return None
+    return _find_norm(dataset, dataset.npred_background().data, clear)[0]
 
 
-def _find_norm_total(dataset, clear):
-    """Prediction to whose counts the norm was fitted, 0 if it was not."""
-    region = find_norm_region(dataset, clear)
-    if region is None:
-        return 0.0
-    where = region & get_safe_mask(dataset)
-    return float(dataset.npred_background().data[where].sum())
+def _find_norm(dataset, background, clear):
+    """Pixels of `find_norm_region`, and the prediction there. None and 0 for none."""
+    if dataset.stat_type != "wstat":
+        mask = get_safe_mask(dataset)
+        for region in (clear, np.ones_like(clear)):
+            where = region & mask
+            counts, total = dataset.counts.data[where].sum(), background[where].sum()
+            if counts > 0 and abs(total / counts - 1) < NORM_TOLERANCE:
+                return region, float(total)
+    return None, 0.0

@@ -14,7 +14,9 @@ MIN_BANDS = 2
 MIN_SETS = 3
 
 
-def tabulate_covariance(bands, counts, energy, spectrum, has_places=True):
+def tabulate_covariance(
+    bands, counts, energy, spectrum, has_places=True, target_variances=None
+):
     """Tabulate the error of a background by band of energy, with its covariance.
 
     Bands that cannot be measured are left out.
@@ -32,6 +34,9 @@ def tabulate_covariance(bands, counts, energy, spectrum, has_places=True):
     has_places : bool, optional
         See `~gammapy_mimic.estimators.band_covariance.measure_band_covariance`. Default
         is True.
+    target_variances : `~numpy.ndarray`, optional
+        Relative variance of the target's prediction by the counts of its template.
+        Shape (n_bands,). Default is that of the mimics.
 
     Returns
     -------
@@ -40,25 +45,32 @@ def tabulate_covariance(bands, counts, energy, spectrum, has_places=True):
         background), bias ``delta`` and its error, ``spread``, the standard deviation of
         targets, ``error``, that of one more target around the measured bias, ``dof``,
         the degrees of freedom of the spread, ``template_err``, the noise of the
-        template, which neither has. A row of ``covariance`` belongs to ``error``, and a
-        row of ``interpolation`` has what the norm at the energy of each of the bands is
-        in the mean norm of this one. Both have the shape (n_bands,).
+        target's template, which is in ``error``, not in ``spread``. A row of
+        ``covariance`` belongs to ``error``, and a row of ``interpolation`` has what the
+        norm at the energy of each of the bands is in the mean norm of this one. Both
+        have the shape (n_bands,).
 
     Raises
     ------
     ValueError
         If fewer than two bands can be measured.
     """
-    singles = [_ for _ in zip(bands, counts, strict=True) if _[0].band != ALL]
-    reasons = {band.band: _find_reason(one) for band, one in singles}
+    if target_variances is None:
+        target_variances = [_.template_variance for _ in counts]
+    rows = zip(bands, counts, target_variances, strict=True)
+    singles = [_ for _ in rows if _[0].band != ALL]
+    reasons = {band.band: _find_reason(one) for band, one, _ in singles}
     measured = [_ for _ in singles if not reasons[_[0].band]]
     if len(measured) < MIN_BANDS:
+        # without a full stop, as reasons have none
+        number = f"here are {len(measured)}"
         texts = [f"in the band {name} {_}" for name, _ in reasons.items() if _]
-        raise ValueError(
-            f"A covariance is that of two or more bands of energy, here are "
-            f"{len(measured)}. {'; '.join(texts) or 'Give energy_edges'}."
-        )
-    bands, counts = zip(*measured, strict=True)
+        what = f"{number}: {'; '.join(texts)}"
+        if not singles:
+            way_out = "energy_edges, in a configuration mimic.systematics.energy_edges"
+            what = f"here is one, that of all energies. Give {way_out}"
+        raise ValueError(f"A covariance is that of two or more bands of energy, {what}")
+    bands, counts, target_variances = zip(*measured, strict=True)
     values = energy.to_value("TeV")
     index = _find_bands(values, bands)
     inside = (index >= 0) & (spectrum > 0)
@@ -70,15 +82,16 @@ def tabulate_covariance(bands, counts, energy, spectrum, has_places=True):
         [_.norm_share for _ in counts],
         [_.template_variance for _ in counts],
         has_places,
+        target_variances,
     )
     interpolation = get_interpolation(log_energy, np.exp(values), index, weights)
     rows = []
-    for idx, (band, one) in enumerate(measured):
+    for idx, (band, _, variance) in enumerate(measured):
         row = band._asdict() | {"energy": np.exp(log_energy[idx]) * u.TeV}
         row |= {"delta": result.delta[idx], "delta_err": result.delta_err[idx]}
         row["spread"] = np.sqrt(result.spread[idx, idx])
         row["error"] = np.sqrt(result.covariance[idx, idx])
-        row["template_err"] = np.sqrt(one.template_variance)
+        row["template_err"] = np.sqrt(variance)
         row |= {"dof": result.dof, "covariance": result.covariance[idx]}
         rows.append(row | {"interpolation": interpolation[idx]})
     return make_table(rows)

@@ -1,35 +1,17 @@
 """Error of the background by the distance of OFF observations from their targets."""
 
 import numpy as np
-from gammapy.datasets import Datasets
 
+from ..data.lazy_datasets import LazyDatasets
 from ..selection.plan import MimicPlan
 from .background_tables import describe_background
 from .counting import count_maps, count_spectra, get_runs
 from .tables import get_name, make_table
 
-__all__ = ["find_distances", "has_distances", "tabulate_distance"]
+__all__ = ["find_distances", "tabulate_distance"]
 
 MIN_PAIRS, MIN_RUNS = 6, 4  # pairs in a bin of distance, and different runs for each
 MAX_BINS = 5
-
-
-def has_distances(plan):
-    """Whether a plan tells how far OFF observations are from their targets.
-
-    Parameters
-    ----------
-    plan : `~gammapy_mimic.selection.MimicPlan`, Table, dict or None
-        Plan. None is not known.
-
-    Returns
-    -------
-    has_distances : bool
-        Whether it does.
-    """
-    if plan is None:
-        return False
-    return bool(np.isfinite(MimicPlan.create(plan).table["DISTANCE"]).any())
 
 
 def find_distances(sets, plan):
@@ -74,13 +56,13 @@ def tabulate_distance(
 
     It tells what it costs that there is no nearer OFF observation. Pairs are put in up
     to five bins of as many pairs, at least 6 of them, and no more bins than a fourth of
-    the number of OFF observations.
+    the number of OFF observations. Fewer make one bin.
 
     Parameters
     ----------
     comparison : `~gammapy_mimic.estimators.tables.Comparison`
         Measurements.
-    sets : dict of `~gammapy.datasets.Datasets`
+    sets : dict of `~gammapy_mimic.data.lazy_datasets.LazyDatasets`
         Datasets of each mimic set.
     off_obs_ids : list of list of int
         OFF observations of each dataset.
@@ -104,10 +86,12 @@ def tabulate_distance(
     Raises
     ------
     ValueError
-        If a dataset is of several observations.
+        If a dataset is of several observations, or no distance is known.
     """
     distances = find_distances(sets, plan)
-    flat = [(name, dataset) for name, values in sets.items() for dataset in values]
+    if not np.isfinite(distances).any():
+        raise ValueError("the plan has no finite DISTANCE of a pair")
+    flat = [(name, item) for name, values in sets.items() for item in values.items]
     order = np.argsort(distances)[: np.sum(np.isfinite(distances))]
     n_bins = min(len(order) // MIN_PAIRS, MAX_BINS)
     if get_runs(off_obs_ids):
@@ -117,8 +101,8 @@ def tabulate_distance(
     for number, pairs in enumerate(np.array_split(order, max(n_bins, 1))):
         # in the order of sets
         pairs, part = np.sort(pairs), {}
-        for name, dataset in (flat[_] for _ in pairs):
-            part.setdefault(name, Datasets()).append(dataset)
+        for name, item in (flat[_] for _ in pairs):
+            part.setdefault(name, LazyDatasets([])).items.append(item)
         runs = get_runs([off_obs_ids[_] for _ in pairs])
         if grid is None:
             counts = count_spectra(part, runs, energy_edges)

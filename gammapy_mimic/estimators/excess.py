@@ -5,7 +5,7 @@ from gammapy.datasets import MapDataset, MapDatasetOnOff
 from gammapy.estimators import ExcessMapEstimator
 from gammapy.maps import Map, MapAxis
 
-__all__ = ["make_band_dataset", "measure_excess"]
+__all__ = ["add_bins", "find_bins", "make_band_dataset", "measure_excess"]
 
 
 def measure_excess(dataset, bands, correlation_radius, correlate_off=True):
@@ -48,6 +48,53 @@ def measure_excess(dataset, bands, correlation_radius, correlate_off=True):
     return maps["sqrt_ts"].data, background, alpha
 
 
+def find_bins(dataset, bands):
+    """Find the bins of energy of each band.
+
+    Parameters
+    ----------
+    dataset : `~gammapy.datasets.Dataset`
+        Dataset with counts.
+    bands : list of `~gammapy_mimic.estimators.measurement.Band`
+        Bands of energy, which may overlap.
+
+    Returns
+    -------
+    bins : list of slice
+        Bins of each band.
+    """
+    energy = dataset.counts.geom.axes["energy"].center
+    idx = [
+        np.flatnonzero((energy >= band.e_min) & (energy < band.e_max)) for band in bands
+    ]
+    return [slice(_[0], _[-1] + 1) for _ in idx]
+
+
+def add_bins(values, bins):
+    """Add up the bins of energy of each band.
+
+    Parameters
+    ----------
+    values : `~numpy.ndarray`
+        Values. Shape (n_bins, n_y, n_x).
+    bins : list of slice
+        Bins of each band.
+
+    Returns
+    -------
+    sums : `~numpy.ndarray` of float
+        Shape (n_bands, n_y, n_x).
+    """
+    result = values[[_.start for _ in bins]].astype(float)
+    # the others on their own, as Gammapy has it: sums in a circle have single
+    # precision, and differ by that if one is rounded to the other side
+    for image, part in zip(result, bins, strict=True):
+        rest = values[part][1:]
+        if len(rest):
+            image += np.sum(rest, axis=0, dtype=float)
+    return result
+
+
 def make_band_dataset(dataset, bands):
     """Make a dataset that has each of several bands of energy as one bin.
 
@@ -67,36 +114,24 @@ def make_band_dataset(dataset, bands):
     dataset : `~gammapy.datasets.MapDataset` or `~gammapy.datasets.MapDatasetOnOff`
         Counts, background and masks, without models and IRFs.
     """
-    energy = dataset.counts.geom.axes["energy"].center
-    idx = [
-        np.flatnonzero((energy >= band.e_min) & (energy < band.e_max)) for band in bands
-    ]
-    slices = [slice(_[0], _[-1] + 1) for _ in idx]
+    bins = find_bins(dataset, bands)
     axis = MapAxis.from_energy_edges(np.arange(1, len(bands) + 2), unit="TeV")
     geom = dataset.counts.geom.to_image().to_cube([axis])
     mask = None if dataset.mask_safe is None else dataset.mask_safe.data
 
     def add(values):
-        values = values if mask is None else values * mask
-        result = values[[_.start for _ in slices]].astype(float)
-        # the others on their own, as Gammapy has it: sums in a circle have single
-        # precision, and differ by that if one is rounded to the other side
-        for image, part in zip(result, slices, strict=True):
-            rest = values[part][1:]
-            if len(rest):
-                image += np.sum(rest, axis=0, dtype=float)
-        return result
+        return add_bins(values if mask is None else values * mask, bins)
 
     def make_map(values):
         return Map.from_geom(geom, data=values)
 
     maps = {
-        name: make_map(np.stack([np.any(map_.data[_], axis=0) for _ in slices]))
+        name: make_map(np.stack([np.any(map_.data[_], axis=0) for _ in bins]))
         for name in ("mask_safe", "mask_fit")
         if (map_ := getattr(dataset, name)) is not None
     }
     maps["counts"] = make_map(add(dataset.counts.data))
-    if dataset.stat_type == "cash":
+    if dataset.stat_type != "wstat":
         # with nothing else, there is nothing to be added to the background
         npred = dataset.npred() if dataset.models else dataset.background
         background = make_map(add(np.maximum(npred.data, 0)))

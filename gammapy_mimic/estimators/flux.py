@@ -17,6 +17,7 @@ from gammapy.modeling.models import (
 )
 from scipy.special import chdtri
 
+from ..data.lazy_datasets import LazyDatasets
 from ..data.prediction import get_safe_mask
 from ..utils.parallel import run_parallel
 from .intervals import get_mean_interval
@@ -30,25 +31,34 @@ __all__ = [
     "average_flux",
     "describe_flux",
     "measure_flux",
+    "predict_source",
     "replace_irfs",
 ]
 
 COLUMNS = ("e_min", "e_max", "flux", "flux_err", "flux_ul", "sqrt_ts")
 SOURCE = "mimic-source"
+N_SIGMA_UL = 2  # of an upper limit, 95%
 IRFS = ("exposure", "psf", "edisp")
 # Upper tail of the spread's chi2 that its part of a limit is made of. Toys decide: with
 # Gauss' quantile, 96% or more of the fluxes of 3 to 10 sets are below the limit
 SPREAD_TAIL = 0.75
+SHARE_TOLERANCE = 1e-6
 MIN_SETS = 1.5  # effective sets, below which their scatter tells nothing of a spread
 
 
 def measure_flux(
-    datasets, position, energy_edges, spectral_model=None, n_jobs=None, target=None
+    datasets,
+    position,
+    energy_edges,
+    spectral_model=None,
+    n_jobs=None,
+    target=None,
+    spatial_model=None,
 ):
-    """Fit a source in each of several datasets: a point at a position, or a spectrum.
+    """Fit a source in each of several datasets: on a map, or a spectrum.
 
-    The background stays as it is, and so does the shape of the spectrum in each band.
-    Spectra are stacked.
+    The background stays as it is, and so do shape and position of the source, and the
+    shape of the spectrum in each band. Spectra are stacked.
 
     Counts and background of mimics are taken through the exposure, the point spread
     function and the energy dispersion of the target, where the target is safe: the flux
@@ -75,38 +85,43 @@ def measure_flux(
     -------
     table : `~astropy.table.Table`
         Integral flux, its error, its upper limit of 95% confidence and the significance
-        for each set and band, and of the target.
+        for each set and band, and of the target. The error of a negative flux is not
+        below that by the profile of the likelihood. NaN for a fit that failed.
 
     Raises
     ------
     ValueError
-        If there is no exposure, or bins of energy differ.
+        If there is no exposure, a source has no counts, or bins of energy differ.
     """
     if spectral_model is None:
         spectral_model = PowerLawSpectralModel(index=2)
-    stacked = {get_name(name): _stack(values) for name, values in datasets.items()}
+    if spatial_model is None and position is not None:
+        spatial_model = PointSpatialModel.from_position(position)
+    model = SkyModel(spectral_model, spatial_model, name=SOURCE)
+    has_irfs = target is None
+    stacked = {
+        get_name(name): _stack(values, has_irfs) for name, values in datasets.items()
+    }
     if target is not None:
         target = _stack(target)
         stacked = {name: replace_irfs(_, target) for name, _ in stacked.items()}
         stacked[TARGET] = target
-    inputs = [(name, _, position, energy_edges) for name, _ in stacked.items()]
-    fit = functools.partial(_fit_set, spectral_model)
+    inputs = [(name, _, energy_edges) for name, _ in stacked.items()]
+    fit = functools.partial(_fit_set, model)
     tables = run_parallel(fit, inputs, n_jobs, task_name="Spurious flux")
     return vstack(tables, metadata_conflicts="silent")
 
 
-def _stack(datasets):
-    """Stack datasets, all with exposure."""
-    datasets = Datasets(datasets)
-    for dataset in datasets:
+def _stack(datasets, has_irfs=True):
+    """Stack datasets, all with exposure if they need IRFs of their own."""
+    datasets = LazyDatasets.create(datasets)
+    for dataset in datasets if has_irfs else ():
         if dataset.exposure is None:
             raise ValueError(
                 f"The dataset {dataset.name} has no exposure, which a flux needs. "
                 "Add 'exposure' to the maps that are made."
             )
-    if len(datasets) == 1:
-        return datasets[0]
-    return stack_datasets(datasets, datasets[0].geoms)
+    return stack_datasets(datasets)
 
 
 def replace_irfs(dataset, target):
@@ -146,27 +161,73 @@ def replace_irfs(dataset, target):
     return dataset
 
 
-def _fit_set(spectral_model, name, dataset, position, energy_edges):
+def predict_source(dataset, model):
+    """Give a copy of a dataset a source, and predict its counts.
+
+    Parameters
+    ----------
+    dataset : `~gammapy.datasets.MapDataset`
+        Dataset with IRFs. Not changed.
+    model : `~gammapy.modeling.models.SkyModel`
+        Source.
+
+    Returns
+    -------
+    seen : `~gammapy.datasets.MapDataset`
+        Copy with the source as its only model, without masks.
+    signal : `~numpy.ndarray`
+        Counts of the source, also where it is masked. Shape of the counts.
+
+    Raises
+    ------
+    ValueError
+        If the source has none.
+    """
+    seen = dataset.copy(name="seen")
+    # Gammapy predicts nothing for a source that is masked
+    seen.mask_safe = seen.mask_fit = None
+    seen.models = [model.copy(name=SOURCE)]
+    # a convolution may be a bit below 0
+    signal = np.maximum(seen.npred_signal().data, 0)
+    if not signal.sum() > 0:
+        raise ValueError(
+            f"The source predicts no counts in the dataset {dataset.name}: its flux, "
+            "or exposure, PSF or energy dispersion of the dataset are 0. Those of "
+            "stacked datasets are, if what was stacked has no exposure_map in them."
+        )
+    return seen, signal
+
+
+def _cut_out(seen, dataset, model):
+    """Cut out where a source is seen: all else says nothing of its flux, slowly."""
+    width = seen.evaluators[SOURCE].cutout_width
+    return dataset.cutout(model.position, width, name=dataset.name)
+
+
+def _fit_set(model, name, dataset, energy_edges):
     """Fit the dataset of one set."""
-    spatial_model = None
+    spatial_model, parts = None, []
+    seen, _ = predict_source(dataset, model)
     if is_map(dataset):
-        spatial_model = PointSpatialModel.from_position(position)
         # the question is the flux at the position, wherever its best fit is
+        spatial_model = model.spatial_model.copy()
         spatial_model.freeze()
-    parts = []
+        dataset = _cut_out(seen, dataset, model)
     for edges in split_bands(energy_edges):
         # the datasets of the caller do not get the model
         fitted = dataset.copy(name="flux")
-        model = SkyModel(spectral_model.copy(), spatial_model, name=SOURCE)
-        fitted.models = [model]
+        spectral_model = model.spectral_model.copy()
+        fitted.models = [SkyModel(spectral_model, spatial_model, name=SOURCE)]
         estimator = FluxPointsEstimator(
             energy_edges=edges,
             source=SOURCE,
+            n_sigma_ul=N_SIGMA_UL,
             selection_optional=["ul"],
             reoptimize=False,
         )
-        points = estimator.run(Datasets([fitted]))
-        parts.append(points.to_table(sed_type="flux")[list(COLUMNS)])
+        points = estimator.run(Datasets([fitted])).to_table(sed_type="flux")
+        _check_errors(points)
+        parts.append(points[list(COLUMNS)])
     table = vstack(parts, metadata_conflicts="silent")
     bands = [_.band for _ in get_bands(energy_edges)]
     table.add_columns([[name] * len(table), bands], [0, 0], ["name", "band"])
@@ -174,6 +235,21 @@ def _fit_set(spectral_model, name, dataset, position, energy_edges):
     # as a FITS file, which has no unit for it, gives it back
     table["sqrt_ts"].unit = None
     return table
+
+
+def _check_errors(points):
+    """Correct the errors of flux points in place.
+
+    With a negative flux, a prediction may be next to 0, where the curvature of the
+    likelihood tells nothing. There, the error is not below that by the profile of the
+    likelihood, which the upper limit is from.
+    """
+    flux, error = points["flux"].data, points["flux_err"].data
+    by_profile = (points["flux_ul"].data - flux) / N_SIGMA_UL
+    points["flux_err"][:] = np.where(flux < 0, np.fmax(error, by_profile), error)
+    for name in ("flux", "flux_err", "flux_ul"):
+        # what a fit that has failed leaves is where it began
+        points[name][~points["success"].data] = np.nan
 
 
 class SpuriousFlux(NamedTuple):
@@ -187,7 +263,7 @@ class SpuriousFlux(NamedTuple):
         Mean of the sets, its error, and its upper limit (95%), which is not below 0.
         The error is from the scatter of sets, but not below that of counts.
     std : float
-        Standard deviation of the sets.
+        Standard deviation of sets, as if they shared no events.
     spread : float
         The same without the errors by counts.
     statistical_err : float
@@ -234,7 +310,9 @@ def describe_flux(flux, error, repetition=1.0):
         return SpuriousFlux(*[np.nan] * len(SpuriousFlux._fields))
     mean, noise, std = np.mean(flux), np.sqrt(np.mean(error**2)), np.nan
     if len(flux) > 1:
-        std = np.std(flux, ddof=1)
+        # sets that share events scatter less, by (n - repetition) / (n - 1)
+        left = len(flux) - repetition
+        std = np.std(flux, ddof=repetition) if left > SHARE_TOLERANCE else np.nan
     # of sets that share events, as of fewer that do not
     mean_err, dof = np.fmax(std, noise) / np.sqrt(max(number, 1)), np.inf
     lowest = max(mean, 0)
@@ -267,22 +345,24 @@ def average_flux(table, repetition=1.0):
     Parameters
     ----------
     table : `~astropy.table.Table`
-        Table of `measure_flux`. The target is left out.
+        Table of `measure_flux`.
     repetition : float, optional
         Mean number of sets that an event at the position is in. Default is 1.
 
     Returns
     -------
     table : `~astropy.table.Table`
-        By band of energy: number of sets, the columns of `SpuriousFlux`, and the mean
-        upper limit ``flux_ul`` of a set.
+        By band of energy: ``target_flux`` with its statistical error
+        ``target_flux_err``, NaN without a target, number of sets, the columns of
+        `SpuriousFlux`, and the mean upper limit ``flux_ul`` of a set.
 
     Raises
     ------
     ValueError
         If a set is there more than once in a band.
     """
-    rows, mimics = [], table[table["name"] != TARGET]
+    rows, is_target = [], table["name"] == TARGET
+    mimics, targets = table[~is_target], table[is_target]
     for name in dict.fromkeys(mimics["band"].tolist()):
         band = mimics[mimics["band"] == name]
         names, numbers = np.unique(band["name"], return_counts=True)
@@ -294,10 +374,14 @@ def average_flux(table, repetition=1.0):
         flux, error, limit = (
             u.Quantity(band[column]) for column in ("flux", "flux_err", "flux_ul")
         )
-        values = describe_flux(flux.value, error.value, repetition)._asdict()
-        values["flux_ul"] = average_sets(limit.value).value
         row = {"band": name, "e_min": band["e_min"].quantity[0]}
         row |= {"e_max": band["e_max"].quantity[0]}
+        target = targets[targets["band"] == name]
+        for column in ("flux", "flux_err"):
+            value = u.Quantity(target[column]).to_value(flux.unit)
+            row[f"target_{column}"] = (value[0] if len(target) else np.nan) * flux.unit
         row["n_sets"] = int(np.sum(np.isfinite(flux)))
+        values = describe_flux(flux.value, error.value, repetition)._asdict()
+        values["flux_ul"] = average_sets(limit.value).value
         rows.append(row | {name: _ * flux.unit for name, _ in values.items()})
     return make_table(rows)

@@ -1,7 +1,5 @@
 """A source that is planted in mimics, and what is recovered of it."""
 
-import copy
-
 import astropy.units as u
 import numpy as np
 from gammapy.modeling import Fit
@@ -10,7 +8,7 @@ from scipy.optimize import brentq
 from ..data.prediction import get_safe_mask
 from ..utils.parallel import run_parallel
 from ..utils.random import random_generator
-from .flux import describe_flux, replace_irfs
+from .flux import describe_flux, predict_source, replace_irfs
 from .maxima import get_significance
 from .measurement import ALL, measure_maps
 from .position import calibrate
@@ -42,36 +40,46 @@ def make_injected(dataset, target, model, rng):
     injected : `~gammapy.datasets.MapDataset`
         Counts of mimic and source, with the IRFs of the target.
     """
-    injected = replace_irfs(dataset, target).copy(name=dataset.name)
-    injected.models = [model]
-    # a convolution may be a bit below 0
-    signal = np.maximum(injected.npred_signal().data, 0) * get_safe_mask(injected)
-    injected.counts = copy.copy(injected.counts)
-    injected.counts.data = injected.counts.data + rng.poisson(signal)
-    injected.models = None
+    injected = replace_irfs(dataset, target)
+    _, signal = predict_source(injected, model)
+    injected = injected.copy(name=dataset.name)
+    safe = get_safe_mask(injected)
+    injected.counts.data = injected.counts.data + rng.poisson(signal * safe)
     return injected
 
 
 def _recover(name, dataset, model, energy_edges, radius, pixel):
-    """Fit the spectrum of a source, and measure its significance."""
+    """Fit the spectrum of a source, and measure its significance.
+
+    Of a fit that does not succeed, as one without counts of the source, all is NaN.
+    """
     e_min, e_max = energy_edges[[0, -1]]
     fitted = dataset.slice_by_energy(e_min, e_max, name=dataset.name)
     model = model.copy(name=model.name)
     if model.spatial_model is not None:
         model.spatial_model.freeze()
     fitted.models = [model]
-    Fit().run([fitted])
-    spectrum = model.spectral_model
+    is_found = Fit().run([fitted]).success
     row = {"name": name}
-    row["flux"] = spectrum.integral(e_min, e_max)
-    _, *errors = spectrum.integral_error(e_min, e_max)
-    row["flux_err"] = sum(errors) / 2
-    if "index" in spectrum.parameters.names:
-        index = spectrum.parameters["index"]
-        row |= {"index": index.value, "index_err": index.error}
+    row |= _describe_spectrum(model.spectral_model, e_min, e_max, is_found)
     measurement = measure_maps(dataset, energy_edges, radius)
     names = "significance", "background", "alpha"
     return row, [float(getattr(measurement, _)[-1][pixel]) for _ in names]
+
+
+def _describe_spectrum(spectrum, e_min, e_max, is_found):
+    """Flux and index of a spectrum with errors, NaN if a fit has not found them."""
+    flux = spectrum.integral(e_min, e_max)
+    row = {"flux": flux, "flux_err": np.nan * flux}
+    if is_found:
+        _, *sides = spectrum.integral_error(e_min, e_max)
+        row["flux_err"] = sum(sides) / 2
+    if "index" in spectrum.parameters.names:
+        index = spectrum.parameters["index"]
+        row |= {"index": index.value, "index_err": index.error}
+    # what a fit that has found nothing leaves is the truth
+    factor = 1.0 if is_found else np.nan
+    return {name: factor * value for name, value in row.items()}
 
 
 def find_flux(signal, background, alpha, counts, level=LEVEL):
@@ -167,10 +175,8 @@ def tabulate_injection(
 
 def _count_signal(target, model, ring, energy_edges):
     """Add up the counts of the source in the circle at the position."""
-    dataset = target.copy(name=target.name)
-    dataset.models = [model]
-    signal = dataset.npred_signal().data * get_safe_mask(dataset)
-    energy = dataset.counts.geom.axes["energy"].center
+    signal = predict_source(target, model)[1] * get_safe_mask(target)
+    energy = target.counts.geom.axes["energy"].center
     inside = (energy >= energy_edges[0]) & (energy < energy_edges[-1])
     return float(ring.add(signal[inside].sum(axis=0))[0])
 

@@ -259,14 +259,14 @@ def _describe(comparison, idx, result, systematic):
     }
     if values and len(random.n_above) > 1:
         row["n_above_p_value"] = check_exceedances(n_above, random.n_above).p_value
-    return row | {"text": _to_text(row, probability)}
+    return row | {"text": _to_text(row, probability, systematic.reason)}
 
 
-def _to_text(row, probability):
-    """P-value in words, with what it does not know."""
+def _to_text(row, probability, reason):
+    """P-value in words, with what it does not know, for the reason."""
     text = probability.text
-    if not row["has_spread"]:
-        text += ", of noise alone, as the spread of the background was not measured"
+    if reason:
+        text += f", of noise alone, as {reason}"
     if has_more_in_mimics(row):
         text += (
             f"; it is too small, as mimic sets have {row['n_above']:.3g} positions "

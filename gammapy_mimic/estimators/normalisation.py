@@ -112,7 +112,7 @@ def _is_single(dataset):
 def _get_fitted(dataset, name):
     """Value and error of a parameter, None where it was not fitted."""
     # a model is of no use where the background is measured
-    model = dataset.background_model if dataset.stat_type == "cash" else None
+    model = dataset.background_model if dataset.stat_type != "wstat" else None
     if model is None or name not in model.spectral_model.parameters.names:
         return None
     parameter = model.spectral_model.parameters[name]

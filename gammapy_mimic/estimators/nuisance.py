@@ -6,7 +6,8 @@ import numpy as np
 from gammapy.modeling.models import FoVBackgroundModel, PiecewiseNormSpectralModel
 from gammapy.stats import GaussianPriorPenalty
 
-from .copies import replace_parts
+from ..data.prediction import get_safe_mask
+from .copies import check_background_model, replace_parts
 from .covariance_table import get_node_prior
 
 __all__ = ["make_background_model", "make_penalty", "prepare_dataset"]
@@ -20,13 +21,17 @@ ENERGY_TOLERANCE = 1e-6
 MAX_AREA = 2
 
 
-def prepare_dataset(dataset):
+def prepare_dataset(dataset, table=None):
     """Multiply a fitted background model into the background of a dataset.
 
     Parameters
     ----------
     dataset : `~gammapy.datasets.MapDataset` or `~gammapy.datasets.SpectrumDataset`
         Dataset with a background. Not changed.
+    table : `~astropy.table.Table`, optional
+        Table of `~gammapy_mimic.estimators.covariance_table.tabulate_covariance`. A
+        model that `make_background_model` has made of it is left out, not multiplied:
+        its norms are the bias, which the next such model has again. Default is none.
 
     Returns
     -------
@@ -38,9 +43,11 @@ def prepare_dataset(dataset):
     ValueError
         If the background of the dataset is measured, or if there is none.
     """
-    _check_background(dataset)
+    check_background_model(dataset)
     models = [_ for _ in dataset.models or [] if _ is not dataset.background_model]
     background = dataset.npred_background().copy()
+    if table is not None and _is_ours(dataset.background_model, table):
+        background = dataset.background.copy()
     return replace_parts(dataset, background=background, models=models)
 
 
@@ -68,8 +75,9 @@ def make_background_model(table, dataset, radius=None):
         If the background of the dataset is measured, if there is none, or if its
         background model was fitted.
     """
-    _check_background(dataset)
-    if not np.array_equal(dataset.npred_background().data, dataset.background.data):
+    check_background_model(dataset)
+    # one of an earlier call is replaced
+    if not _is_ours(dataset.background_model, table) and _is_scaled(dataset):
         raise ValueError(
             f"The background model of the dataset {dataset.name} was fitted or scaled, "
             "and this model would replace it, as Gammapy has one background model for "
@@ -106,11 +114,9 @@ def make_penalty(table, models):
         If no model is one of `make_background_model` with this table.
     """
     mean, covariance = get_node_prior(table)
-    energy = table["energy"].quantity
     found = {}
     for model in models:
-        is_background = isinstance(model, FoVBackgroundModel)
-        if is_background and _has_nodes(model.spectral_model, energy):
+        if _is_ours(model, table):
             parameters = model.spectral_model.parameters
             # those that are linked are the same objects
             found[tuple(map(id, parameters))] = parameters
@@ -122,20 +128,21 @@ def make_penalty(table, models):
     return [GaussianPriorPenalty(_, mean, covariance) for _ in found.values()]
 
 
-def _check_background(dataset):
-    if dataset.stat_type == "wstat" or dataset.background is None:
-        raise ValueError(
-            f"The dataset {dataset.name} has no background to which Gammapy applies a "
-            "model: one of OFF counts has a likelihood without. Use the covariance for "
-            "flux_sys, or a FoV background."
-        )
+def _is_scaled(dataset):
+    """Whether the background model of a dataset changes its background."""
+    safe = get_safe_mask(dataset)
+    maps = dataset.npred_background(), dataset.background
+    return not np.array_equal(*(_.data[safe] for _ in maps))
 
 
-def _has_nodes(model, energy):
-    """Whether a spectral model has norms at these energies."""
-    if not isinstance(model, PiecewiseNormSpectralModel):
+def _is_ours(model, table):
+    """Whether a model is one of a background with norms at the energies of a table."""
+    spectral_model = getattr(model, "spectral_model", None)
+    is_background = isinstance(model, FoVBackgroundModel)
+    if not is_background or not isinstance(spectral_model, PiecewiseNormSpectralModel):
         return False
-    nodes = model.energy.to_value(energy.unit)
+    energy = table["energy"].quantity
+    nodes = spectral_model.energy.to_value(energy.unit)
     return nodes.shape == energy.shape and np.allclose(
         nodes, energy.value, rtol=ENERGY_TOLERANCE, atol=0
     )

@@ -7,7 +7,10 @@ from .tables import format_interval
 __all__ = ["make_paper_text"]
 
 NORM_SHARE = 0.5
-"""Share of the counts to which the norm was fitted, from which it is said."""
+"""Share of the counts that the prediction follows, from which it is said."""
+
+N_ERRORS = 3
+"""Number of errors from which a flux is one."""
 
 HEADINGS = ("Energy [TeV]", "Bias [%]", "Spread [%]", "Total [%]", "95% limit [%]")
 
@@ -29,6 +32,7 @@ def make_paper_text(result):
         *_describe_method(result),
         *_describe_error(result),
         *_describe_target(result),
+        *_describe_flux(result),
     ]
     return "\n".join([" ".join(sentences), "", *_make_table(result), ""])
 
@@ -71,8 +75,8 @@ def _describe_error(result):
     if row["norm_share"] > NORM_SHARE:
         share = f"{row['norm_share']:.0%}"
         yield (
-            "The norm of the prediction was fitted to the field of view, of which "
-            f"these are {share}, so that they agree for the most part by construction."
+            "The prediction follows the counts of the field of view, of which these "
+            f"are {share}, so that they agree for the most part by construction."
         )
     if np.isnan(row["n_runs"]):
         yield "Errors are of counts alone: OFF observations are stacked or not known."
@@ -110,6 +114,19 @@ def _describe_target(result):
                 f"The significance of {row['significance']:.1f} at the position of the "
                 f"source is {row['text']}."
             )
+
+
+def _describe_flux(result):
+    if "spurious_flux" not in result.tables:
+        return
+    row = result.select("spurious_flux")[0]
+    flux, low, high = (row[_] for _ in ("target_flux", "sys_errn", "sys_errp"))
+    # of nothing there is no part
+    if flux > N_ERRORS * row["target_flux_err"] and np.isfinite(low):
+        yield (
+            "Of the flux of the source in this band, the systematic error by the "
+            f"background is -{low / flux:.1%} and +{high / flux:.1%}."
+        )
 
 
 def _make_table(result):

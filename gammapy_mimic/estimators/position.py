@@ -3,13 +3,17 @@
 import itertools
 
 import numpy as np
+from gammapy.stats import CashCountsStatistic, WStatCountsStatistic
+from scipy.optimize import brentq
 
 from .calibration import Calibration, calibrate_significance
 from .measurement import get_pointings
 from .sharing import get_shared_events, get_weighted_p_value
 from .tables import make_table
 
-__all__ = ["calibrate", "find_sharing", "tabulate_position"]
+__all__ = ["EXCESS", "calibrate", "find_factor", "find_sharing", "tabulate_position"]
+
+EXCESS = 3  # significance of an excess that has to be explained
 
 
 def calibrate(significance, background, alpha, counts, size=1.0):
@@ -52,10 +56,46 @@ def calibrate(significance, background, alpha, counts, size=1.0):
     }
 
 
+def find_factor(significance, background, alpha):
+    """Find how wrong a background would have to be to explain an excess.
+
+    Parameters
+    ----------
+    significance, background, alpha : float
+        Significance, effective background counts, and ratio of exposures.
+
+    Returns
+    -------
+    factor : float
+        Background over its prediction that leaves 3 sigma of the excess. NaN for one
+        that is smaller, or without background.
+    """
+    if not (significance > EXCESS and background > 0):
+        return np.nan
+    prediction = background * (1 + alpha)
+
+    def make_statistic(n_on, factor):
+        if alpha > 0:
+            return WStatCountsStatistic(n_on, prediction / alpha, factor * alpha)
+        return CashCountsStatistic(n_on, factor * prediction)
+
+    start = make_statistic(prediction, 1)
+    n_on = prediction + np.squeeze(start.n_sig_matching_significance(significance))
+    if np.isnan(n_on):
+        return np.nan
+
+    def get_rest(factor):
+        return np.squeeze(make_statistic(n_on, factor).sqrt_ts) - EXCESS
+
+    # the last has no excess
+    return float(brentq(get_rest, 1, n_on / prediction))
+
+
 def tabulate_position(comparison, counts, ring=None, correlation=None):
     """Compare the significance of the target at a position with that of mimics.
 
-    Mimics are taken there, and in circles of the same offset that do not overlap.
+    Mimics are taken there, and in circles of the same offset that do not overlap, if
+    the pointings are known.
 
     Parameters
     ----------
@@ -72,11 +112,14 @@ def tabulate_position(comparison, counts, ring=None, correlation=None):
     Returns
     -------
     table : `~astropy.table.Table`
-        By band: columns of `calibrate`, and the empirical p-value from ``n_larger`` of
-        ``n_sample`` values that are as large, in which each event counts once. NaN
-        where the position has no significance.
+        By band: columns of `calibrate`, the ``background_factor`` of `find_factor`, and
+        the empirical p-value from ``n_larger`` of ``n_sample`` values that are as
+        large, in which each event counts once. NaN where the position has no
+        significance. ``n_places`` is the number of circles in each set, 1 if there is
+        none but that at the position.
     """
     rows = []
+    n_places = 1 if ring is None else len(ring.pixels)
     for idx, band in enumerate(comparison.bands):
         if ring is None:
             target, size = _add_spectra(comparison.target, idx)
@@ -87,10 +130,12 @@ def tabulate_position(comparison, counts, ring=None, correlation=None):
             target = [getattr(comparison.target, _)[idx][pixel] for _ in names]
             sample, size = _get_sample(comparison, idx, ring), 1.0
         row = band._asdict() | calibrate(*target, counts[idx], size)
+        row["background_factor"] = find_factor(*target)
         overlap = np.eye(len(sample)) if correlation is None else correlation
         names = ("p_value", "n_larger", "n_sample")
         values = get_weighted_p_value(row["significance"], sample, overlap)
-        rows.append(row | dict(zip(names, values, strict=True)))
+        row |= dict(zip(names, values, strict=True))
+        rows.append(row | {"n_places": n_places})
     return make_table(rows)
 
 
@@ -143,7 +188,7 @@ def find_sharing(sets, off_obs_ids, comparison, ring=None):
     ids, places = [], []
     numbers = iter(off_obs_ids)
     for datasets in sets.values():
-        runs = [next(numbers) for _ in datasets]
+        runs = [next(numbers) for _ in range(len(datasets))]
         pointings = get_pointings(datasets)
         ids.append([*itertools.chain(*runs)])
         if pointings is None or not all(runs) or len(pointings) != len(ids[-1]):

@@ -1,21 +1,31 @@
 """What the mimic sets say about a background."""
 
 import dataclasses
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from astropy.coordinates import Angle, SkyCoord
+from astropy.table import Table
+from astropy.units import Quantity
+from gammapy.datasets import MapDataset
+from gammapy.estimators import FluxPoints
 from gammapy.maps import WcsNDMap
+from gammapy.modeling.models import FoVBackgroundModel, GaussianPrior, Models
+from gammapy.stats import GaussianPriorPenalty
+from matplotlib.axes import Axes
 
 from ..version import __version__
 from . import nuisance, result_fits
-from .bias import BiasMap
+from .bias import BiasMap, CorrectedDataset
 from .flux_points import join_flux
 from .low_high import make_low_high
+from .maps import BandMaps
 from .measurement import ALL, Band
 from .normalisation import make_prior
 from .paper import make_paper_text
 from .tables import TARGET, format_interval
-from .verdict import judge
+from .verdict import Judgement, judge
 from .weights import make_weighted
 
 __all__ = ["MimicSystematics"]
@@ -47,9 +57,10 @@ class MimicSystematics:
           ``f_ul``), and ``total`` the root of delta^2 + f^2 (1 + delta)^2, with the
           same. ``f_other_ul`` and ``total_other_ul`` are the limits for another field,
           ``f_squared`` is the number to be averaged, ``template_err`` the noise of the
-          template, which f does not have, ``norm_share`` the part of the counts to
-          which the norm was fitted, ``n_runs`` the effective number of OFF observations
-          (NaN for stacked datasets, whose errors are of counts alone), and
+          template, which f does not have, ``norm_share`` the part of the counts that
+          the prediction follows, by a norm that was fitted to them or by rings,
+          ``n_runs`` the effective number of OFF observations (NaN for stacked datasets,
+          whose errors are of counts alone), and
           ``n_apertures`` that of independent circles. ``reason`` says why something is
           not measured. Then mean and width of the significance, with errors from the
           scatter of sets that are not below the statistical ones, and the mean number
@@ -66,8 +77,10 @@ class MimicSystematics:
           `~gammapy_mimic.estimators.maximum.tabulate_maximum`.
         - "position": significance of the target at the position, mean and width of the
           significance of background alone for as many counts, the ``calibrated``
-          significance with its p-value, all in words (``text``); and how many mimics at
-          the same offset are as large, where each event counts once.
+          significance with its p-value, all in words (``text``); by which
+          ``background_factor`` the prediction would have to be too low to leave 3 sigma
+          of it; and how many mimics in the ``n_places`` of the same offset are as
+          large, where each event counts once.
         - "losses": observations that lose more than 1% of their counts because a
           prediction of the background is missing, or all, with the bins and the cause,
           see `~gammapy_mimic.data.meta_tables.Loss`; and what set and target do
@@ -75,6 +88,9 @@ class MimicSystematics:
           no mimic of the set has a prediction, or an event of that energy (``cause``
           "mimics"), and counts of a set of which the same holds for the target
           ("target"). Not there if there is nothing.
+        - "sets": number of datasets and good ``time`` of each set and of the target,
+          the energies that are safe in any dataset (``e_min`` to ``e_max``) and in all
+          (from ``e_min_all``), and the ``background_ratio`` of all energies.
         - "time": good time of the target, and of the OFF observations, each of which
           counts once (NaN if they are not known), in hours.
         - "normalisation": mean and spread of the FoV normalisation between OFF
@@ -87,13 +103,13 @@ class MimicSystematics:
           mean ``energy`` of the background, bias ``delta`` with its error, ``spread``,
           the standard deviation of the errors of targets, and ``error``, that of one
           more target around the measured bias, of which a row of ``covariance`` is the
-          covariance with each of the bands. Neither has the noise of the template,
-          ``template_err``. See
+          covariance with each of the bands. It has the noise of the target's template,
+          ``template_err``, which the spread has not. See
           `~gammapy_mimic.estimators.covariance_table.tabulate_covariance`.
         - "flux": flux of a source that is fitted at the position in each set, or to
           spectra, through the IRFs of the target, and that of the target itself.
-        - "spurious_flux": mean and scatter of those of the sets, and the systematic
-          error of a flux of the target, see
+        - "spurious_flux": mean and scatter of those of the sets, the systematic error
+          of a flux of the target, and that flux with its statistical error, see
           `~gammapy_mimic.estimators.average_flux`.
     correlation_radius : `~astropy.coordinates.Angle`
         Radius in which counts are added.
@@ -119,15 +135,15 @@ class MimicSystematics:
     In tables, what cannot be measured is NaN.
     """
 
-    tables: dict
+    tables: dict[str, Table]
     correlation_radius: Angle
     min_background: float
-    maps: dict = dataclasses.field(default_factory=dict)
-    background: dict = dataclasses.field(default_factory=dict)
+    maps: dict[str, BandMaps] = dataclasses.field(default_factory=dict)
+    background: dict[str, BandMaps] = dataclasses.field(default_factory=dict)
     bias: BiasMap | None = None
     source_free: WcsNDMap | None = None
     position: SkyCoord | None = None
-    missing: dict = dataclasses.field(default_factory=dict)
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)
     version: str = __version__
 
     def __str__(self):
@@ -139,8 +155,11 @@ class MimicSystematics:
             total, bias = format_interval(row, "total"), "not known"
             if np.isfinite(row["delta"]):
                 bias = f"{row['delta']:+z.1%} ± {row['delta_err']:.1%}"
-            spread = format_interval(row, "f")
-            lines.append(f"  {band}: {total}; bias {bias}, spread {spread}")
+            line = f"  {band}: {total}; bias {bias}"
+            # without a spread there is no total, for the same reason
+            if np.isfinite(row["total"]):
+                line += f", spread {format_interval(row, 'f')}"
+            lines.append(line)
         if "position" in self.tables:
             lines += ["", f"  position: {self.select('position')[0]['text']}"]
         if "maximum" in self.tables:
@@ -152,14 +171,14 @@ class MimicSystematics:
         return "\n".join([*lines, ""])
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
         """Names of the mimic sets (list of str)."""
         # each once, in the order of the sets
         names = dict.fromkeys(self.tables["significance"]["name"].tolist())
         return [_ for _ in names if _ not in (ALL, TARGET)]
 
     @property
-    def bands(self):
+    def bands(self) -> list[Band]:
         """Bands of energy (list of `~gammapy_mimic.estimators.Band`).
 
         "all" is the last.
@@ -169,23 +188,24 @@ class MimicSystematics:
         return [Band(*_) for _ in zip(rows["band"].tolist(), *edges, strict=True)]
 
     @property
-    def covariance(self):
+    def covariance(self) -> np.ndarray:
         """Covariance of the error of the background between bands of energy.
 
         That of one more target, as a fraction of the background, around the measured
         bias ``delta``: with the error of that, and widened for the number of OFF
-        observations that it is known from. Poisson noise of the target is not in it,
-        nor that of its template. Shape (n_bands, n_bands), the bands are the rows of
-        the table "covariance". It is an error if it was not measured, with the reason.
+        observations that it is known from. The noise of the target's template is in it,
+        Poisson noise of its counts is not. Shape (n_bands, n_bands), the bands are the
+        rows of the table "covariance". It is an error if it was not measured, with the
+        reason.
         """
         return np.array(self.to_table("covariance")["covariance"])
 
     @property
-    def judgement(self):
+    def judgement(self) -> Judgement:
         """What it says (`~gammapy_mimic.estimators.Judgement`)."""
         return judge(self)
 
-    def select(self, table, band=ALL, **values):
+    def select(self, table: str, band: str | None = ALL, **values: Any) -> Table:
         """Select rows of a table.
 
         Parameters
@@ -233,7 +253,7 @@ class MimicSystematics:
                 )
         return rows
 
-    def get_map(self, name, band=ALL):
+    def get_map(self, name: str, band: str = ALL) -> WcsNDMap:
         """Get the significance map of a mimic set or of the target.
 
         Parameters
@@ -263,7 +283,9 @@ class MimicSystematics:
             raise ValueError(f"There is no map of {name!r}. {way_out}")
         return self.maps[name].get_image(band)
 
-    def get_significance(self, name=ALL, band=ALL):
+    def get_significance(
+        self, name: str = ALL, band: str = ALL, is_source_free: bool = False
+    ) -> np.ndarray:
         """Get the significances that the table "significance" describes.
 
         Parameters
@@ -272,6 +294,10 @@ class MimicSystematics:
             Name of a mimic set, "all" (default) for all of them, or "target".
         band : str or int, optional
             Band of energy. Default is "all".
+        is_source_free : bool, optional
+            Whether mimics count only at the positions of the target: where it has a
+            significance, and no known source. They are those of the table "maximum".
+            Default is False, which is what the table "significance" describes.
 
         Returns
         -------
@@ -289,12 +315,15 @@ class MimicSystematics:
             image = self.get_map(key, band).data
             background = self.background[key].get_image(band).data
             valid = np.isfinite(image) & (background >= self.min_background)
-            if key == TARGET and self.source_free is not None:
+            has_mask = key == TARGET or is_source_free
+            if has_mask and self.source_free is not None:
                 valid &= self.source_free.data
+            if is_source_free and TARGET in self.maps:
+                valid &= np.isfinite(self.get_map(TARGET, band).data)
             values.append(image[valid])
         return np.concatenate(values)
 
-    def to_table(self, name="systematics"):
+    def to_table(self, name: str = "systematics") -> Table:
         """Get a table.
 
         Parameters
@@ -320,7 +349,7 @@ class MimicSystematics:
             )
         return self.tables[name]
 
-    def to_text(self, style="paper"):
+    def to_text(self, style: str = "paper") -> str:
         """Write what a paper prints: a paragraph, and a table by energy.
 
         Parameters
@@ -342,7 +371,7 @@ class MimicSystematics:
             raise ValueError(f"Invalid style: {style!r}. Choose from ['paper'].")
         return make_paper_text(self)
 
-    def to_flux_table(self, flux_points):
+    def to_flux_table(self, flux_points: FluxPoints) -> Table:
         """Add the systematic error of the background to flux points of the target.
 
         `~astropy.table.Table` reads all columns of a file of it, and
@@ -369,7 +398,7 @@ class MimicSystematics:
         """
         return join_flux(flux_points, *map(self.to_table, ("flux", "spurious_flux")))
 
-    def to_prior(self, parameter="norm"):
+    def to_prior(self, parameter: str = "norm") -> GaussianPrior:
         """Make a prior from the spread of the FoV normalisation.
 
         Parameters
@@ -389,7 +418,9 @@ class MimicSystematics:
         """
         return make_prior(self.to_table("normalisation"), parameter)
 
-    def to_weights(self, dataset, f=None):
+    def to_weights(
+        self, dataset: MapDataset, f: float | Quantity | str | None = None
+    ) -> MapDataset:
         """Give a dataset the likelihood weights of the spread f of its background.
 
         The weight is 1 / (1 + f^2 N), with the background counts N in a circle of the
@@ -401,7 +432,8 @@ class MimicSystematics:
 
         Weights are in ``mask_fit``, and act in `~gammapy.modeling.Fit` only. Gammapy
         2.1 loses them, without a word, where it writes and reads a dataset, and where
-        it cuts it by energy, as `~gammapy.estimators.FluxPointsEstimator` does.
+        it cuts it: in ``cutout``, and by energy, as
+        `~gammapy.estimators.FluxPointsEstimator` does.
 
         Parameters
         ----------
@@ -409,10 +441,13 @@ class MimicSystematics:
             Dataset with a background model. Not changed. That of a target whose
             observations are stacked: errors of several datasets would be taken as
             independent.
-        f : float, `~numpy.ndarray` or str, optional
-            Spread, one or one for each band of energy, or a column of the table
-            "systematics". Default is "f"; a band without has that of all energies. An f
-            of 0 is no proof of 0: its upper limit, "f_ul", is on the safe side.
+        f : float, `~astropy.units.Quantity` or str, optional
+            Spread, one or one for each band of energy, such as 0.05 or
+            ``5 * u.percent``, or a column of the table "systematics". Default is "f"; a
+            band without has that of all energies. An f of 0 is no proof of 0: its upper
+            limit, "f_ul", is on the safe side. With "error" it is the error of the
+            table "covariance", which has what the whole field has in common, too; a
+            band that is not in it has the "total" of the table "systematics".
 
         Returns
         -------
@@ -427,7 +462,9 @@ class MimicSystematics:
         """
         return make_weighted(self, dataset, f)
 
-    def make_low_high(self, dataset, total=None):
+    def make_low_high(
+        self, dataset: MapDataset, total: float | Quantity | str | None = None
+    ) -> tuple[MapDataset, MapDataset]:
         """Make a pair of datasets with the background down and up by its error.
 
         It is changed by one factor in each band of energy, as the error was measured:
@@ -438,10 +475,10 @@ class MimicSystematics:
         ----------
         dataset : `~gammapy.datasets.MapDataset`
             Dataset with a background model. Not changed.
-        total : float, `~numpy.ndarray` or str, optional
+        total : float, `~astropy.units.Quantity` or str, optional
             Relative error, one or one for each band of energy, or a column of the table
-            "systematics", such as "total_ul". Default is "total"; a band without has
-            that of all energies.
+            "systematics", such as "total_ul", or "error", see `to_weights`. Default is
+            "total"; a band without has that of all energies.
 
         Returns
         -------
@@ -456,12 +493,13 @@ class MimicSystematics:
         """
         return make_low_high(self, dataset, total)
 
-    def prepare_dataset(self, dataset):
+    def prepare_dataset(self, dataset: MapDataset) -> MapDataset:
         """Multiply a fitted background model into the background of a dataset.
 
         Gammapy takes one background model for a dataset, and no product of two. So what
         a `~gammapy.makers.FoVBackgroundMaker` has fitted must be in the background
-        itself before `to_background_model` replaces the model.
+        itself before `to_background_model` replaces the model. A model of that method
+        is left out: its norms are the bias, which the next one has again.
 
         Parameters
         ----------
@@ -478,9 +516,9 @@ class MimicSystematics:
         ValueError
             If the background of the dataset is measured, or if there is none.
         """
-        return nuisance.prepare_dataset(dataset)
+        return nuisance.prepare_dataset(dataset, self.tables.get("covariance"))
 
-    def to_background_model(self, dataset):
+    def to_background_model(self, dataset: MapDataset) -> FoVBackgroundModel:
         """Make a background model with the mimics' bias, free in each band of energy.
 
         The norms are those at the mean energies of the bands of the table "covariance",
@@ -495,7 +533,8 @@ class MimicSystematics:
         Parameters
         ----------
         dataset : `~gammapy.datasets.MapDataset` or `~gammapy.datasets.SpectrumDataset`
-            Dataset with a background. Not changed.
+            Dataset with a background. Not changed. A model of an earlier call may be
+            replaced.
 
         Returns
         -------
@@ -513,7 +552,7 @@ class MimicSystematics:
         table = self.to_table("covariance")
         return nuisance.make_background_model(table, dataset, radius)
 
-    def make_penalty(self, models):
+    def make_penalty(self, models: Models) -> list[GaussianPriorPenalty]:
         """Make the penalties of the models of `to_background_model`.
 
         Gammapy loses penalties where it copies models, in `FluxPointsEstimator`, too,
@@ -543,7 +582,9 @@ class MimicSystematics:
         """
         return nuisance.make_penalty(self.to_table("covariance"), models)
 
-    def apply_bias_correction(self, dataset, force=False):
+    def apply_bias_correction(
+        self, dataset: MapDataset, force: bool = False
+    ) -> CorrectedDataset:
         """Multiply the background of a dataset by the bias map.
 
         Parameters
@@ -571,7 +612,7 @@ class MimicSystematics:
             raise ValueError(f"There is no bias map: {reason}")
         return self.bias
 
-    def plot_map(self, ax=None, **kwargs):
+    def plot_map(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """Plot the significance map of a set or of the target.
 
         Parameters
@@ -588,7 +629,7 @@ class MimicSystematics:
         """
         return _call_plot("plot_significance_map", self, ax, kwargs)
 
-    def plot_distribution(self, ax=None, **kwargs):
+    def plot_distribution(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """Plot the significance distribution of mimics and target.
 
         Parameters
@@ -605,7 +646,7 @@ class MimicSystematics:
         """
         return _call_plot("plot_significance_distribution", self, ax, kwargs)
 
-    def plot_systematics(self, ax=None, **kwargs):
+    def plot_systematics(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """Plot bias and spread by energy, offset, radius or distance.
 
         Parameters
@@ -622,7 +663,7 @@ class MimicSystematics:
         """
         return _call_plot("plot_systematics", self, ax, kwargs)
 
-    def plot_maximum(self, ax=None, **kwargs):
+    def plot_maximum(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """Plot the largest significance of the target and of mimics.
 
         Parameters
@@ -639,7 +680,7 @@ class MimicSystematics:
         """
         return _call_plot("plot_maximum", self, ax, kwargs)
 
-    def plot_bias(self, ax=None, **kwargs):
+    def plot_bias(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """Plot the bias map.
 
         Parameters
@@ -656,7 +697,7 @@ class MimicSystematics:
         """
         return _call_plot("plot_bias_map", self._get_bias(), ax, kwargs)
 
-    def plot_flux(self, ax=None, **kwargs):
+    def plot_flux(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """Plot the spurious flux.
 
         Parameters
@@ -673,7 +714,7 @@ class MimicSystematics:
         """
         return _call_plot("plot_flux", self, ax, kwargs)
 
-    def write(self, path, overwrite=False):
+    def write(self, path: str | Path, overwrite: bool = False) -> None:
         """Write to a FITS file.
 
         Parameters
@@ -691,7 +732,7 @@ class MimicSystematics:
         result_fits.write_result(self, path, overwrite)
 
     @classmethod
-    def read(cls, path):
+    def read(cls, path: str | Path) -> Self:
         """Read from a FITS file.
 
         Parameters

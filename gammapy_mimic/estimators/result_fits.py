@@ -1,5 +1,6 @@
 """The FITS file of a result."""
 
+import contextlib
 import dataclasses
 
 import astropy.units as u
@@ -15,9 +16,9 @@ from ..utils.files import replace_file
 from .bias import BiasMap
 from .maps import BandMaps
 
-__all__ = ["read_result", "write_result"]
+__all__ = ["read_result", "read_result_table", "write_result"]
 
-RESULT_VERSION = 8
+RESULT_VERSION = 9
 MAPS = ("maps", "background")
 PARTS = ("bands", "total")
 
@@ -105,18 +106,7 @@ def read_result(path):
     ValueError
         If it is another kind of file, or one of another version.
     """
-    path = make_path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    with open_fits(path) as hdu_list:
-        version = hdu_list[0].header.get("MIM_RES")
-        if version is None:
-            raise ValueError(f"{path} is not a result of MimicSystematicsEstimator.")
-        if version != RESULT_VERSION:
-            raise ValueError(
-                f"{path} has the version {version} of the format, this is version "
-                f"{RESULT_VERSION}. Run the estimator again."
-            )
+    with _open_result(path) as hdu_list:
         hdu_names = [_.name.lower() for _ in hdu_list[1:]]
         (row,) = _read_table(hdu_list["META"])
         attributes = {
@@ -151,6 +141,47 @@ def read_result(path):
             # FITS has no boolean images
             attributes["source_free"] = mask.copy(data=mask.data.astype(bool))
         return attributes
+
+
+def read_result_table(path, name):
+    """Read one table of a result from a FITS file, which takes little time.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        File.
+    name : str
+        Name of the table.
+
+    Returns
+    -------
+    table : `~astropy.table.Table`
+        Table.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `read_result`.
+    """
+    with _open_result(path) as hdu_list:
+        return _read_table(hdu_list[f"TABLE_{name}"])
+
+
+@contextlib.contextmanager
+def _open_result(path):
+    path = make_path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    with open_fits(path) as hdu_list:
+        version = hdu_list[0].header.get("MIM_RES")
+        if version is None:
+            raise ValueError(f"{path} is not a result of MimicSystematicsEstimator.")
+        if version != RESULT_VERSION:
+            raise ValueError(
+                f"{path} has the version {version} of the format, this is version "
+                f"{RESULT_VERSION}. Run the estimator again."
+            )
+        yield hdu_list
 
 
 def _read_table(hdu):

@@ -35,8 +35,8 @@ class RunSpread(NamedTuple):
     other_err : float
         Half of the interval around the mean that holds the true value of another
         observation with 68% probability: the width of a prior. It is averaged over the
-        posterior of the spread (restricted likelihood, flat prior of its square), as an
-        estimate of 0 is no proof of 0. NaN if it cannot be measured.
+        posterior of the spread (restricted likelihood, reference prior), as an estimate
+        of 0 is no proof of 0. NaN if it cannot be measured.
     n_values, n_runs : int
         Number of values, and of different observations.
     """
@@ -138,14 +138,20 @@ def _average_runs(values, errors, runs):
 
 
 def _get_other_error(limit, x, variance):
-    """Half of the interval of another value, for an upper limit of the spread."""
+    """Half of the interval of another value, for an upper limit of the spread.
+
+    With the reference prior of the spread (Bodnar et al. 2017, Statistics in Medicine
+    36, 378). Where errors are small, the interval is Student's. Where the spread is
+    lost in them it is too wide, the more so the fewer values there are.
+    """
     spreads = limit * np.linspace(0, MAX_SPREAD, N_NODES)
     means = np.array([_get_mean(_, x, variance)[1] for _ in spreads**2])
     log_like = [
         np.log(error) - (_get_q(t, x, variance) + np.log(t + variance).sum()) / 2
         for t, error in zip(spreads**2, means, strict=True)
     ]
-    weights = spreads * np.exp(log_like - np.max(log_like))
+    prior = [np.linalg.norm(1 / (t + variance)) for t in spreads**2]
+    weights = spreads * prior * np.exp(log_like - np.max(log_like))
     sigma = np.hypot(spreads, means)
 
     def get_excess(half):

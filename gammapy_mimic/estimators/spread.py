@@ -3,13 +3,20 @@ r"""Spread of a background: f squared from deviations in apertures, and its vari
 Arrays only. Sums over runs have the shape (n_sets, n_apertures).
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy import fft
 from scipy.special import chdtri
 
-from .aperture_counts import get_deviations, get_information, get_share
+from .aperture_counts import (
+    NO_RUN,
+    get_deviations,
+    get_information,
+    get_share,
+    keep_result,
+)
 
 __all__ = ["WEIGHT_SPREAD", "SpreadNoise", "measure_spread"]
 
@@ -21,6 +28,11 @@ MIN_RUNS = 3
 CHANCE = 0.05
 # scales of the correlation of a field, up to a quarter of its extent
 N_SCALES = 30
+# of the extent of positions, to which they are on a grid, and its largest size
+GRID_TOLERANCE = 1e-6
+MAX_PIXELS = 10_000_000
+# relative error of a Fourier transform
+FFT_ERROR = 1e-12
 
 
 class SpreadNoise(NamedTuple):
@@ -32,10 +44,6 @@ class SpreadNoise(NamedTuple):
         Mean square by counts, in units of f squared.
     constant, slope : float
         The variance of f squared by counts is ``constant + slope f_squared``.
-    template : float
-        Mean relative variance of the template.
-    template_delta : float
-        Relative variance of delta by the template.
     shared : `~numpy.ndarray`
         Correlation of two sets in the counts of a run that both have. Shape
         (n_sets, n_sets).
@@ -43,6 +51,10 @@ class SpreadNoise(NamedTuple):
         Effective number of independent apertures.
     field_share : float
         Variance of the mean error of a field, over f squared.
+    template : float, optional
+        Mean relative variance of the template.
+    template_delta : float, optional
+        Relative variance of delta by the template.
     own : float, optional
         Part of f squared that is errors of single runs, not common to all.
     factor : float, optional
@@ -54,11 +66,11 @@ class SpreadNoise(NamedTuple):
     level: float
     constant: float
     slope: float
-    template: float
-    template_delta: float
     shared: np.ndarray
     n_apertures: float
     field_share: float
+    template: float = 0.0
+    template_delta: float = 0.0
     own: float = 0.0
     factor: float = 1.0
     dof: float = np.inf
@@ -115,8 +127,10 @@ class _Sums(NamedTuple):
 class _Runs(NamedTuple):
     """Deviations of runs (or nights), and of all of them together.
 
-    ``parts`` has the shape (n_clusters, n_sets, n_apertures), ``scatter`` is what their
-    deviations differ by from the mean of the set.
+    ``parts`` has the shape (n_rows, n_sets, n_apertures), where the rows of each set
+    are the ``clusters``, ``scatter`` is what their deviations differ by from the mean
+    of the set. ``pairs`` has the indices of two sets, and the rows of their runs that
+    are the same.
     """
 
     sums: _Sums
@@ -124,6 +138,22 @@ class _Runs(NamedTuple):
     scatter: np.ndarray
     weight: np.ndarray
     levers: np.ndarray  # weighted squares of levers of the sums
+    clusters: np.ndarray
+    n_clusters: int
+    pairs: list
+
+
+class _Measured(NamedTuple):
+    """Estimate of f squared with its noise, but for the template and the positions.
+
+    Arrays of shape (n_sets, n_apertures), of all runs together.
+    """
+
+    f_squared: float
+    noise: SpreadNoise
+    value: np.ndarray  # without the norm of the set
+    lever: np.ndarray
+    levers: np.ndarray
 
 
 def measure_spread(counts, template_counts=np.inf, positions=None):
@@ -145,31 +175,72 @@ def measure_spread(counts, template_counts=np.inf, positions=None):
     noise : `SpreadNoise`
         Noise.
     """
-    runs = _get_runs(counts)
-    shape = counts.counts.shape[1:]
-    relative = np.broadcast_to(1 / np.asarray(template_counts, dtype=float), shape)
-    # where runs are not known, sets are taken to be independent
-    shared = _measure_sharing(runs) if counts.has_runs else np.eye(shape[0])
-    noise = _measure_counts_noise(runs, relative, shared)
+    measured = _measure_counts(counts)
+    f_squared, noise = measured.f_squared, _add_template(measured, template_counts)
     if not noise.n_apertures > 0:
         return np.nan, noise
-    f_squared = float(runs.sums.get_f_squared(runs.weight)) - noise.template
-    if counts.has_runs and counts.n_clusters >= MIN_RUNS:
-        noise = _measure_runs_noise(runs, noise, f_squared, counts.n_runs - 1)
+    f_squared -= noise.template
     if positions is not None:
-        noise = _correlate_apertures(runs, noise, f_squared, positions)
+        noise = _correlate_apertures(measured, noise, f_squared, positions)
     return f_squared, noise
+
+
+@keep_result
+def _measure_counts(counts):
+    """Measure what needs neither template nor positions."""
+    runs = _get_runs(counts)
+    # where runs are not known, sets are taken to be independent
+    shared = _measure_sharing(runs) if counts.has_runs else np.eye(len(runs.levers))
+    noise = _measure_counts_noise(runs, shared)
+    f_squared = float(runs.sums.get_f_squared(runs.weight))
+    has_apertures = noise.n_apertures > 0
+    if has_apertures and counts.has_runs and counts.n_clusters >= MIN_RUNS:
+        noise = _measure_runs_noise(runs, noise, f_squared, counts.n_runs - 1)
+    value = _project(runs.sums.value, get_share(runs.sums.lever))
+    return _Measured(f_squared, noise, value, runs.sums.lever, runs.levers)
+
+
+def _add_template(measured, template_counts):
+    """Add the noise of a template to that of counts."""
+    shape = measured.levers.shape
+    relative = np.broadcast_to(1 / np.asarray(template_counts, dtype=float), shape)
+    total, share = measured.levers.sum(), get_share(measured.lever.sum(axis=0))
+    return measured.noise._replace(
+        template=float(_divide(np.sum(measured.levers * relative), total)),
+        template_delta=float(np.sum(share**2 * relative.mean(axis=0))),
+    )
 
 
 def _get_runs(counts):
     deviations = get_deviations(counts)
     sums = _Sums(*(_.sum(axis=0) for _ in deviations))
-    parts = _Sums(*(counts.add_clusters(_) for _ in deviations))
+    parts = _Sums(*(counts.merge_runs(_) for _ in deviations))
     mean = _divide(sums.value, sums.lever, 0)
     scatter = _project(parts.value - parts.lever * mean, get_share(sums.lever))
     information = get_information(counts).sum(axis=0)
     weight = 1 / (1 + WEIGHT_SPREAD**2 * information) ** 2
-    return _Runs(sums, parts, scatter, weight, sums.get_squares(weight)[1])
+    return _Runs(
+        sums,
+        parts,
+        scatter,
+        weight,
+        sums.get_squares(weight)[1],
+        counts.clusters,
+        counts.n_clusters,
+        _find_pairs(counts.clusters),
+    )
+
+
+def _find_pairs(clusters):
+    """Find the runs that two sets, or one and itself, have in common."""
+    sets = range(clusters.shape[1])
+    pairs = []
+    for first, second in itertools.combinations_with_replacement(sets, 2):
+        columns = clusters[:, first], clusters[:, second]
+        # rows that have no run are nothing but zeros
+        _, *rows = np.intersect1d(*columns, return_indices=True)
+        pairs.append((first, second, *rows))
+    return pairs
 
 
 def _project(values, share):
@@ -189,8 +260,8 @@ def _divide(numerator, denominator, fill=np.nan):
     return np.divide(numerator, denominator, out=out, where=denominator > 0)
 
 
-def _measure_counts_noise(runs, relative, shared):
-    """Noise of counts, and of a template of this relative variance.
+def _measure_counts_noise(runs, shared):
+    """Noise of counts.
 
     What belongs to f squared is NaN if no lever is left, as of one aperture.
     """
@@ -198,18 +269,22 @@ def _measure_counts_noise(runs, relative, shared):
     total = levers.sum()
     norm = total if total > 0 else np.nan
     root = np.sqrt(runs.parts.lever)
-    # covariance of the deviations of two sets, shape (n_sets, n_sets, n_apertures)
-    covariance = np.einsum("rsa,rta,st->sta", root, root, shared)
     weight = runs.weight * np.sqrt(_get_left(get_share(lever)))
-    slope = weight * lever
+    constant = slope = 0.0
+    for first, second, rows, others in runs.pairs:
+        # covariance of the deviations of the two sets in each aperture
+        products = root[rows, first] * root[others, second]
+        covariance = shared[first, second] * products.sum(axis=0)
+        number = 1 if first == second else 2
+        weights = number * weight[first] * weight[second]
+        constant += np.sum(weights * covariance**2)
+        slope += np.sum(weights * lever[first] * lever[second] * covariance)
     information = levers.sum(axis=0)
     share = get_share(lever.sum(axis=0))
     return SpreadNoise(
         level=float(np.sum(runs.weight * lever * (1 - get_share(lever))) / norm),
-        constant=2 * np.einsum("sa,ta,sta->", weight, weight, covariance**2) / norm**2,
-        slope=4 * np.einsum("sa,ta,sta->", slope, slope, covariance) / norm**2,
-        template=float(np.sum(levers * relative) / norm),
-        template_delta=float(np.sum(share**2 * relative.mean(axis=0))),
+        constant=2 * constant / norm**2,
+        slope=4 * slope / norm**2,
         shared=shared,
         n_apertures=float(_divide(total**2, np.sum(information**2), 0)),
         field_share=float(np.sum(share**2)),
@@ -223,8 +298,11 @@ def _measure_sharing(runs):
     elsewhere in the field of another set.
     """
     root = np.sqrt(runs.parts.lever)
-    products = np.einsum("rsa,rta->st", runs.scatter, runs.scatter)
-    expected = np.einsum("rsa,rta->st", root, root)
+    products, expected = np.zeros((2, *[len(runs.levers)] * 2))
+    for first, second, rows, others in runs.pairs:
+        for values, result in ((runs.scatter, products), (root, expected)):
+            product = np.vdot(values[rows, first], values[others, second])
+            result[first, second] = result[second, first] = product
     # of common counts, in the scale of the scatter
     scale = np.sqrt(_divide(np.diag(products), np.diag(expected), 0))
     shared = _divide(products, expected * scale * scale[:, np.newaxis], 0).clip(0, 1)
@@ -234,7 +312,7 @@ def _measure_sharing(runs):
 
 def _measure_runs_noise(runs, noise, f_squared, dof):
     """Make the noise that the scatter of runs tells of, never below that of counts."""
-    n = len(runs.scatter)
+    n = runs.n_clusters
     pairs = _get_pair_variance(runs)
     # errors of single runs, relative to counts
     expected = np.sum(runs.parts.lever * (1 - get_share(runs.sums.lever)))
@@ -245,13 +323,30 @@ def _measure_runs_noise(runs, noise, f_squared, dof):
         own=noise.level * (own - 1),
     )
     # runs may differ in how strong the error of the field is
-    without = _Sums(*(a - b for a, b in zip(runs.sums, runs.parts, strict=True)))
-    jackknife = (n - 1) * np.var(without.get_f_squared(runs.weight))
-    expected = noise.get_counts_variance(f_squared + noise.template)
+    jackknife = (n - 1) * np.var(_leave_out_runs(runs))
+    expected = noise.get_counts_variance(f_squared)
     # products of runs are twice in a jackknife
     if jackknife > (expected + pairs) * chdtri(dof, CHANCE) / dof:
         noise = noise._replace(factor=(jackknife - pairs) / expected, dof=dof)
     return noise
+
+
+def _leave_out_runs(runs):
+    """Estimate f squared without each of the runs. Shape (n_clusters,)."""
+    without = _Sums(*(a - b for a, b in zip(runs.sums, runs.parts, strict=True)))
+    known = runs.clusters != NO_RUN
+    results = []
+    for whole, parts in zip(
+        runs.sums.get_squares(runs.weight),
+        without.get_squares(runs.weight),
+        strict=True,
+    ):
+        whole, parts = whole.sum(axis=-1), parts.sum(axis=-1)
+        # a set without the run is what it is
+        result = np.full(runs.n_clusters, whole.sum())
+        np.add.at(result, runs.clusters[known], (parts - whole)[known])
+        results.append(result)
+    return _divide(*results)
 
 
 def _get_pair_variance(runs):
@@ -261,7 +356,9 @@ def _get_pair_variance(runs):
     are one pair.
     """
     weight = runs.weight / runs.levers.sum()
-    pairs = np.einsum("rsa,qsa->srq", runs.scatter * weight, runs.scatter)
+    # of two runs r and q of each set, shape (n_sets, n_rows, n_rows)
+    scatter = np.moveaxis(runs.scatter, 0, 1)
+    pairs = (scatter * weight[:, np.newaxis]) @ np.moveaxis(scatter, 1, 2)
     # what is left of a mean that is their own
     share = get_share(runs.parts.lever.sum(axis=2).T)
     own = _divide(np.einsum("srr->sr", pairs), 1 - share, 0)
@@ -269,13 +366,17 @@ def _get_pair_variance(runs):
     pairs += product + np.swapaxes(product, 1, 2)
     total = own.sum(axis=1)[:, np.newaxis, np.newaxis]
     pairs -= share[:, np.newaxis] * share[..., np.newaxis] * total
-    pairs = pairs.sum(axis=0)
-    np.fill_diagonal(pairs, 0)
+    sums = np.zeros((runs.n_clusters, runs.n_clusters))
+    for one, clusters in zip(pairs, runs.clusters.T, strict=True):
+        known = np.flatnonzero(clusters != NO_RUN)
+        # each run is in a set once
+        sums[np.ix_(*[clusters[known]] * 2)] += one[np.ix_(known, known)]
+    np.fill_diagonal(sums, 0)
     # and those of a run with itself
-    return 2 * np.sum(pairs**2) * len(pairs) / (len(pairs) - 1)
+    return 2 * np.sum(sums**2) * len(sums) / (len(sums) - 1)
 
 
-def _correlate_apertures(runs, noise, f_squared, positions):
+def _correlate_apertures(measured, noise, f_squared, positions):
     r"""Make the noise that knows the correlation of the errors of two apertures.
 
     A Gaussian correlation, :math:`\rho = e^{-d^2 / 4 s^2}` at the distance d, is fitted
@@ -286,14 +387,13 @@ def _correlate_apertures(runs, noise, f_squared, positions):
     """
     # an error of the field that is lost in noise has no correlation that is not
     field = max(f_squared - noise.own, np.sqrt(noise.get_variance(0)))
-    lever = runs.sums.lever.sum(axis=0)
-    value = _project(runs.sums.value, get_share(runs.sums.lever)).sum(axis=0)
-    error = _divide(value, lever, 0)
-    information, share = runs.levers.sum(axis=0), get_share(lever)
-
+    lever = measured.lever.sum(axis=0)
+    error = _divide(measured.value.sum(axis=0), lever, 0)
+    information, share = measured.levers.sum(axis=0), get_share(lever)
     root = np.sqrt(information)
     columns = root, root * error, share, information
     width, (number, products, shares, weights) = _add_pairs(positions, columns)
+    number = np.where(number > FFT_ERROR * number.max(), number, 0)
     mean = _divide(products, number, 0)
     # one row for each scale, the first of none
     scales = width * np.append(0.1, np.geomspace(0.3, (len(number) - 1) / 4, N_SCALES))
@@ -311,16 +411,52 @@ def _correlate_apertures(runs, noise, f_squared, positions):
 def _add_pairs(positions, columns):
     """Add up products of two apertures in bins of distance.
 
-    Return the width of a bin, the distance of the nearest two, and the sums. One
-    aperture is taken after the other, as all pairs of a large map need much memory.
+    Return the width of a bin, the distance of the nearest two, and the sums. The
+    products of all pairs that are apart by the same step on the grid are the
+    correlation of a column with itself, which a Fourier transform makes.
     """
-    width = cKDTree(positions).query(positions, 2)[0][:, 1].min()
-    n_bins = int(np.hypot(*np.ptp(positions, axis=0)) / width) + 2
-    sums, farthest = np.zeros((len(columns), n_bins)), 0
-    for i in range(len(positions) - 1):
-        distance = np.hypot(*(positions[i + 1 :] - positions[i]).T)
-        idx = np.rint(distance / width).astype(int)
-        for total, values in zip(sums, columns, strict=True):
-            total += values[i] * np.bincount(idx, values[i + 1 :], n_bins)
-        farthest = max(farthest, idx.max())
-    return width, sums[:, : farthest + 1]
+    pixels, step = _find_grid(positions)
+    # with room for steps in both directions
+    padded = [fft.next_fast_len(2 * int(_) + 2) for _ in pixels.max(axis=0)]
+    images = np.zeros((1 + len(columns), *padded))
+    for image, values in zip(images, [1, *columns], strict=True):
+        image[tuple(pixels.T)] = values
+    power = np.abs(fft.rfft2(images)) ** 2
+    # of each pair both directions are there
+    number, *products = fft.irfft2(power, padded) / 2
+    axes = (fft.fftfreq(n, 1 / n) * one for n, one in zip(padded, step, strict=True))
+    distance = np.hypot(*np.meshgrid(*axes, indexing="ij"))
+    is_pair = (number > 0.25) & (distance > 0)
+    distance = distance[is_pair]
+    width = distance.min()
+    idx = np.rint(distance / width).astype(int)
+    return width, np.array([np.bincount(idx, _[is_pair]) for _ in products])
+
+
+def _find_grid(positions):
+    """Find the grid of positions: their pixels, and its step in both directions."""
+    pixels, steps = zip(*map(_find_step, positions.T), strict=True)
+    shape = [int(_.max()) + 1 for _ in pixels]
+    if np.prod(shape, dtype=float) > MAX_PIXELS:
+        raise ValueError(
+            "'positions' must be those of a regular grid, which may have gaps. Theirs "
+            f"would have {shape[0]} x {shape[1]} pixels."
+        )
+    return np.transpose(pixels), steps
+
+
+def _find_step(values):
+    """Find the largest step of which values are multiples: these, and the step."""
+    values = values - values.min()
+    extent = values.max()
+    distances = np.diff(np.unique(values))
+    # as Euclid did
+    rest = distances[distances > GRID_TOLERANCE * extent]
+    step = np.inf
+    while len(rest):
+        step = rest.min()
+        rest = np.abs(distances - step * np.rint(distances / step))
+        rest = rest[rest > GRID_TOLERANCE * extent]
+    pixels = np.rint(values / step).astype(int)
+    # the mean is more exact than one of them
+    return pixels, extent / max(pixels.max(), 1)

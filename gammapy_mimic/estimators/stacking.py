@@ -1,22 +1,32 @@
 """Stacking of the datasets of a mimic set to one dataset."""
 
+from collections import defaultdict
+
 import numpy as np
 from gammapy.datasets import MapDataset
 from gammapy.maps import Map, WcsGeom
 
+from ..data.lazy_datasets import LazyDatasets
 from ..data.meta_tables import stack_dataset
 from ..data.prediction import get_safe_mask
 
-__all__ = ["make_stacking_geoms", "stack_counts", "stack_datasets", "stack_groups"]
+__all__ = [
+    "make_stacking_geoms",
+    "stack_counts",
+    "stack_datasets",
+    "stack_groups",
+]
 
 
-def make_stacking_geoms(datasets):
+def make_stacking_geoms(datasets, has_irfs=True):
     """Make the geometries that hold all of several datasets.
 
     Parameters
     ----------
     datasets : list of `~gammapy.datasets.MapDataset`
         Datasets, as a rule cutouts of one geometry.
+    has_irfs : bool, optional
+        Whether with those of the IRFs, which have to be read. Default is True.
 
     Returns
     -------
@@ -28,47 +38,73 @@ def make_stacking_geoms(datasets):
     ValueError
         If they are not parts of one geometry.
     """
-    reference = datasets[0].geoms
+    reference, geoms = None, defaultdict(list)
     for dataset in datasets:
-        same = dataset.geoms.keys() == reference.keys() and all(
-            geom.is_aligned(reference[name]) for name, geom in dataset.geoms.items()
+        parts = dataset.geoms if has_irfs else {"geom": dataset.counts.geom}
+        if reference is None:
+            first_name, reference = dataset.name, parts
+        same = parts.keys() == reference.keys() and all(
+            geom.is_aligned(reference[name]) for name, geom in parts.items()
         )
         if not same:
             raise ValueError(
-                f"The datasets {datasets[0].name} and {dataset.name} differ in pixels, "
+                f"The datasets {first_name} and {dataset.name} differ in pixels, "
                 "bins of energy or maps. Reduce all with the same configuration."
             )
-    joined = {}
-    for name, geom in reference.items():
-        geoms = [_.geoms[name] for _ in datasets]
-        crpix = np.array([_.wcs.wcs.crpix for _ in geoms])
-        npix = np.array([_.data_shape[:-3:-1] for _ in geoms])
-        first, last = np.min(1 - crpix, axis=0), np.max(npix - crpix, axis=0)
-        wcs = geom.wcs.deepcopy()
-        wcs.wcs.crpix = 1 - first
-        npix = np.rint(last - first + 1).astype(int)
-        wcs.array_shape = tuple(npix[::-1])
-        joined[name] = WcsGeom(wcs, npix=tuple(npix), axes=geom.axes)
-    return joined
+        for name, geom in parts.items():
+            geoms[name].append(geom)
+    return {name: _join_geoms(values) for name, values in geoms.items()}
 
 
-def stack_datasets(datasets, geoms):
-    """Stack datasets to one.
+def _join_geoms(geoms):
+    """Make the geometry that holds all of these."""
+    crpix = np.array([_.wcs.wcs.crpix for _ in geoms])
+    npix = np.array([_.data_shape[:-3:-1] for _ in geoms])
+    first, last = np.min(1 - crpix, axis=0), np.max(npix - crpix, axis=0)
+    wcs = geoms[0].wcs.deepcopy()
+    wcs.wcs.crpix = 1 - first
+    npix = np.rint(last - first + 1).astype(int)
+    wcs.array_shape = tuple(npix[::-1])
+    return WcsGeom(wcs, npix=tuple(npix), axes=geoms[0].axes)
+
+
+def stack_datasets(datasets, geoms=None):
+    """Stack datasets to one, with all that they have.
+
+    Other than `~gammapy.datasets.Datasets.stack_reduce`, for datasets that differ in
+    their cutouts, or in the energies that are safe: that of Gammapy 2.1 has the size of
+    the first one, and at energies that some of them do not have, a response that is too
+    high.
 
     Parameters
     ----------
-    datasets : list of `~gammapy.datasets.MapDataset`
-        Datasets of one mimic set. Not changed. Their background models become part of
+    datasets : `~gammapy.datasets.Datasets`
+        Datasets of the target or of one mimic set: maps that are parts of one geometry,
+        or spectra of one region. Not changed. Their background models become part of
         the background.
-    geoms : dict of `~gammapy.maps.WcsGeom`
-        Geometries of the result.
+    geoms : dict of `~gammapy.maps.WcsGeom`, optional
+        Geometries of the result. Default is those that hold all of them, and if there
+        is one dataset, that is returned.
 
     Returns
     -------
     dataset : `~gammapy.datasets.MapDataset`
         One dataset.
+
+    Raises
+    ------
+    ValueError
+        If there are no datasets, or if they are not parts of one geometry.
     """
-    stacked = type(datasets[0]).from_geoms(**geoms, name="stacked")
+    if not len(datasets):
+        raise ValueError("There are no datasets to be stacked.")
+    first = datasets[0]
+    if geoms is None:
+        if len(datasets) == 1:
+            return first
+        is_region = first.counts.geom.is_region
+        geoms = first.geoms if is_region else make_stacking_geoms(datasets)
+    stacked = type(first).from_geoms(**geoms, name="stacked")
     for dataset in datasets:
         stack_dataset(stacked, dataset)
     return stacked
@@ -107,7 +143,7 @@ def stack_counts(datasets, geoms):
         masks["mask_safe"][part] |= safe
         if dataset.mask_fit is not None:
             nothing = np.zeros_like(masks["mask_safe"])
-            masks.setdefault("mask_fit", nothing)[part] |= dataset.mask_fit.data
+            masks.setdefault("mask_fit", nothing)[part] |= dataset.mask_fit.data != 0
         _add(counts[part], dataset.counts, safe)
         _add(background[part], dataset.npred_background(), safe)
     maps = masks | {"counts": counts, "background": background}
@@ -127,29 +163,40 @@ def _find_part(geom, whole):
     return ..., slice(first[1], first[1] + n_y), slice(first[0], first[0] + n_x)
 
 
-def stack_groups(groups, has_irfs=False):
+def stack_groups(groups, with_irfs=()):
     """Stack each of several groups of datasets, all to the same geometry.
 
     Parameters
     ----------
-    groups : dict of `~gammapy.datasets.Datasets`
+    groups : dict of `~gammapy_mimic.data.lazy_datasets.LazyDatasets`
         Datasets of each mimic set and of the target.
-    has_irfs : bool, optional
-        Whether IRFs are stacked, too, which takes most of the time. Default is False.
+    with_irfs : list of str, optional
+        Groups of which IRFs are stacked, too, which takes most of the time. Default is
+        none.
 
     Returns
     -------
     datasets : dict of `~gammapy.datasets.MapDataset`
         One dataset for each group.
     """
-    geoms = make_stacking_geoms(
-        [dataset for group in groups.values() for dataset in group]
-    )
-    stack = stack_datasets if has_irfs else stack_counts
+    everything = LazyDatasets.join(groups.values())
+    geoms = make_stacking_geoms(everything, has_irfs=False)
+    if with_irfs:
+        those = LazyDatasets.join(groups[_] for _ in with_irfs)
+        irf_geoms = make_stacking_geoms(those)
+        if irf_geoms["geom"] != geoms["geom"]:
+            irf_geoms = make_stacking_geoms(everything)
+        geoms = irf_geoms
     return {
-        name: values[0] if _is_stacked(values, geoms) else stack(values, geoms)
+        name: _stack_group(
+            values, geoms, stack_datasets if name in with_irfs else stack_counts
+        )
         for name, values in groups.items()
     }
+
+
+def _stack_group(datasets, geoms, stack):
+    return datasets[0] if _is_stacked(datasets, geoms) else stack(datasets, geoms)
 
 
 def _is_stacked(datasets, geoms):

@@ -4,18 +4,22 @@ import functools
 import itertools
 import logging
 import numbers
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
+from astropy.table import Table
 from gammapy.datasets import Datasets
 from gammapy.estimators import Estimator
 from gammapy.maps import Map
-from gammapy.modeling.models import SpectralModel
+from gammapy.modeling.models import SkyModel, SpatialModel, SpectralModel
 from regions import SkyRegion
 
+from ..data.lazy_datasets import LazyDatasets
 from ..data.meta_tables import UNMATCHED_TEXTS, describe_losses, read_losses
+from ..selection.plan import PlanLike
 from ..utils.angles import to_angle
 from ..utils.parallel import run_parallel
 from .apertures import Apertures, make_ring
@@ -45,7 +49,7 @@ from .counting import (
     number_targets,
 )
 from .covariance_table import tabulate_covariance
-from .distance import has_distances, tabulate_distance
+from .distance import tabulate_distance
 from .flux import average_flux, measure_flux
 from .injection import tabulate_injection
 from .maps import BandMaps
@@ -63,15 +67,18 @@ from .measurement import (
 )
 from .normalisation import measure_normalisation
 from .position import find_sharing, tabulate_position
+from .region_flux import get_flux_per_count
 from .result import MimicSystematics
 from .stacking import stack_groups
 from .tables import (
     TARGET,
     Comparison,
     get_name,
+    tabulate_sets,
     tabulate_significance,
     tabulate_time,
 )
+from .template_noise import measure_template_noise
 
 __all__ = ["MimicSystematicsEstimator"]
 
@@ -79,7 +86,12 @@ log = logging.getLogger(__name__)
 
 UNITS = {"energy_edges": "TeV", "offset_edges": "deg", "radii": "deg"}
 RADII = [0.05, 0.1, 0.2, 0.3, 0.5, 1.0] * u.deg
-KINDS = {"position": SkyCoord, "exclusion_mask": Map, "spectral_model": SpectralModel}
+KINDS = {
+    "position": SkyCoord,
+    "exclusion_mask": Map,
+    "spectral_model": SpectralModel,
+    "spatial_model": SpatialModel,
+}
 
 
 CONDITIONS = {
@@ -91,8 +103,9 @@ CONDITIONS = {
     "nights": "a dict of nights by OBS_ID",
     "min_background": "a number, 0 or more",
     "n_jobs": "a whole number, 1 or more",
+    "flux": "True or False",
 } | {name: f"a {kind.__name__}" for name, kind in KINDS.items()}
-REQUIRED = ("correlation_radius", "min_background")
+REQUIRED = ("correlation_radius", "min_background", "flux")
 
 
 def _make_parameter(name, value):
@@ -122,6 +135,8 @@ def _make_parameter(name, value):
             is_valid = all(isinstance(_, SkyRegion) for _ in parameter)
         elif name == "nights":
             is_valid = isinstance(value, dict)
+        elif name == "flux":
+            is_valid = isinstance(value, bool)
         else:
             is_valid = isinstance(value, KINDS[name])
             is_valid = is_valid and getattr(value, "isscalar", True)
@@ -139,19 +154,25 @@ class _Place(NamedTuple):
     """
 
     comparison: Comparison
-    counts: list
+    counts: list[Any]
     apertures: Apertures | None
 
-    def tabulate_covariance(self, stacked):
-        """Tabulate the covariance of bands, whose spectrum is that of stacked sets."""
+    def tabulate_covariance(self, stacked, target=None):
+        """Tabulate the covariance of bands, whose spectrum is that of stacked sets.
+
+        The noise of the target's template is that of its datasets, if they tell it.
+        """
         geom, apertures = self.comparison.geom, self.apertures
         has_places = apertures is not None
         datasets = [*stacked.values()]
         if not has_places:
             datasets = [*itertools.chain(*datasets)]
         spectrum = measure_spectrum(datasets, geom, apertures)
-        bands = self.comparison.bands
-        return tabulate_covariance(bands, self.counts, *spectrum, has_places)
+        bands, variances = self.comparison.bands, None
+        if target is not None:
+            edges = [bands[0].e_min, *(_.e_max for _ in bands[:-1] or bands)]
+            variances = measure_template_noise([target], u.Quantity(edges))
+        return tabulate_covariance(bands, self.counts, *spectrum, has_places, variances)
 
 
 class MimicSystematicsEstimator(Estimator):
@@ -204,8 +225,14 @@ class MimicSystematicsEstimator(Estimator):
     min_background : float, optional
         Effective background counts that a position must have. Default is 10.
     spectral_model : `~gammapy.modeling.models.SpectralModel`, optional
-        Spectrum of the source that is fitted at the position. Default is a power law of
-        index 2.
+        Spectrum of the source that is fitted at the position, and of those in regions.
+        Default is a power law of index 2.
+    spatial_model : `~gammapy.modeling.models.SpatialModel`, optional
+        Shape of that source on maps. The error of a flux is that of the same shape: an
+        extended source has more background. Default is a point at the position.
+    flux : bool, optional
+        Whether a source is fitted at the position, or to spectra, which takes most of
+        the time. Default is True.
     n_jobs : int, optional
         Number of processes. Default is that of `gammapy.utils.parallel`, 1.
 
@@ -220,18 +247,20 @@ class MimicSystematicsEstimator(Estimator):
 
     def __init__(
         self,
-        correlation_radius="0.1 deg",
-        energy_edges=None,
-        position=None,
-        exclusion_mask=None,
-        offset_edges=None,
-        radii=RADII,
-        regions=None,
-        nights=None,
-        min_background=10,
-        spectral_model=None,
-        n_jobs=None,
-    ):
+        correlation_radius: u.Quantity | str = "0.1 deg",
+        energy_edges: u.Quantity | None = None,
+        position: SkyCoord | None = None,
+        exclusion_mask: Map | None = None,
+        offset_edges: u.Quantity | str | None = None,
+        radii: u.Quantity | str | None = RADII,
+        regions: Iterable[SkyRegion] | None = None,
+        nights: Mapping[int, Any] | None = None,
+        min_background: float = 10,
+        spectral_model: SpectralModel | None = None,
+        spatial_model: SpatialModel | None = None,
+        flux: bool = True,
+        n_jobs: int | None = None,
+    ) -> None:
         self.correlation_radius = correlation_radius
         self.energy_edges = energy_edges
         self.position = position
@@ -242,12 +271,19 @@ class MimicSystematicsEstimator(Estimator):
         self.nights = nights
         self.min_background = min_background
         self.spectral_model = spectral_model
+        self.spatial_model = spatial_model
+        self.flux = flux
         self.n_jobs = n_jobs
 
     def __setattr__(self, name, value):
         super().__setattr__(name, _make_parameter(name, value))
 
-    def run(self, mimic_datasets, datasets=None, plan=None):
+    def run(
+        self,
+        mimic_datasets: Sequence[Datasets] | Mapping[Any, Datasets],
+        datasets: Datasets | None = None,
+        plan: PlanLike | None = None,
+    ) -> MimicSystematics:
         """Estimate the systematic error.
 
         Parameters
@@ -256,7 +292,8 @@ class MimicSystematicsEstimator(Estimator):
             Datasets of each mimic set: maps with a background model or with OFF counts,
             or spectra with OFF counts. Stacked, or one for each observation, which the
             bias map, the spread of the normalisation, and errors that know of shared
-            observations need.
+            observations need. `~gammapy_mimic.data.lazy_datasets.LazyDatasets` are
+            read one at a time, several times.
         datasets : `~gammapy.datasets.Datasets`, optional
             Datasets of the target, of the same geometry. Default is none.
         plan : `~gammapy_mimic.selection.MimicPlan`, Table or dict, optional
@@ -314,7 +351,14 @@ class MimicSystematicsEstimator(Estimator):
         _warn_of_result(result, off_obs_ids)
         return result
 
-    def inject(self, mimic_datasets, model, datasets, plan=None, random_state=0):
+    def inject(
+        self,
+        mimic_datasets: Sequence[Datasets] | Mapping[Any, Datasets],
+        model: SkyModel,
+        datasets: Datasets,
+        plan: PlanLike | None = None,
+        random_state: int = 0,
+    ) -> Table:
         """Plant a source in every mimic set, and see what is recovered of it.
 
         The source is seen through the IRFs of the target, and added to the counts of
@@ -353,6 +397,11 @@ class MimicSystematicsEstimator(Estimator):
         """
         if model.position is None:
             raise ValueError(f"The model {model.name} has no position.")
+        if datasets is None:
+            raise ValueError(
+                "The datasets of the target are needed, through whose IRFs the source "
+                "is seen."
+            )
         estimator = self.copy()
         estimator.position = model.position
         return estimator._inject(mimic_datasets, model, datasets, plan, random_state)
@@ -392,7 +441,7 @@ class MimicSystematicsEstimator(Estimator):
         sets = leave_out_questionable(to_sets(mimic_datasets), plan)
         groups = {get_name(key): values for key, values in sets.items()}
         if datasets is not None:
-            groups[TARGET] = Datasets(datasets)
+            groups[TARGET] = LazyDatasets.create(datasets)
         check_datasets(groups)
         off_obs_ids = get_off_obs_ids(sets, plan)
         groups = {name: mask_unpredicted(values) for name, values in groups.items()}
@@ -400,8 +449,14 @@ class MimicSystematicsEstimator(Estimator):
         edges = snap_energy_edges(self.energy_edges, first.counts.geom.axes["energy"])
         stacked = groups
         if is_map(first):
-            stacked = stack_groups(groups, has_irfs=self.position is not None)
+            stacked = stack_groups(groups, self._find_irf_groups(groups))
         return groups, stacked, off_obs_ids, edges
+
+    def _find_irf_groups(self, groups):
+        """Find the groups whose IRFs a flux needs: the target, or else each set."""
+        if self.position is None:
+            return []
+        return [TARGET] if TARGET in groups else [*groups]
 
     def _measure(self, stacked, groups, edges):
         """Measure the significance of each group of datasets."""
@@ -432,6 +487,7 @@ class MimicSystematicsEstimator(Estimator):
 
     def _tabulate(self, comparison, groups, stacked, off_obs_ids, edges):
         tables = {"significance": tabulate_significance(comparison)}
+        tables["sets"] = tabulate_sets(groups, comparison)
         tables["time"] = tabulate_time(groups, get_runs(off_obs_ids))
         tabulate = self._tabulate_maps
         if comparison.geom is None:
@@ -470,38 +526,45 @@ class MimicSystematicsEstimator(Estimator):
     def _tabulate_maps(self, comparison, groups, off_obs_ids, edges):
         """Count in all apertures at once, as each dataset is taken once."""
         sets = {name: groups[name] for name in comparison.mimics}
-        radii = [self.correlation_radius.deg] * u.deg
-        if self.radii is not None:
-            radii = np.append(radii, self.radii)
-        grids = make_grids(comparison, radii)
+        scales = [] if self.radii is None else self.radii.to_value("deg")
+        # a radius that is there twice is counted once
+        radii, index = np.unique(
+            [self.correlation_radius.deg, *scales], return_inverse=True
+        )
+        grids = make_grids(comparison, radii * u.deg)
         ring = self._make_ring(comparison)
         regions = make_regions(comparison, self.regions or [])
         apertures = [*grids, *([] if ring is None else [ring]), *regions]
         clear = self._get_clear_mask(comparison.geom)
         options = comparison.geom, apertures, edges, clear, comparison.repetition
         counts = count_maps(sets, self._get_runs(off_obs_ids), *options)
+        n_grids, n_regions = len(grids), len(regions)
+        (grid, *others), (bands, *others_bands) = (
+            [_[idx] for idx in index] for _ in (grids, counts)
+        )
         offset = next(iter(comparison.mimics.values())).offset
         if offset is not None:
-            offset = offset.to_value("deg")[grids[0].indices]
+            offset = offset.to_value("deg")[grid.indices]
         tables = {
             "systematics": tabulate_systematics(
-                comparison, counts[0], grids[0], self.offset_edges, offset
+                comparison, bands, grid, self.offset_edges, offset
             )
         }
-        n_grids, n_regions = len(grids), len(regions)
-        if n_grids > 1:
-            options = radii[1:], grids[1:], counts[1:n_grids]
+        if others:
+            options = self.radii, others, others_bands
             tables["scales"] = tabulate_scales(comparison, *options)
         if n_regions:
-            target = None
+            target = flux = None
             if comparison.target is not None:
                 options = comparison.geom, regions, edges, clear
                 target = count_maps({TARGET: groups[TARGET]}, None, *options)
+                options = self.regions, edges, self.spectral_model
+                flux = get_flux_per_count(groups[TARGET], *options)
             names = _name_regions(self.regions)
             tables["regions"] = tabulate_regions(
-                comparison, names, counts[-n_regions:], target
+                comparison, names, counts[-n_regions:], target, flux
             )
-        place = _Place(comparison, counts[0], grids[0])
+        place = _Place(comparison, bands, grid)
         if ring is not None:
             place = _Place(comparison, counts[n_grids], ring)
             if comparison.target is not None:
@@ -509,7 +572,7 @@ class MimicSystematicsEstimator(Estimator):
                 tables["position"] = tabulate_position(
                     comparison, counts[n_grids], ring, sharing
                 )
-        return tables, counts[0], place
+        return tables, bands, place
 
     def _get_clear_mask(self, geom):
         """Pixels that are not excluded."""
@@ -541,8 +604,13 @@ class MimicSystematicsEstimator(Estimator):
     def _find_pixel(self, geom):
         """Pixel of the position, (y, x)."""
         if not geom.contains(self.position)[0]:
+            position, center = (
+                f"RA {_.icrs.ra.deg:.3f} deg, Dec {_.icrs.dec.deg:.3f} deg"
+                for _ in (self.position, geom.center_skydir)
+            )
             raise ValueError(
-                f"The position {self.position.to_string()} is not on the map."
+                f"The position {position} is not on the map, whose center is {center}. "
+                "Give one on the map, or make a larger map."
             )
         return tuple(int(np.squeeze(_)) for _ in geom.coord_to_idx(self.position)[::-1])
 
@@ -561,21 +629,22 @@ class MimicSystematicsEstimator(Estimator):
     def _attempt(self, place, groups, stacked, edges, off_obs_ids, plan):
         """Make what not all datasets allow. Return also why something is missing."""
         has_maps, target = stacked is not groups, stacked.get(TARGET)
+        observed = groups.get(TARGET)
         groups, stacked = (
             {name: values for name, values in every.items() if name != TARGET}
             for every in (groups, stacked)
         )
         attempts = {"normalisation": (measure_normalisation, groups, off_obs_ids)}
-        attempts["covariance"] = place.tabulate_covariance, stacked
+        attempts["covariance"] = place.tabulate_covariance, stacked, observed
         if has_maps:
-            observations = list(itertools.chain(*groups.values()))
+            observations = LazyDatasets.join(groups.values())
             repetition = get_repetition(off_obs_ids)
             make_bias = functools.partial(make_bias_map, repetition=repetition)
             attempts["bias"] = make_bias, observations, edges
-        if self.position is not None or not has_maps:
+        if self.flux and (self.position is not None or not has_maps):
             options = self.position, edges, self.spectral_model, self.n_jobs, target
-            attempts["flux"] = measure_flux, stacked, *options
-        if has_distances(plan):
+            attempts["flux"] = measure_flux, stacked, *options, self.spatial_model
+        if plan is not None:
             options = place.comparison, groups, off_obs_ids, plan, edges
             if has_maps:
                 radius = [self.correlation_radius.deg] * u.deg
@@ -604,9 +673,14 @@ def _get_spectra_offset(comparison, sets):
 
 
 def _name_regions(regions):
-    """Names of regions: their labels, or numbers."""
-    labels = [_.meta.get("label", _.meta.get("text", "")) for _ in regions]
-    return [str(label or idx) for idx, label in enumerate(labels)]
+    """Names of regions: their labels, or numbers, each once."""
+    names = []
+    for idx, region in enumerate(regions):
+        label = str(region.meta.get("label", region.meta.get("text", "")) or idx)
+        others = (f"{label} ({number})" for number in itertools.count(2))
+        choices = itertools.chain([label], others)
+        names.append(next(_ for _ in choices if _ not in names))
+    return names
 
 
 def _warn_of_result(result, off_obs_ids):
@@ -614,11 +688,15 @@ def _warn_of_result(result, off_obs_ids):
     rows = result.select("significance")
     rows = rows[rows["n_positions"] == 0]
     if len(rows):
+        where, way_out = "position", "Use a larger correlation radius"
+        if not result.maps:
+            where, way_out = "observation", "Use a smaller min_background"
         log.warning(
-            "%s: no position has %s background counts. Use a larger correlation radius "
-            "or more observations.",
+            "%s: no %s has %s background counts. %s or more observations.",
             ", ".join(rows["name"]),
+            where,
             result.min_background,
+            way_out,
         )
     if result.judgement.has_source:
         row = result.select("maximum")[0]

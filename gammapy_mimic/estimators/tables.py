@@ -8,6 +8,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
+from ..data.prediction import get_safe_mask
 from .measurement import ALL
 from .statistics import (
     VARIANCE_FRACTION,
@@ -23,6 +24,7 @@ __all__ = [
     "format_value",
     "get_name",
     "make_table",
+    "tabulate_sets",
     "tabulate_significance",
     "tabulate_time",
 ]
@@ -278,6 +280,42 @@ def describe_sample(sample, variance_fraction=1):
 
 def _apply_or_nan(function, values):
     return float(function(values)) if len(values) else np.nan
+
+
+def tabulate_sets(groups, comparison):
+    """Tabulate how long each set and the target are, and at which energies.
+
+    Parameters
+    ----------
+    groups : dict of `~gammapy.datasets.Datasets`
+        Datasets of each mimic set, and of the target.
+    comparison : `Comparison`
+        Measurements.
+
+    Returns
+    -------
+    table : `~astropy.table.Table`
+        By name: number of datasets, good ``time``, edges of the energies that are safe
+        in any of them (``e_min``, ``e_max``), and the energy from which they are in all
+        (``e_min_all``); NaN if there is none. ``background_ratio`` is that of all
+        energies, see `tabulate_significance`.
+    """
+    total = [_.band for _ in comparison.bands].index(ALL)
+    ratios = _compare_backgrounds(comparison, total)
+    rows = []
+    for name, datasets in groups.items():
+        edges = datasets[0].counts.geom.axes["energy"].edges.to_value("TeV")
+        # of each dataset, the bins of energy that are safe anywhere
+        safe = np.array([np.any(get_safe_mask(_), axis=(1, 2)) for _ in datasets])
+        row = {"name": name, "n_datasets": len(datasets)}
+        row["time"] = (sum(map(_get_time, datasets)) or np.nan) * u.h
+        used = np.flatnonzero(safe.any(axis=0))
+        common = np.flatnonzero(safe.all(axis=0))
+        row["e_min"] = (edges[used[0]] if len(used) else np.nan) * u.TeV
+        row["e_min_all"] = (edges[common[0]] if len(common) else np.nan) * u.TeV
+        row["e_max"] = (edges[used[-1] + 1] if len(used) else np.nan) * u.TeV
+        rows.append(row | {"background_ratio": ratios[name]})
+    return make_table(rows)
 
 
 def tabulate_time(groups, runs):

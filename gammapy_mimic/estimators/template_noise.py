@@ -29,14 +29,14 @@ def measure_template_noise(sets, energy_edges):
 
     Returns
     -------
-    variances : `~numpy.ndarray`
+    variances : `~numpy.ndarray` or None
         Relative variance of the prediction of a set, in the mean of the sets. Shape
-        (n_bands,). 0 if a dataset does not tell what its template is.
+        (n_bands,). None if a dataset does not tell what its template is.
     """
     bands = get_bands(energy_edges)
     templates = [[_read_templates(_) for _ in datasets] for datasets in sets]
     if any(_ is None for _ in itertools.chain(*templates)):
-        return np.zeros(len(bands))
+        return None
     variances = np.zeros((len(templates), len(bands)))
     for idx, rows in enumerate(templates):
         members, spectra, relative = zip(*itertools.chain(*rows), strict=True)

@@ -8,15 +8,16 @@ import numpy as np
 from .calibration import MIN_SETS
 from .maximum import N_MAPS, has_more_in_mimics
 from .measurement import ALL
+from .position import EXCESS
 from .tables import TARGET
 
-__all__ = ["Excess", "Judgement", "Verdict", "judge"]
+__all__ = ["Excess", "Judgement", "Verdict", "judge", "judge_region"]
 
-EXCESS = 3  # significance of an excess that has to be explained
 P_VALUE = 0.05  # above it the background explains an excess
 P_VALUE_UNLIKELY = 0.01  # of random maps, above it the background may explain a maximum
 LIKELY = 1.645  # the same for a calibrated significance
 DETECTION = 5  # significance of what it does not explain
+FACTOR = 2  # background over its prediction, that no systematic error reaches
 FEW_SETS = 5  # below it, errors from the scatter of sets are poor
 SHIFT = 0.3  # difference of means from which two distributions differ
 N_ERRORS = 3  # number of standard errors from which a mean differs from 0
@@ -31,6 +32,7 @@ class Verdict(enum.Enum):
     TOO_FEW = "too few mimics"
     MAY_EXPLAIN = "may explain it"
     UNLIKELY = "unlikely"
+    TOO_LARGE = "too large"
     NOT_EXPLAINED = "not explained"
 
 
@@ -52,6 +54,9 @@ class Excess(NamedTuple):
         P-value of the calibrated significance, or of the largest one.
     calibrated : float
         Calibrated significance of a position, NaN for the largest one.
+    background_factor : float
+        Background over its prediction that would leave 3 sigma of an excess at a
+        position, NaN for the largest one.
     """
 
     verdict: Verdict
@@ -62,6 +67,18 @@ class Excess(NamedTuple):
     number: int
     p_value: float
     calibrated: float = np.nan
+    background_factor: float = np.nan
+
+    @property
+    def is_too_large(self):
+        """Whether no systematic error of a background is as large (bool).
+
+        As large as the prediction itself, where no mimic shows anything like it.
+        """
+        is_beyond = self.background_factor > FACTOR and self.significance >= DETECTION
+        # the width is not known without enough mimics
+        is_wide = self.significance - self.mean < DETECTION * self.spread
+        return bool(is_beyond and not is_wide and not self.n_larger)
 
 
 class Judgement(NamedTuple):
@@ -110,6 +127,10 @@ def judge(result):
     - below 1.645 (p > 0.05): the background explains it;
     - below 3, or a mimic is as large at this offset: the background may explain it;
     - below 5 it is unlikely to do so, and from 5 on it does not.
+
+    An excess of 5 sigma that leaves 3 sigma over twice the prediction is too large,
+    whatever mimics are too few to tell: unless one is as large, or the width of mimics,
+    taken as exact, leaves less than 5 sigma of it.
 
     Background alone has a calibrated significance above 3 in at most 0.2% of the cases.
 
@@ -160,9 +181,12 @@ def judge(result):
         has_source = bool(row["significance"] > 2 * EXCESS and above > EXCESS)
         target = result.select("significance", name=TARGET)[0]
         mimics = result.select("systematics", offset_band=ALL)[0]
-        difference = float(target["mean"] - mimics["mean"])
+        # at the same positions, as what is excluded may be where mimics have most
+        sample = result.get_significance(is_source_free=True)
+        mean, width = (_(sample) if len(sample) else np.nan for _ in (np.mean, np.std))
+        difference = float(target["mean"] - mean)
         shift = difference if abs(difference) > SHIFT else 0.0
-        wider = float(target["width"] - mimics["width"])
+        wider = float(target["width"] - width)
         error = np.hypot(target["width_err"], np.nan_to_num(mimics["width_err"]))
         leak = wider if wider > N_ERRORS * error else 0.0
     # over all offsets
@@ -192,6 +216,33 @@ def _judge_position(row):
         number=int(np.rint(number)),
         p_value=float(row["calibrated_p_value"]),
         calibrated=float(row["calibrated"]),
+        background_factor=float(row["background_factor"]),
+    )
+    return excess._replace(verdict=_find_position_verdict(excess))
+
+
+def judge_region(row):
+    """Judge an excess in a region by its calibrated significance, see `judge`.
+
+    Parameters
+    ----------
+    row : `~astropy.table.Row`
+        Row of the table "regions", with a target.
+
+    Returns
+    -------
+    excess : `Excess`
+        Excess. Values of mimics are not counted.
+    """
+    excess = Excess(
+        verdict=None,
+        significance=float(row["significance"]),
+        mean=float(row["mimic_mean"]),
+        spread=float(row["mimic_width"]),
+        n_larger=0,
+        number=0,
+        p_value=float(row["calibrated_p_value"]),
+        calibrated=float(row["calibrated"]),
     )
     return excess._replace(verdict=_find_position_verdict(excess))
 
@@ -202,6 +253,10 @@ def _find_position_verdict(excess):
         return Verdict.NOT_MEASURED
     if excess.significance < EXCESS:
         return Verdict.NO_EXCESS
+    if calibrated >= DETECTION and not excess.n_larger:
+        return Verdict.NOT_EXPLAINED
+    if excess.is_too_large:
+        return Verdict.TOO_LARGE
     if not np.isfinite(calibrated):
         return Verdict.TOO_FEW
     if calibrated < LIKELY:
@@ -209,7 +264,7 @@ def _find_position_verdict(excess):
     # the tail of mimics is longer than that of a Gaussian
     if calibrated < EXCESS or excess.n_larger:
         return Verdict.MAY_EXPLAIN
-    return Verdict.UNLIKELY if calibrated < DETECTION else Verdict.NOT_EXPLAINED
+    return Verdict.UNLIKELY
 
 
 def _judge_maximum(row):

@@ -18,17 +18,24 @@ def get_weights(background, f):
     .. math::
         w_i = \frac{1}{1 + r_i \sum_j r_j}, \qquad r_i = f_i \sqrt{N_i},
 
-    with the background counts N in the kernel around a position, in all bands of energy
-    j. For one band this is :math:`1 / (1 + f^2 N)`, the weight of the Fermi-LAT catalog
-    (Abdollahi et al. 2020, ApJS 247, 33, appendix B), which makes the variance of
-    counts without weight, N, that of counts with the error, :math:`N + f^2 N^2`. Errors
-    of bands may be the same one, or not, and the source may have any spectrum. With the
-    sum the variance is never too small, as
+    with the background counts N in a circle around a position, in all bands of energy
+    j. For one band this is the weight of the Fermi-LAT catalog, :math:`1 / (1 + f^2
+    N)` (Abdollahi et al. 2020, ApJS 247, 33, appendix B; `gtwtsmap` of the Fermitools),
+    which makes the variance of counts without weight, N, that of counts with the error,
+    :math:`N + f^2 N^2`.
+
+    Other than there, f is measured, by band, not one fraction of 3%. N is of the circle
+    in which f was measured; that of Fermi is convolved with the point spread function.
+    With several bands Fermi adds the counts of those above to N (`gteffbkg`), as if
+    their error were the same one and the source were as its background. Here errors of
+    bands may be the same one, or not, and the source may have any spectrum. With the
+    sum over j the variance is never too small, as
 
     .. math:: \Big(\sum_i f_i u_i\Big)^2 \le
         \sum_i \frac{r_i \sum_j r_j}{N_i} u_i^2
 
-    for any u (Cauchy and Schwarz).
+    for any u (Cauchy and Schwarz). If the errors of bands are independent it is too
+    large, by the number of bands where their r are alike.
 
     Parameters
     ----------

@@ -28,7 +28,9 @@ __all__ = [
     "join_circles",
     "join_origins",
     "merge_circles",
+    "open_catalog",
     "read_catalog",
+    "read_position",
     "read_stars",
 ]
 
@@ -206,8 +208,26 @@ def _to_circles(entries, origin, point_radius, extension_factor):
     return circles.take(has_position)
 
 
-def _read_tag(tag):
-    """Read a catalogue of Gammapy."""
+def open_catalog(tag):
+    """Read the table of a catalogue of Gammapy.
+
+    Parameters
+    ----------
+    tag : str
+        One of `CATALOGS`.
+
+    Returns
+    -------
+    table : `~astropy.table.Table`
+        Table.
+
+    Raises
+    ------
+    MissingCatalogError
+        If it is not in ``$GAMMAPY_DATA``.
+    ValueError
+        If it cannot be read.
+    """
     catalog = CATALOG_REGISTRY.get_cls(tag)
     path = make_path(inspect.signature(catalog).parameters["filename"].default)
     # what astropy raises without a file depends on its version
@@ -219,9 +239,14 @@ def _read_tag(tag):
             "`gammapy download datasets`, and set $GAMMAPY_DATA to that folder."
         )
     try:
-        table = catalog().table
+        return catalog().table
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise ValueError(f"The catalogue {tag!r} cannot be read: {error}") from error
+
+
+def _read_tag(tag):
+    """Read the sources of a catalogue of Gammapy."""
+    table = open_catalog(tag)
     if tag == "gamma-cat":
         return _read_gamma_cat(table)
     entries = _read_entries(table, tag)
@@ -293,7 +318,7 @@ def _open_table(table):
 
 def _read_entries(table, origin):
     """Read positions, extensions and names by the usual names of their columns."""
-    lon, lat = _read_position(table, origin)
+    lon, lat = read_position(table, origin)
     sizes = dict.fromkeys(("sigma", "edge", "radius"), np.full(len(table), np.nan))
     for name, (kind, factor) in _find_sizes(table).items():
         sizes[kind] = np.fmax(sizes[kind], factor * _get_extent(table, name, origin))
@@ -360,8 +385,26 @@ def _warn_of_sizes(table, origin, point_radius):
         )
 
 
-def _read_position(table, origin):
-    """Read the position (ICRS), in deg."""
+def read_position(table, origin):
+    """Read the positions of a catalogue.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Table with usual names of columns.
+    origin : str
+        Where it comes from, for errors.
+
+    Returns
+    -------
+    lon, lat : `~numpy.ndarray`
+        Right ascension and declination (ICRS), in deg, NaN where there is none.
+
+    Raises
+    ------
+    ValueError
+        If there are no such columns, or a value is not valid.
+    """
     found = {
         frame: [_find_column(table, names, kinds="fiuUSO") for names in spellings]
         for frame, spellings in POSITION_COLUMNS.items()

@@ -34,6 +34,7 @@ from .catalogs import (
     read_catalog,
     read_stars,
 )
+from .names import find_position, is_name
 from .sky_regions import REGION_PRECISION, check_regions, is_excluded, make_exclusion
 
 __all__ = ["ExclusionRegions"]
@@ -120,7 +121,7 @@ class ExclusionRegions(Sequence):
         position,
         radius,
         catalogs=CATALOGS,
-        point_radius="0.3 deg",
+        point_radius="0.4 deg",
         extension_factor=3,
         stars=None,
         magnitude_max=6,
@@ -137,10 +138,9 @@ class ExclusionRegions(Sequence):
         :math:`\sigma` is the width of a Gaussian source (the larger one of an
         elongated source) and :math:`R_\mathrm{edge}` the outer radius of a shell
         (gamma-cat, HGPS) or disk (3HWC, 2HWC; the largest that was tested). A missing
-        size is zero. So, if the point spread function is a Gaussian, a Gaussian source
-        is contained as a point source is in :math:`R_\mathrm{point}`, where k is
-        :math:`R_\mathrm{point}` over the width of the point spread function: 98.9% for
-        0.1 deg. Every point of a shell or disk has :math:`R_\mathrm{point}` around it.
+        size is zero. So, if the point spread function is a Gaussian with a width of up
+        to :math:`R_\mathrm{point}` / k, a Gaussian source is contained to 98.9% at
+        least. Every point of a shell or disk has :math:`R_\mathrm{point}` around it.
 
         Entries whose separation is less than half of the smaller radius, or all of it
         if they have the same name, are of one source. They become one circle that holds
@@ -161,7 +161,7 @@ class ExclusionRegions(Sequence):
             radius of the region itself. Rows without position are skipped with a
             warning. Default is the four.
         point_radius : `~astropy.units.Quantity` or str
-            Radius around a point source. Default is "0.3 deg".
+            Radius around a point source. Default is "0.4 deg".
         extension_factor : float
             Number of Gaussian widths that are held. Default is 3.
         stars : str, `~pathlib.Path` or `~astropy.table.Table`, optional
@@ -218,7 +218,8 @@ class ExclusionRegions(Sequence):
         Parameters
         ----------
         text : str or `~pathlib.Path`
-            Circle as ``RA,DEC,RADIUS`` (ICRS, in deg or with units), or the path of a
+            Circle as ``RA,DEC,RADIUS`` (ICRS, in deg or with units) or ``NAME,RADIUS``
+            of a source, see `~gammapy_mimic.exclusion.find_position`, or the path of a
             ds9 region file.
 
         Returns
@@ -231,20 +232,28 @@ class ExclusionRegions(Sequence):
         FileNotFoundError
             If it is neither.
         ValueError
-            If the numbers are not valid, or the file is not.
+            If the numbers are not valid, the file is not, or nothing knows the name.
         """
         parts = str(text).split(",")
         if make_path(text).is_file():
             return cls.read(text)
-        if len(parts) != 3:
+        is_named = len(parts) == 2 and is_name(parts[0])
+        if len(parts) != 3 and not is_named:
             raise FileNotFoundError(
-                f"{str(text)!r} is neither RA,DEC,RADIUS nor a region file."
+                f"{str(text)!r} is neither RA,DEC,RADIUS or NAME,RADIUS nor a region "
+                "file."
             )
+        form = "NAME,RADIUS" if is_named else "RA,DEC,RADIUS"
+        *place, radius = parts
         try:
-            lon, lat, radius = (to_angle(part, unit="deg") for part in parts)
+            radius = to_angle(radius, unit="deg")
+            if is_named:
+                name = place[0].strip()
+                return cls([CircleSkyRegion(find_position(name), radius)], [name])
+            lon, lat = (to_angle(part, unit="deg") for part in place)
             return cls([CircleSkyRegion(SkyCoord(lon, lat), radius)])
         except (ValueError, UnitsError) as error:
-            raise ValueError(f"{text!r} is not RA,DEC,RADIUS: {error}") from error
+            raise ValueError(f"{text!r} is not {form}: {error}") from error
 
     @classmethod
     def read(cls, path):

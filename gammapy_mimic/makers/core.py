@@ -4,12 +4,14 @@ import abc
 import copy
 import inspect
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any, ClassVar
 
 import astropy.units as u
-from gammapy.data import DataStore, Observations
-from gammapy.datasets import MapDatasetOnOff, SpectrumDataset
+from astropy.table import Table
+from gammapy.data import DataStore, Observation, Observations
+from gammapy.datasets import MapDataset, MapDatasetOnOff, SpectrumDataset
 from gammapy.makers import MapDatasetMaker, SpectrumDatasetMaker
 from gammapy.makers.core import Maker
 
@@ -51,19 +53,19 @@ class ObservationMaker(Maker):
     on: whatever a maker keeps of them is made again.
     """
 
-    dataset_maker = None
+    dataset_maker: MapDatasetMaker | None = None
     """Maker of the maps (`~gammapy.makers.MapDatasetMaker`), None for the default."""
 
-    checks = MappingProxyType({})
+    checks: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """Functions that check and convert the parameters, by name."""
 
-    changed_maps = tuple(MAPS)
+    changed_maps: tuple[str, ...] = tuple(MAPS)
     """Maps that differ between the observation and the one made from it."""
 
-    added_maps = ()
+    added_maps: tuple[str, ...] = ()
     """Maps that are made also if the dataset does not have them."""
 
-    trace = None
+    trace: str | None = None
     """Column of the meta table by which the maps of this maker are known."""
 
     def __setattr__(self, name, value):
@@ -95,7 +97,7 @@ class ObservationMaker(Maker):
         """
 
     @abc.abstractmethod
-    def make_observation(self, observation):
+    def make_observation(self, observation: Observation) -> Observation:
         """Make an observation. The input is not changed.
 
         Parameters
@@ -109,7 +111,7 @@ class ObservationMaker(Maker):
             New observation.
         """
 
-    def can_make(self, observation):
+    def can_make(self, observation: Observation) -> bool:
         """Whether there is a way to treat this observation.
 
         One that cannot be treated, or for which `make_observation` raises a
@@ -128,7 +130,12 @@ class ObservationMaker(Maker):
         """
         return True
 
-    def make_observations(self, observations, n_jobs=None, parallel_backend=None):
+    def make_observations(
+        self,
+        observations: Iterable[Observation],
+        n_jobs: int | None = None,
+        parallel_backend: str | None = None,
+    ) -> Observations:
         """Make observations, in parallel if asked to.
 
         The result does not depend on the order of the observations, the number of
@@ -175,7 +182,7 @@ class ObservationMaker(Maker):
         except NotTreatedError as error:
             return error
 
-    def run(self, dataset, observation):
+    def run(self, dataset: MapDataset, observation: Observation) -> MapDataset:
         """Make the maps of the dataset from the new observation.
 
         Where the observation cannot be treated, ``mask_safe`` is set to False, as
@@ -210,7 +217,7 @@ class ObservationMaker(Maker):
         check_order(self, dataset, observation, ObservationMaker.__subclasses__())
         is_reduced = is_made_of(dataset, observation)
 
-        made = "No OFF observation is planned."
+        made: Any = "No OFF observation is planned."
         if self.can_make(observation):
             made = self._try_observation(observation)
         if isinstance(made, str | NotTreatedError):
@@ -249,7 +256,7 @@ class ObservationMaker(Maker):
         result.models = dataset.models
         return result
 
-    def make_meta_table(self, observation):
+    def make_meta_table(self, observation: Observation) -> Table:
         """Make the table that tells in a dataset which observation it is made of.
 
         Parameters
@@ -267,7 +274,7 @@ class ObservationMaker(Maker):
             table[name] = [value]
         return table
 
-    def make_columns(self, observation):
+    def make_columns(self, observation: Observation | None) -> dict[str, Any]:
         """Make the columns of the meta table that tell what this maker did.
 
         Parameters
@@ -347,9 +354,12 @@ class ObservationMaker(Maker):
         raise TypeError(
             f"{self.tag} does not change a {type(dataset).__name__} by default: a "
             "maker of reflected regions after it would count the events of the "
-            f"original observation. Call {self.tag}.make_observations(observations) "
-            "first, and reduce what it returns. For chains without such a maker there "
-            f"is {self.tag}(..., dataset_maker=SpectrumDatasetMaker())."
+            "original observation. Make the observations first, and reduce these:\n"
+            f"    observations = {self.tag}(...).make_observations(observations)\n"
+            "    datasets = DatasetsMaker([SpectrumDatasetMaker(...), ...]).run("
+            "dataset, observations)\n"
+            "A chain without such a maker may have "
+            f"{self.tag}(..., dataset_maker=SpectrumDatasetMaker(...))."
         )
 
     def __str__(self):

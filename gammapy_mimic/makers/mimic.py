@@ -5,6 +5,7 @@ import logging
 import operator
 import uuid
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from astropy.coordinates import AltAz
@@ -14,6 +15,7 @@ from gammapy.data import (
     Observation,
     ObservationFilter,
 )
+from gammapy.makers import MapDatasetMaker
 from gammapy.utils.metadata import (
     ObsInfoMetaData,
     PointingInfoMetaData,
@@ -33,6 +35,7 @@ from ..data.meta_tables import make_range_columns, make_range_keys
 from ..data.obs_ids import NO_PARTNER, get_obs_id
 from ..data.observation import (
     IRF_NAMES,
+    PoolLike,
     get_altaz_pointing,
     get_fixed_pointing,
     get_good_events,
@@ -45,7 +48,7 @@ from ..data.observation import (
     replace_background,
     to_pool,
 )
-from ..selection.plan import MimicPlan
+from ..selection.plan import MimicPlan, PlanLike
 from ..utils.coordinates import move_altaz, move_radec
 from ..version import __version__
 from .core import ObservationMaker, check_dataset_maker, check_option, check_type
@@ -60,7 +63,7 @@ TARGET_KEYS = ("OBJECT", "RA_OBJ", "DEC_OBJ", "CONV_RA", "CONV_DEC", "CONV_DEP")
 LOCATION_KEYS = ("GEOLON", "GEOLAT", "GEOALT", "ALTITUDE")
 CUT_KEYS = ("MIM_TSTA", "MIM_TSTO")
 
-_WARNED = set()
+_WARNED: set[str] = set()
 """Tokens of the makers that have warned: once, also if they are sent to a process of a
 pool with each of its tasks."""
 
@@ -149,15 +152,15 @@ class MimicMaker(ObservationMaker):
 
     def __init__(
         self,
-        off_observations,
-        plan,
-        mimic_set=1,
-        alignment="auto",
-        time="target",
-        background="off",
-        scramble=None,
-        dataset_maker=None,
-    ):
+        off_observations: PoolLike,
+        plan: PlanLike,
+        mimic_set: int = 1,
+        alignment: str = "auto",
+        time: str = "target",
+        background: str | KLBackgroundSelector = "off",
+        scramble: ScrambleMaker | None = None,
+        dataset_maker: MapDatasetMaker | None = None,
+    ) -> None:
         self._set(
             off_observations=off_observations,
             plan=plan,
@@ -195,7 +198,7 @@ class MimicMaker(ObservationMaker):
         """Parts of OFF observations by target, of the plan as it is now."""
         return self.plan.cuts(self.mimic_set)
 
-    def can_make(self, observation):
+    def can_make(self, observation: Observation) -> bool:
         """Whether the plan has a partner for this observation.
 
         Parameters
@@ -210,7 +213,7 @@ class MimicMaker(ObservationMaker):
         """
         return get_obs_id(observation) in self._partners
 
-    def get_off_observation(self, observation):
+    def get_off_observation(self, observation: Observation) -> Observation:
         """Get the OFF observation that stands in for a target observation.
 
         Parameters
@@ -256,7 +259,7 @@ class MimicMaker(ObservationMaker):
                 f"OFF_OBS_ID {off_obs_id}: {error}"
             ) from error
 
-    def make_observation(self, observation):
+    def make_observation(self, observation: Observation) -> Observation:
         """Make the mimic of a target observation.
 
         Parameters
@@ -324,7 +327,7 @@ class MimicMaker(ObservationMaker):
             mimic = replace_background(mimic, bkg)
         return mimic
 
-    def make_columns(self, observation):
+    def make_columns(self, observation: Observation | None) -> dict[str, Any]:
         """Make the columns of a meta table that tell what a mimic was made of.
 
         They are ``OFF_OBS_ID``, -1 for an observation without partner, ``MIMIC_SET``,
@@ -348,7 +351,7 @@ class MimicMaker(ObservationMaker):
         obs_id = get_obs_id(observation)
         off_obs_id = self._partners.get(obs_id, NO_PARTNER)
         made = None if off_obs_id == NO_PARTNER else observation
-        columns = {}
+        columns: dict[str, Any] = {}
         for maker in (self.scramble, self.background):
             if isinstance(maker, ObservationMaker):
                 columns |= maker.make_columns(made)

@@ -79,17 +79,16 @@ def write_mimic_sets(
         If a folder has content and may not be replaced.
     """
     off_observations = to_pool(off_observations)
-    # copies, which keep what is read of the targets once, and not for each mimic
-    observations = [copy.copy(_) for _ in observations]
     sets = plan.sets if sets is None else sets
+    options = n_jobs, parallel_backend
+    # once, and not in each process again
+    observations = [(_,) for _ in observations]
+    observations = run_parallel(_load, observations, *options, "Read targets")
     pairs = _group_pairs(observations, plan, sets)
     used = {mimic_set for values in pairs.values() for mimic_set, _ in values}
     empty = [_ for _ in sets if _ not in used]
     if empty:
         raise ValueError(f"No observation has a partner in the mimic sets {empty}.")
-    # here, and not in each process again
-    for observation in observations:
-        load_events_file(observation, with_events=False)
     paths, checked = {_: make_path(outdir) / f"mimic_{_}" for _ in sets}, set()
     # if one store fails, none is put in place
     with contextlib.ExitStack() as stack:
@@ -106,9 +105,7 @@ def write_mimic_sets(
             (get_off_observation(off_observations, obs_id), values)
             for obs_id, values in pairs.items()
         ]
-        results = run_parallel(
-            write, tasks, n_jobs, parallel_backend, task_name="Write mimics"
-        )
+        results = run_parallel(write, tasks, *options, "Write mimics")
         written = {key: value for made, _ in results for key, value in made.items()}
         reasons = {key: text for _, failed in results for key, text in failed.items()}
         _report_failures(sets, written, reasons)
@@ -123,6 +120,13 @@ def write_mimic_sets(
         if finish is not None:
             finish([_.folder for _ in writers.values()])
     return paths
+
+
+def _load(observation):
+    """Read what a mimic needs of a target. A copy, which keeps it for all mimics."""
+    observation = copy.copy(observation)
+    load_events_file(observation, with_events=False)
+    return observation
 
 
 def _group_pairs(observations, plan, sets):

@@ -1,6 +1,8 @@
 """Data reduction of observations and of their mimics, by the same makers."""
 
+import contextlib
 import copy
+import functools
 import pickle
 
 import numpy as np
@@ -15,12 +17,14 @@ from gammapy.makers import (
 )
 from gammapy.makers.core import Maker
 from gammapy.maps import MapAxis, WcsGeom
-from gammapy.utils import parallel
+from gammapy.utils import parallel, pbar
 
 from ..data.meta_tables import stack_dataset
 from ..data.obs_ids import get_obs_id, shorten
 from ..data.observation import get_fixed_pointing, get_hdu, load_events_file
 from ..utils.angles import to_angle
+from ..utils.parallel import name_observation, run_parallel
+from ..utils.progress import show_progress
 from .coverage import add_coverage
 
 __all__ = [
@@ -33,7 +37,10 @@ __all__ = [
 ]
 
 BLOCK_SIZE = 8
-"""Number of datasets a process that are in memory before they are stacked."""
+"""Observations that one process stacks. Sums depend on it in their last digits."""
+
+N_WAITING = 2
+"""Stacked blocks a process that are in memory before they are added up."""
 
 
 def get_center(observations):
@@ -171,14 +178,23 @@ class ImageMaker(Maker):
 
 
 def reduce_observations(
-    reference, observations, makers, stack=True, cutout_width=None, n_jobs=None
+    reference,
+    observations,
+    makers,
+    stack=True,
+    cutout_width=None,
+    n_jobs=None,
+    parallel_backend=None,
+    finish=None,
 ):
     """Reduce observations by a chain of makers, in their order.
 
-    As `~gammapy.makers.DatasetsMaker`, with two differences. Datasets with OFF counts
+    As `~gammapy.makers.DatasetsMaker`, with three differences. Datasets with OFF counts
     are stacked to one with OFF counts, whose noise would be forgotten in a
-    `~gammapy.datasets.MapDataset`. And bins without a prediction of the background are
-    masked, and counted in the meta tables (`~gammapy_mimic.makers.coverage`).
+    `~gammapy.datasets.MapDataset`. Bins without a prediction of the background are
+    masked, and counted in the meta tables (`~gammapy_mimic.makers.coverage`). And each
+    process stacks blocks of observations, which are the same for any number of
+    processes.
 
     Parameters
     ----------
@@ -195,11 +211,18 @@ def reduce_observations(
         twice the largest offset of a safe mask maker, or none.
     n_jobs : int, optional
         Number of processes. Default is that of `gammapy.utils.parallel`, 1.
+    parallel_backend : {"multiprocessing", "ray"}, optional
+        Backend. Default is that of `gammapy.utils.parallel`.
+    finish : callable, optional
+        Called in the process that has reduced a block, with the list of its datasets
+        (one if they are stacked) and the list of its observations. Gives what is handed
+        back for each of them, such as where it is written. Default is none.
 
     Returns
     -------
-    datasets : `~gammapy.datasets.Datasets`
-        Datasets in the order of the observations, or one stacked dataset.
+    datasets : `~gammapy.datasets.Datasets` or list
+        Datasets in the order of the observations, or one stacked dataset. A list of
+        what ``finish`` gives, if datasets are not stacked.
 
         Empty if no observation is on the geometry.
 
@@ -213,36 +236,85 @@ def reduce_observations(
     # a geometry loses its last digits where it is sent to another process: always once
     reference = pickle.loads(pickle.dumps(reference))
     n_jobs = parallel.N_JOBS_DEFAULT if n_jobs is None else n_jobs
-    size = BLOCK_SIZE * n_jobs if stack else len(observations)
-    makers = add_coverage(makers)
-    datasets, stacked = [], None
-    for start in range(0, len(observations), size):
-        # copies with their headers, whose dead time may have to be completed
-        block = [copy.copy(_) for _ in observations[start : start + size]]
-        for observation in block:
+    reduce_block = functools.partial(
+        _reduce_block, reference, add_coverage(makers), stack, cutout_width, finish
+    )
+    size = BLOCK_SIZE if stack else 1
+    blocks = [
+        (list(observations[start : start + size]),)
+        for start in range(0, len(observations), size)
+    ]
+    # of stacked blocks there are no more than a few, and they are added in their order
+    n_blocks = N_WAITING * n_jobs if stack else max(len(blocks), 1)
+    datasets = []
+    with show_progress(observations, "Data reduction") as update:
+
+        def count(results):
+            update(sum(n_reduced for _, n_reduced in results))
+
+        options = {"parallel_backend": parallel_backend, "on_done": count}
+        for start in range(0, len(blocks), n_blocks):
+            part = blocks[start : start + n_blocks]
+            for made, _ in run_parallel(reduce_block, part, n_jobs, **options):
+                if stack and datasets and made:
+                    stack_dataset(datasets[0], made[0])
+                else:
+                    datasets += made
+    return datasets if finish is not None and not stack else Datasets(datasets)
+
+
+def _reduce_block(reference, makers, stack, cutout_width, finish, observations):
+    """Reduce observations to a list of datasets, one if they are stacked.
+
+    Returns what is made of them, and how many they are, for the progress.
+    """
+    # copies with their headers, whose dead time may have to be completed
+    observations = [copy.copy(_) for _ in observations]
+    for observation in observations:
+        with name_observation(observation):
             load_events_file(observation, with_events=False)
-        # anew for each block, as it keeps what it has made
+    datasets = []
+    for observation in observations:
+        # anew for each, as it keeps what it has made
         chain = DatasetsMaker(
-            makers, stack_datasets=False, n_jobs=n_jobs, cutout_width=cutout_width
+            makers, stack_datasets=False, n_jobs=1, cutout_width=cutout_width
         )
         # where there is no rate, Gammapy integrates a power law of 0
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            made = chain.run(reference, Observations(block))
-        if not stack:
-            datasets += made
-            continue
-        if stacked is None and made:
-            geoms = reference.geoms
-            # a chain may sum over energy, as `ImageMaker` does
-            if made[0].counts.geom.axes["energy"].nbin == 1:
-                geoms = {
-                    name: geom.squash("energy") if "energy" in geom.axes.names else geom
-                    for name, geom in geoms.items()
-                }
-            stacked = type(made[0]).from_geoms(**geoms, name=reference.name)
-        for dataset in made:
-            stack_dataset(stacked, dataset)
-    return Datasets(datasets if stacked is None else [stacked])
+        with (
+            name_observation(observation),
+            np.errstate(divide="ignore", invalid="ignore", over="ignore"),
+            _hide_progress(),
+        ):
+            made = chain.run(reference, Observations([observation]))
+        if stack and made:
+            stacked = datasets or [_make_empty(reference, made[0])]
+            stack_dataset(stacked[0], made[0])
+            made = [] if datasets else stacked
+        datasets += made
+    made = finish(datasets, observations) if finish is not None else datasets
+    return made, len(observations)
+
+
+@contextlib.contextmanager
+def _hide_progress():
+    """Let Gammapy show no bar of its own: that of all observations is there."""
+    is_shown, pbar.SHOW_PROGRESS_BAR = pbar.SHOW_PROGRESS_BAR, False
+    try:
+        yield
+    finally:
+        pbar.SHOW_PROGRESS_BAR = is_shown
+
+
+def _make_empty(reference, dataset):
+    """Make the dataset to which those like this one are stacked."""
+    geoms = reference.geoms
+    # a chain may sum over energy, as `ImageMaker` does
+    if dataset.counts.geom.axes["energy"].nbin == 1:
+        geoms = {
+            name: geom.squash("energy") if "energy" in geom.axes.names else geom
+            for name, geom in geoms.items()
+        }
+    return type(dataset).from_geoms(**geoms, name=reference.name)
 
 
 def check_backgrounds(observations):

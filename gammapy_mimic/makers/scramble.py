@@ -3,13 +3,17 @@
 import copy
 import functools
 import logging
+from collections.abc import Iterable
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.coordinates import Angle, SkyCoord
 from astropy.table import Table
+from astropy.units import Quantity
 from gammapy.data import EventList, Observation
+from gammapy.makers import MapDatasetMaker
+from gammapy.maps import MapAxis
 from gammapy.stats import WStatCountsStatistic
 from regions import SkyRegion
 
@@ -173,14 +177,14 @@ class ScrambleMaker(ObservationMaker):
 
     def __init__(
         self,
-        regions,
-        method="annulus",
-        width=None,
-        energy_axis=None,
-        random_state=0,
-        radius=None,
-        dataset_maker=None,
-    ):
+        regions: Iterable[SkyRegion] | SkyCoord | None,
+        method: str = "annulus",
+        width: Quantity | str | None = None,
+        energy_axis: MapAxis | None = None,
+        random_state: int | None = 0,
+        radius: Quantity | str | None = None,
+        dataset_maker: MapDatasetMaker | None = None,
+    ) -> None:
         self._set(
             regions=regions,
             method=method,
@@ -210,7 +214,9 @@ class ScrambleMaker(ObservationMaker):
                 "method='azimuth' for all events."
             )
 
-    def make_observation(self, observation, mimic_set=0):
+    def make_observation(
+        self, observation: Observation, mimic_set: int = 0
+    ) -> Observation:
         """Make an observation without sources in the regions.
 
         Parameters
@@ -278,7 +284,7 @@ class ScrambleMaker(ObservationMaker):
         events = EventList(table, copy.deepcopy(field.events.meta))
         return replace_parts(observation, keys, events=events)
 
-    def find_regions(self, observation):
+    def find_regions(self, observation: Observation) -> list[SkyRegion]:
         """Find the regions that are in the field of view of an observation.
 
         Parameters
@@ -294,7 +300,7 @@ class ScrambleMaker(ObservationMaker):
         field = self._find_field(observation)
         return [] if field is None else [self._regions[idx] for idx in field.near]
 
-    def find_annuli(self, observation):
+    def find_annuli(self, observation: Observation) -> list[tuple[Angle, Angle]]:
         """Find the annuli whose events get new positions.
 
         Parameters
@@ -315,7 +321,7 @@ class ScrambleMaker(ObservationMaker):
         annuli = self._get_annuli(field)
         return [tuple(Angle(value, "deg") for value in annulus) for annulus in annuli]
 
-    def make_columns(self, observation):
+    def make_columns(self, observation: Observation | None) -> dict[str, Any]:
         """Make the columns ``SCR_METH`` and so on of a meta table.
 
         Parameters

@@ -3,16 +3,22 @@
 import copy
 import functools
 import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import astropy.units as u
 import numpy as np
 from astropy.table import Table
 from gammapy.data import DataStore, Observation
+from gammapy.irf import Background2D, Background3D
+from gammapy.makers import MapDatasetMaker
 from gammapy.maps import MapAxis
+from regions import SkyRegion
 
 from ..data.obs_ids import get_obs_id, to_obs_ids
-from ..data.observation import replace_background, to_pool
+from ..data.observation import PoolLike, replace_background, to_pool
 from ..data.template_irfs import make_template_columns
 from ..exclusion.sky_regions import check_regions
 from ..selection.assignment import check_draws
@@ -21,12 +27,14 @@ from ..selection.criteria import MatchCriteria
 from ..selection.cuts import check_livetime, prepare_ranking
 from ..selection.index import OffIndex
 from ..selection.indexed_pool import IndexedPool
-from ..selection.plan import MimicPlan
+from ..selection.plan import MimicPlan, PlanLike
 from ..selection.ranked_plan import make_ranked_plan
 from ..selection.ranker import Failure, Ranker, describe_failure
 from ..selection.ranking import KL_MAX, RANKINGS
 from ..template.bins import TemplateBins
+from ..template.counts import TemplateCounts
 from ..template.fair import FairTemplates
+from ..template.smoothing import check_smooth
 from ..template.target import (
     WHOLE,
     get_halves,
@@ -172,6 +180,9 @@ class KLBackgroundSelector(ObservationMaker):
         Dimension of the template. Default is "2d".
     smooth : {None, "gauss", "poly", "spline"}, optional
         Smoothing of the template. Default is None.
+    smooth_options : dict, optional
+        Option of the smoothing, such as ``{"sigma": "0.2 deg"}``, see
+        `~gammapy_mimic.template.smoothing.smooth_ratio`.
     template_axes : list of `~gammapy.maps.MapAxis`, optional
         Bins of the template: "energy", and "offset" or "fov_lon" and "fov_lat", or some
         of them. Default are those of `~gammapy_mimic.template.make_template_counts`.
@@ -223,6 +234,7 @@ class KLBackgroundSelector(ObservationMaker):
             "time_request": _check_time_request,
             "background": check_option("background", available_backgrounds),
             "smooth": check_option("smooth", available_smooth),
+            "smooth_options": lambda options: options,
             "template_axes": _check_template_axes,
             "template_obs_ids": _check_template_obs_ids,
             "keep_empty": check_option("keep_empty", (False, True)),
@@ -234,24 +246,25 @@ class KLBackgroundSelector(ObservationMaker):
 
     def __init__(
         self,
-        off_observations,
-        criteria=None,
-        ranking="conditions",
-        energy_axis=None,
-        offset_axis=None,
-        distribution="counts",
-        exclusion_regions=None,
-        kl_max=KL_MAX,
-        time_request=None,
-        background="2d",
-        smooth=None,
-        template_axes=None,
-        template_obs_ids=None,
-        keep_empty=False,
-        plan=None,
-        index=None,
-        dataset_maker=None,
-    ):
+        off_observations: PoolLike,
+        criteria: MatchCriteria | Mapping[str, Any] | None = None,
+        ranking: str = "conditions",
+        energy_axis: MapAxis | None = None,
+        offset_axis: MapAxis | None = None,
+        distribution: str = "counts",
+        exclusion_regions: Iterable[SkyRegion] | None = None,
+        kl_max: float | None = KL_MAX,
+        time_request: u.Quantity | str | None = None,
+        background: str = "2d",
+        smooth: str | None = None,
+        smooth_options: dict[str, Any] | None = None,
+        template_axes: Sequence[MapAxis] | None = None,
+        template_obs_ids: Iterable[int] | None = None,
+        keep_empty: bool = False,
+        plan: PlanLike | None = None,
+        index: OffIndex | None = None,
+        dataset_maker: MapDatasetMaker | None = None,
+    ) -> None:
         self._set(
             off_observations=off_observations,
             criteria=criteria,
@@ -264,6 +277,7 @@ class KLBackgroundSelector(ObservationMaker):
             time_request=time_request,
             background=background,
             smooth=smooth,
+            smooth_options=smooth_options,
             template_axes=template_axes,
             template_obs_ids=template_obs_ids,
             keep_empty=keep_empty,
@@ -278,6 +292,7 @@ class KLBackgroundSelector(ObservationMaker):
             self._pool = IndexedPool(*(self.__dict__[_] for _ in POOL_PARAMETERS))
         if changed & {"background", "template_axes"}:
             self._check_bins()
+        check_smooth(self.smooth, self.smooth_options)
         # templates of the last plan
         self._fair = None
 
@@ -287,7 +302,7 @@ class KLBackgroundSelector(ObservationMaker):
         TemplateBins.create(self.background, **axes)
 
     @property
-    def index(self):
+    def index(self) -> OffIndex:
         """Index of the OFF observations (`~gammapy_mimic.selection.OffIndex`)."""
         return self._pool.index
 
@@ -296,7 +311,12 @@ class KLBackgroundSelector(ObservationMaker):
         options = self.kl_max, self.distribution, self.ranking
         return Ranker(self._pool, self.criteria, *options)
 
-    def make_index(self, path=None, n_jobs=None, parallel_backend=None):
+    def make_index(
+        self,
+        path: str | Path | None = None,
+        n_jobs: int | None = None,
+        parallel_backend: str | None = None,
+    ) -> OffIndex:
         """Make the index now, in parallel if asked to.
 
         Parameters
@@ -322,7 +342,7 @@ class KLBackgroundSelector(ObservationMaker):
         self._pool.make_index(path, n_jobs=n_jobs, parallel_backend=parallel_backend)
         return self.index
 
-    def rank(self, observation, path=None):
+    def rank(self, observation: Observation, path: str | Path | None = None) -> Table:
         """Rank the OFF observations for a target.
 
         Parameters
@@ -341,7 +361,7 @@ class KLBackgroundSelector(ObservationMaker):
         """
         return self._ranker.rank(observation, path)
 
-    def select(self, observation, exclude=()):
+    def select(self, observation: Observation, exclude: Sequence[int] = ()) -> Table:
         """Select the OFF observations of the template for a target.
 
         Parameters
@@ -395,15 +415,15 @@ class KLBackgroundSelector(ObservationMaker):
 
     def make_plan(
         self,
-        observations,
-        n_sets=5,
-        randomise=True,
-        random_state=0,
-        n_best=None,
-        path=None,
-        n_jobs=None,
-        livetime="cut",
-    ):
+        observations: PoolLike | Observation,
+        n_sets: int = 5,
+        randomise: bool = True,
+        random_state: int = 0,
+        n_best: int | None = None,
+        path: str | Path | None = None,
+        n_jobs: int | None = None,
+        livetime: str = "cut",
+    ) -> MimicPlan:
         """Make the plan that pairs targets with OFF observations.
 
         Partners are drawn, the nearer the more often (odds of ``exp(-DISTANCE**2 / 2)``
@@ -463,7 +483,12 @@ class KLBackgroundSelector(ObservationMaker):
             livetime=livetime,
         )
 
-    def make_background(self, observation, exclude=(), obs_ids=None):
+    def make_background(
+        self,
+        observation: Observation,
+        exclude: Sequence[int] = (),
+        obs_ids: Iterable[int] | None = None,
+    ) -> Background2D | Background3D:
         """Make the background template for a target.
 
         Parameters
@@ -492,7 +517,13 @@ class KLBackgroundSelector(ObservationMaker):
         selected = self._choose(observation, exclude, obs_ids)
         return self._make_template(observation, selected)
 
-    def make_mimic_background(self, observation, mimic, plan, mimic_set):
+    def make_mimic_background(
+        self,
+        observation: Observation,
+        mimic: Observation,
+        plan: MimicPlan,
+        mimic_set: int,
+    ) -> Background2D | Background3D:
         """Make the background template for a mimic.
 
         It is for the conditions of the OFF observation whose events the mimic has, and
@@ -524,7 +555,7 @@ class KLBackgroundSelector(ObservationMaker):
         selected = self._select_fairly(observation, plan, mimic_set)
         return self._make_template(mimic, selected)
 
-    def make_template_table(self, observations):
+    def make_template_table(self, observations: Iterable[Observation]) -> Table:
         """Tell what the templates of targets and of the mimics of the ``plan`` are of.
 
         Parameters
@@ -550,11 +581,21 @@ class KLBackgroundSelector(ObservationMaker):
         return self._get_fair(self.plan).make_table(observations)
 
     def _make_template(self, observation, selected):
-        options = {"smooth": self.smooth, "keep_empty": self.keep_empty}
-        options |= self._get_count_options(selected)
-        return make_target_template(observation, self._pool, **options)
+        return make_target_template(
+            observation,
+            self._pool,
+            smooth=self.smooth,
+            smooth_options=self.smooth_options,
+            keep_empty=self.keep_empty,
+            **self._get_count_options(selected),
+        )
 
-    def make_template_counts(self, observation, exclude=(), obs_ids=None):
+    def make_template_counts(
+        self,
+        observation: Observation,
+        exclude: Sequence[int] = (),
+        obs_ids: Iterable[int] | None = None,
+    ) -> TemplateCounts:
         """Count what the background template for a target is made of.
 
         To have it raw and smooth, without reading twice.
@@ -607,7 +648,7 @@ class KLBackgroundSelector(ObservationMaker):
             )
         return Table({"OFF_OBS_ID": kept, "HALF": np.full(len(kept), WHOLE)})
 
-    def make_observation(self, observation):
+    def make_observation(self, observation: Observation) -> Observation:
         """Make an observation with the background template.
 
         Parameters
@@ -629,7 +670,7 @@ class KLBackgroundSelector(ObservationMaker):
         observation = copy.copy(observation)
         return replace_background(observation, self.make_background(observation))
 
-    def make_columns(self, observation):
+    def make_columns(self, observation: Observation | None) -> dict[str, Any]:
         """Make the columns of a meta table that tell what a template is made of.
 
         Parameters

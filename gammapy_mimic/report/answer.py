@@ -8,10 +8,13 @@ import numpy as np
 from ..data.meta_tables import describe_losses, read_losses
 from ..data.obs_ids import shorten
 from ..estimators.maximum import has_more_in_mimics
-from ..estimators.tables import format_interval, format_value, get_name
-from ..estimators.verdict import EXCESS, Verdict
+from ..estimators.tables import format_interval, format_value
+from ..estimators.verdict import Verdict
 from ..selection.ranked_plan import describe_unlike
 from ..visualization.common import format_band, format_name
+from .facts import get_rate_ratios
+from .regions import describe_regions
+from .words import WORDS
 
 __all__ = ["Answer", "describe_pairs", "make_answer"]
 
@@ -29,15 +32,6 @@ LEFT_OUT = {
 """What is done with a target, by the reason why it is questionable."""
 
 ENOUGH = "position with enough background counts"
-WORDS = {
-    Verdict.NO_EXCESS: f"There is no excess to be explained (below {EXCESS} sigma)",
-    Verdict.EXPLAINED: "The background explains it",
-    Verdict.TOO_FEW: "There are too few mimics to tell",
-    Verdict.MAY_EXPLAIN: "The background may explain it",
-    Verdict.UNLIKELY: "The background is unlikely to explain it, but not excluded",
-    Verdict.NOT_EXPLAINED: "The background, as far as mimics show it, does not "
-    "explain it",
-}
 
 
 class Answer(NamedTuple):
@@ -49,6 +43,8 @@ class Answer(NamedTuple):
         Question.
     lines : list of str
         Three lines: what the target has, what mimics have, what follows.
+    regions : list of str
+        A text for each region in question.
     findings : list of str
         What else was found.
     limits : list of str
@@ -57,6 +53,7 @@ class Answer(NamedTuple):
 
     question: str
     lines: list
+    regions: list
     findings: list
     limits: list
 
@@ -82,9 +79,13 @@ def make_answer(result, plan=None):
         question, lines = _answer_systematic(result)
     else:
         question, lines = answers[judgement.question](result, judgement.excess)
+    regions = describe_regions(result)
+    if regions and judgement.question == "maximum":
+        question = "Do the regions in question hold more than their background?"
     return Answer(
         question,
         lines,
+        regions,
         findings=_describe_findings(result, judgement),
         limits=_describe_limits(result, judgement, plan),
     )
@@ -104,11 +105,16 @@ def _answer_position(result, excess):
         f"The target has {excess.significance:.1f} sigma {place} ({format_band(row)})."
     )
     if not np.isfinite(excess.calibrated):
-        second = f"Mimics cannot calibrate it: {row['text']}."
-        return question, [first, second, f"{WORDS[excess.verdict]}."]
+        reason = row["text"].split(": ", 1)[-1]
+        second = f"Mimics cannot calibrate it: {reason}."
+        third = WORDS[excess.verdict]
+        if excess.verdict is Verdict.TOO_LARGE:
+            third += f": {_state_factor(excess)}"
+        return question, [first, second, f"{third}."]
     where, kind = "at the same offset", "positions"
-    if not result.maps:
-        where, kind = "in the on region", "sets"
+    if row["n_places"] == 1:
+        # pointings are not known, or no other circle has this offset
+        where, kind = "at the position" if result.maps else "in the on region", "sets"
     second = (
         f"Background alone, as mimics show it {where}, has a mean of "
         f"{excess.mean:.2f} and a width of {excess.spread:.2f} for as many counts. "
@@ -124,7 +130,17 @@ def _answer_position(result, excess):
     if excess.n_larger and excess.verdict is not Verdict.NO_EXCESS:
         verb = "is" if excess.n_larger == 1 else "are"
         third += f"; {excess.n_larger} of {excess.number} {kind} {verb} as large"
+    if excess.verdict is Verdict.TOO_LARGE:
+        third += f"; but {_state_factor(excess)}"
     return question, [first, second, f"{third}."]
+
+
+def _state_factor(excess):
+    """How wrong the background would have to be."""
+    return (
+        f"the background would have to be {excess.background_factor:.1f} times its "
+        "prediction to leave 3 sigma, and no mimic has an excess like it"
+    )
 
 
 def _answer_maximum(result, excess):
@@ -321,11 +337,16 @@ def _describe_limits(result, judgement, plan):
         )
     limits += _describe_rates(result, plan)
     if judgement.question == "position":
+        chosen = "The position is taken as chosen beforehand."
+        if result.maps:
+            chosen += (
+                " For one that was found where the significance is largest, compare "
+                "the largest significances."
+            )
         limits += [
-            "The position is taken as chosen beforehand. For one that was found where "
-            "the significance is largest, compare the largest significances.",
+            chosen,
             "The calibrated significance takes the error of the background as "
-            "Gaussian, and that of the target as one of those at this offset.",
+            "Gaussian, and that of the target as one of those of mimics there.",
         ]
     if judgement.question == "maximum":
         limits += _describe_check(result.select("maximum")[0])
@@ -345,7 +366,11 @@ def _describe_limits(result, judgement, plan):
         "function, the energy scale, nor what the target's sky has and OFF fields "
         "have not, such as stars and diffuse emission."
     )
-    return limits + [f"Missing: {name}. {why}" for name, why in result.missing.items()]
+    missing = result.missing.items()
+    if not result.maps:
+        # spectra have no norm in the field of view
+        missing = [_ for _ in missing if _[0] != "normalisation"]
+    return limits + [f"Missing: {name}. {why}" for name, why in missing]
 
 
 def _describe_check(row):
@@ -394,7 +419,7 @@ def _describe_rates(result, plan):
     counts = dict(rows.iterrows("name", "background_ratio"))
     ratios = {"background counts": {name: counts[name] for name in result.names}}
     if plan is not None:
-        ratios = {"rate of events": _get_rates(plan)} | ratios
+        ratios = {"rate of events": get_rate_ratios(plan)} | ratios
     for what, values in ratios.items():
         # NaN is not known
         other = {
@@ -409,13 +434,6 @@ def _describe_rates(result, plan):
                 "that of their own counts: with fewer they show less of it."
             ]
     return []
-
-
-def _get_rates(plan):
-    """Rate of the events of OFF observations over that of targets, by set."""
-    table = plan.table[np.isfinite(plan.table["RATE_RATIO"])]
-    values = {_: table["RATE_RATIO"][table["MIMIC_SET"] == _] for _ in plan.sets}
-    return {get_name(_): np.mean(value) for _, value in values.items() if len(value)}
 
 
 def _list_some(values):

@@ -1,6 +1,6 @@
 """What the columns of the tables are."""
 
-__all__ = ["COLUMN_DESCRIPTIONS"]
+__all__ = ["COLUMN_DESCRIPTIONS", "describe_columns"]
 
 _RESULT = {
     "band": "band of energy, by number, or all energies",
@@ -34,7 +34,8 @@ _RESULT = {
     "f_squared_err": "its error",
     "f_other_ul": "upper limit of f for another field, 95% confidence",
     "total_other_ul": "the same for the total",
-    "norm_share": "part of the counts to which the norm of the prediction was fitted",
+    "norm_share": "part of the counts that the prediction follows, by a norm that was "
+    "fitted or by rings",
     "template_err": "noise of the prediction by the counts of its template, not in f",
     "n_runs": "effective number of OFF observations; none for stacked datasets",
     "n_apertures": "effective number of independent circles",
@@ -55,17 +56,23 @@ _RESULT = {
     "background": "its mean prediction",
     "target_counts": "counts of the target",
     "target_background": "its prediction",
+    "target_flux": "flux of the target's excess, if the source is all in the region",
+    "target_flux_err": "its statistical error",
+    "spurious_flux": "flux of the bias: by so much that of the target is wrong",
+    "spurious_flux_err": "its error",
     "significance": "significance of the target",
     "mimic_mean": "mean of background alone, as mimics show it",
     "mimic_width": "its standard deviation, for the counts of the target",
     "mimic_std": "standard deviation of the mimic sets",
     "n_larger": "number k of mimic values that are as large",
     "n_sample": "number of mimic values, in which each event counts once",
+    "n_places": "number of places of the offset of the position, in each set",
     "n_sets": "number of mimic sets",
     "n_effective": "effective number of OFF observations, or of stacked sets: degrees "
     "of freedom and 1",
     "calibrated": "significance of the target, given the errors of the background",
     "calibrated_p_value": "its one-sided p-value",
+    "background_factor": "background over its prediction that would leave 3 sigma",
     "p_value": "(1 + k) / (1 + n), for k of n mimic values that are as large",
     "text": "the same in words",
     "flux": "integral flux",
@@ -139,6 +146,17 @@ _PLAN_SUMMARY = {
     "MAX_SHARED": "largest part of their livetime that two sets share",
 }
 
+_SETS = {
+    "name": "mimic set, or the target",
+    "n_datasets": "number of observations, 1 if they are stacked",
+    "time": "good time",
+    "e_min": "lowest energy with data, in any observation",
+    "e_min_all": "lowest energy from which all observations have data",
+    "e_max": "highest energy with data",
+    "background_ratio": "background counts over those of the target, at its positions",
+    "rate_ratio": "rate of events outside all sources, OFF over target: mean of pairs",
+}
+
 _REGIONS = {
     "radius": "of a circle that holds the region",
     "origin": "catalogue or file",
@@ -172,7 +190,9 @@ _SPURIOUS_FLUX = {
     "mean": "mean flux of the sets",
     "mean_err": "its error, from the scatter of sets, not below that of counts",
     "mean_ul": "its upper limit, 95% confidence",
-    "std": "standard deviation of the sets",
+    "std": "standard deviation of the sets, as if they shared no events",
+    "target_flux": "flux of the target",
+    "target_flux_err": "its statistical error",
     "spread": "the same without the statistical errors",
     "statistical_err": "statistical error of a flux, root mean square",
     "sys_errn": "systematic error of a flux of the target, to lower flux: mean, if "
@@ -201,7 +221,8 @@ _COVARIANCE = {name: _RESULT[name] for name in ("band", "e_min", "e_max", "delta
     "delta_err": "its error",
     "spread": "standard deviation of the errors of targets, without that of counts",
     "error": "the same for one more target, around the measured bias",
-    "template_err": "noise of the prediction by the counts of its template, in neither",
+    "template_err": "noise of the target's prediction by the counts of its template: "
+    "in the error, not in the spread",
     "dof": "degrees of freedom that the spread is known from",
 }
 
@@ -214,6 +235,7 @@ COLUMN_DESCRIPTIONS = {
     "plan": _PLAN,
     "plan_summary": _PLAN_SUMMARY,
     "exclusion_regions": _REGIONS,
+    "sets": _SETS,
     "significance": _SIGNIFICANCE,
     "spurious_flux": _SPURIOUS_FLUX,
     "templates": _TEMPLATES,
@@ -222,3 +244,40 @@ COLUMN_DESCRIPTIONS |= dict.fromkeys(
     ("distance", "position", "regions", "scales", "systematics", "time"), _RESULT
 )
 """Description of each column, by table (dict of dict of str)."""
+
+_SPECTRA = {
+    "f": "spread between observations, as a fraction of the background",
+    "f_other_ul": "upper limit of f for another target, 95% confidence",
+    "n_apertures": "effective number of independent observations of targets",
+    "n_positions": "number of observations",
+    "n_independent": "the same",
+    "n_above_3": "number of observations above 3 sigma; 0.135% for noise alone",
+    "n_below_3": "number of observations below -3 sigma",
+    "n_background": "mean effective background counts",
+    "background_ratio": "background counts over those of the target",
+}
+"""What is other for spectra."""
+
+
+def describe_columns(name, has_maps=True):
+    """Describe the columns of a table.
+
+    Parameters
+    ----------
+    name : str
+        Name of the table.
+    has_maps : bool, optional
+        Whether it is one of maps, or of spectra. Default is True.
+
+    Returns
+    -------
+    descriptions : dict of str
+        Descriptions, empty for a table that is not known.
+    """
+    descriptions = dict(COLUMN_DESCRIPTIONS.get(name, {}))
+    if not has_maps:
+        descriptions |= {_: _SPECTRA[_] for _ in _SPECTRA.keys() & descriptions.keys()}
+        if name == "significance":
+            errors = dict.fromkeys(("mean_err", "width_err"), "its statistical error")
+            descriptions |= {"name": _SETS["name"], **errors}
+    return descriptions

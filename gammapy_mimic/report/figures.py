@@ -1,4 +1,4 @@
-"""Pictures of the report, as PNG inside of the page."""
+"""Pictures of the report, as PNG inside of the page, and as files."""
 
 import base64
 import io
@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from ..data.template_irfs import NEFF_ENERGIES, average_counts
+from ..estimators.measurement import ALL
 from ..visualization import (
     plot_background,
     plot_background_spectrum,
@@ -24,21 +25,28 @@ from ..visualization import (
 from ..visualization.common import format_band
 from .answer import describe_exclusion
 
-__all__ = ["Figure", "make_figures", "plot_plan", "plot_templates"]
+__all__ = ["Figure", "make_figures", "plot_plan", "plot_templates", "write_figures"]
 
-DPI = 110
+INCH = 96  # pixels of a page
+SHARPNESS = 1.5  # pixels of a picture by those of the page
+WIDTH = 11.5  # inches of the page
+SINGLE_WIDTH = 8.0  # of a plot on its own
+HEIGHT = 4.0  # inches of a plot
+FORMATS = ("png", "pdf")  # of files
 MAX_MAPS = 9
 MAX_BANDS = 6
+MAX_SIZE = 6.5  # inches of the height of a map
 MAX_COLUMNS = 4  # of the maps by energy
 MAX_TARGETS = 40
 SHOWN_ENERGIES = (1, 10)  # TeV, of effective counts
 # captions that are the same for all results
 SYSTEMATICS = (
     "Points are the bias of the background, counts of mimics over prediction minus 1, "
-    "with its error. Boxes are the spread between circles of the correlation radius, "
-    "beyond that of counts; dashed ones are its upper limit (95%), where none is seen. "
-    "The pale frame is that of all energies together."
+    "with its error. Boxes are the spread between {}, beyond that of counts; dashed "
+    "ones are its upper limit (95%), where none is seen. The pale frame is that of all "
+    "energies together."
 )
+CIRCLES, SPECTRA = "circles of the correlation radius", "observations"
 SCALES = (
     "The same for circles of other radii, of which large ones average small errors."
 )
@@ -48,16 +56,17 @@ DISTANCE = (
     "of the conditions: what it costs that there is no nearer OFF observation."
 )
 FLUX = (
-    "Flux of a source that is fitted at the position in question to each mimic set, "
-    "where there is none, with its statistical error, through the effective area of "
-    "the target. The bars are mean and standard deviation of the sets. A flux of the "
-    "target (star; an arrow with its number, if it is far above) that is not well "
-    "above them may be one of the background."
+    "Flux of a source that is fitted {} to each mimic set, where there is none, with "
+    "its statistical error, through the effective area of the target. The bars are "
+    "mean and standard deviation of the sets. A flux of the target (star; an arrow "
+    "with its number, if it is far above) that is not well above them may be one of "
+    "the background."
 )
 STYLE = {
     "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.titlesize": 11,
+    # that of the text of the page
+    "font.size": 12,
+    "axes.titlesize": "medium",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
@@ -82,6 +91,8 @@ class Figure(NamedTuple):
         What the picture is, for who cannot see it.
     caption : str
         What was done, and how to read it.
+    drawing : `~matplotlib.figure.Figure`
+        Picture to be written to files.
     """
 
     name: str
@@ -90,6 +101,7 @@ class Figure(NamedTuple):
     height: int
     alt: str
     caption: str
+    drawing: MatplotlibFigure
 
 
 @mpl.rc_context(STYLE)
@@ -108,34 +120,44 @@ def make_figures(result, exclusion_regions=()):
     figures : dict of list of `Figure`
         Pictures by section.
     """
-    regions = list(exclusion_regions)
+    figures = {}
     has_offset = len(set(result.tables["systematics"]["offset_band"])) > 1
-    figure, axes = _make_grid(1 + has_offset, 2, (5, 3.6))
-    plot_systematics(result, axes[0])
-    if has_offset:
-        plot_systematics(result, axes[1], by="offset")
-    alt = "Bias and spread of the background by energy"
-    alt += " and by offset" * has_offset
-    figures = {"systematics": [_save(figure, "systematics", alt, SYSTEMATICS)]}
     captions = {"scales": ("radius", SCALES), "distance": ("distance", DISTANCE)}
+    # what was not measured has no picture
+    if np.isfinite(result.tables["systematics"]["delta"]).any():
+        figure, axes = _make_grid(1 + has_offset, 2, HEIGHT)
+        plot_systematics(result, axes[0])
+        if has_offset:
+            plot_systematics(result, axes[1], by="offset")
+        alt = "Bias and spread of the background by energy"
+        alt += " and by offset" * has_offset
+        caption = SYSTEMATICS.format(CIRCLES if result.maps else SPECTRA)
+        figures["systematics"] = [_save(figure, "systematics", alt, caption)]
     for name, (by, caption) in captions.items():
-        if name in result.tables:
-            figure, axes = _make_grid(1, 1, (7, 3.6))
+        table = result.tables.get(name)
+        # those of the distance are drawn for all energies
+        if (
+            table is not None
+            and np.isfinite(table["delta"][table["band"] == ALL]).any()
+        ):
+            figure, axes = _make_grid(1, 1, HEIGHT)
             plot_systematics(result, axes[0], by=by)
             alt = f"Systematic error of the background by {by}"
             figures[name] = [_save(figure, name, alt, caption)]
     if result.maps:
-        figures["maps"] = _plot_maps(result, regions)
-        figures["distributions"] = [_plot_distributions(result)]
-    if "maximum" in result.tables:
-        figures["maximum"] = [_plot_maximum(result)]
+        figures["maps"] = _plot_maps(result, exclusion_regions)
+        figures["distributions"] = _plot_distributions(result)
+        if "maximum" in result.tables:
+            figures["maximum"] = _plot_maximum(result)
     if result.bias is not None:
         figures["bias"] = [_plot_bias(result.bias)]
-    if "spurious_flux" in result.tables:
-        figure, axes = _make_grid(1, 1, (7, 3.6))
+    means = result.tables.get("spurious_flux")
+    if means is not None and np.isfinite(means["mean"]).any():
+        figure, axes = _make_grid(1, 1, HEIGHT)
         plot_flux(result, axes[0])
         alt = "Flux of mimic sets and of the target by energy"
-        figures["flux"] = [_save(figure, "flux", alt, FLUX)]
+        where = "at the position in question" if result.maps else "in the on region"
+        figures["flux"] = [_save(figure, "flux", alt, FLUX.format(where))]
     return figures
 
 
@@ -157,12 +179,12 @@ def _plot_maps(result, regions):
         f"deg around each pixel against the prediction, {labels[total]}, of the target "
         f"and of mimic sets, with the same colours from -5 to 5.{left_out}"
     )
-    if regions and "target" in names:
-        text += " Circles are exclusion regions."
+    if len(regions) and "target" in names:
+        text += " Outlines are exclusion regions."
     if result.position is not None:
         text += " The cross is the position in question."
-    cells, n_columns = [(name, total) for name in shown], min(3, len(shown))
-    figure = _draw_maps(result, cells, n_columns, regions)
+    cells = [(name, total) for name in shown]
+    figure = _draw_maps(result, cells, _choose_columns(len(cells)), regions)
     figures = [_save(figure, "maps", f"Significance maps of {', '.join(shown)}", text)]
     if bands:
         shown = names[:MAX_COLUMNS]
@@ -178,35 +200,55 @@ def _plot_maps(result, regions):
     return figures
 
 
+def _choose_columns(number):
+    """Choose the number of columns of a grid, so that its last row is the fullest."""
+    if number <= 3:
+        return number
+    choices = (3, 2) if number <= 6 else (3, 4)
+    return min(choices, key=lambda n_columns: -number % n_columns)
+
+
 def _draw_maps(result, cells, n_columns, regions):
     """Draw a grid of maps with one colour bar. Cells are names and bands."""
     n_rows = -(-len(cells) // n_columns)
-    # inches of the page
-    size = 9.3 / max(n_columns, 2)
     geom = next(iter(result.maps.values())).total.geom
     height, width = geom.data_shape[-2:]
-    figsize = 0.9 + n_columns * size, 0.5 + n_rows * (size * height / width + 0.25)
-    figure = MatplotlibFigure(figsize=figsize, layout="constrained")
+    # inches: of labels and the colour bar, between maps, of a map, and of its labels
+    left, right, gap, title, bottom = 0.95, 0.95, 0.15, 0.6, 0.75
+    # one map of the whole width does not fit on a screen
+    room = (WIDTH - left - right - (n_columns - 1) * gap) / n_columns
+    size = np.array([1, height / width]) * min(room, MAX_SIZE * width / height)
+    step = size + np.array([gap, title + bottom])
+    page = np.array([left + n_columns * step[0] + right - gap, n_rows * step[1]])
+    figure = MatplotlibFigure(figsize=page)
     for idx, (name, band) in enumerate(cells):
-        ax = figure.add_subplot(n_rows, n_columns, idx + 1, projection=geom.wcs)
-        marks = {"regions": regions * (name == "target"), "position": result.position}
-        plot_significance_map(result, name, band, ax, **marks)
-        is_last = idx + n_columns >= len(cells)
-        _label_sky(ax, left=idx % n_columns == 0, bottom=is_last)
-    options = {"label": r"Significance [$\sigma$]", "extend": "both", "aspect": 40}
-    figure.colorbar(ax.images[0], ax=figure.axes, **options)
+        row, column = divmod(idx, n_columns)
+        corner = left + column * step[0], (n_rows - row - 1) * step[1] + bottom
+        place = [*corner / page, *size / page]
+        ax = figure.add_axes(place, projection=geom.wcs)
+        plot_significance_map(
+            *(result, name, band, ax),
+            regions=regions if name == "target" else [],
+            position=result.position,
+        )
+        _label_sky(ax, left=column == 0)
+    corner = left + n_columns * step[0], bottom
+    bar = 0.2, page[1] - bottom - title
+    cax = figure.add_axes([*corner / page, *bar / page])
+    label = r"Significance [$\sigma$]"
+    figure.colorbar(ax.images[0], cax=cax, label=label, extend="both")
     return figure
 
 
-def _label_sky(ax, left, bottom):
-    """Label the outer axes of a grid only."""
+def _label_sky(ax, left):
+    """Label the axes of the sky, the latitude only of the first map of a row."""
     longitude, latitude = ax.coords
     longitude.set_ticks(number=3)
     latitude.set_ticks(number=5)
     labels = {"ra": "Right ascension [h m]", "dec": "Declination [deg]"}
     labels |= {"glon": "Galactic longitude [deg]", "glat": "Galactic latitude [deg]"}
     for coord, shown, fallback in (
-        (longitude, bottom, "Longitude [deg]"),
+        (longitude, True, "Longitude [deg]"),
         (latitude, left, "Latitude [deg]"),
     ):
         name = next((_ for _ in labels if _ in str(coord.default_label).lower()), None)
@@ -216,10 +258,15 @@ def _label_sky(ax, left, bottom):
 
 
 def _plot_distributions(result):
+    """Draw distributions of the bands with a position. None if there is no such."""
     *bands, total = _format_bands(result)
     # all energies first
-    shown = [total, *bands][:MAX_BANDS]
-    figure, axes = _make_grid(len(shown), 3, (3.4, 3.3))
+    shown = [
+        band for band in (total, *bands) if len(result.get_significance(band=band))
+    ][:MAX_BANDS]
+    if not shown:
+        return []
+    figure, axes = _make_grid(len(shown), _choose_columns(len(shown)), HEIGHT)
     for band, ax in zip(shown, axes, strict=True):
         plot_significance_distribution(result, band=band, ax=ax)
     text = (
@@ -235,28 +282,31 @@ def _plot_distributions(result):
         ". The solid line is the Gaussian with mean and width of all mimics. Values "
         "beyond 10 are in the last bin."
     )
-    return _save(figure, "distributions", "Significance distributions", text)
+    left_out = [_ for _ in bands if _ not in shown][:MAX_BANDS]
+    if left_out:
+        edges = ", ".join(_format_bands(result)[_] for _ in left_out)
+        text += f" Not shown: {edges}."
+    return [_save(figure, "distributions", "Significance distributions", text)]
 
 
 def _plot_maximum(result):
-    figure, axes = _make_grid(1, 1, (7, 1.7 + 0.45 * len(result.bands)))
+    """Draw the largest significances, nothing if there is none."""
+    if not np.isfinite(result.tables["significance"]["maximum"]).any():
+        return []
+    figure, axes = _make_grid(1, 1, 1.9 + 0.5 * len(result.bands))
     plot_maximum(result, axes[0])
+    where = describe_exclusion(result).replace(",", ", both", 1)
     text = (
         "Largest significance on the map of each mimic set and of the target"
-        f"{describe_exclusion(result)}. It has the trials of all positions of the map "
-        "in it."
+        f"{where}. It has the trials of all positions of the map "
+        "in it. An arrow at the right is a value beyond the axis."
     )
-    if not result.maps:
-        text = (
-            "Largest significance of an observation of each mimic set and the target."
-        )
-    text += " An arrow at the right is a value beyond the axis."
-    return _save(figure, "maximum", "Largest significance by energy", text)
+    return [_save(figure, "maximum", "Largest significance by energy", text)]
 
 
 def _plot_bias(bias):
     n_bands = min(len(bias.ratio), MAX_BANDS)
-    figure, axes = _make_grid(2 * n_bands, 2, (4.6, 3.7))
+    figure, axes = _make_grid(2 * n_bands, 2, 4.6)
     for band in range(n_bands):
         plot_bias_map(bias, band, axes[2 * band])
         plot_bias_map(bias, band, axes[2 * band + 1], quantity="significance")
@@ -289,8 +339,8 @@ def plot_plan(plan):
     n_targets = len(np.unique(plan.table["OBS_ID"]))
     if n_targets > MAX_TARGETS or len(plan.sets) > MAX_TARGETS // 2:
         return []
-    size = max(5.5, 1.8 + 0.75 * len(plan.sets)), 1.2 + 0.24 * max(n_targets, 4)
-    figure, axes = _make_grid(1, 1, size)
+    width = np.clip(2.5 + 0.9 * len(plan.sets), SINGLE_WIDTH, WIDTH)
+    figure, axes = _make_grid(1, 1, 1.4 + 0.3 * max(n_targets, 7), width)
     plan.plot(axes[0])
     text = (
         "OFF observation of each target in each mimic set. The colour is the "
@@ -326,7 +376,7 @@ def plot_templates(templates):
     """
     figures = []
     for number, (label, bkg) in enumerate(templates.items(), start=1):
-        figure, axes = _make_grid(2, 2, (4.8, 3.5))
+        figure, axes = _make_grid(2, 2, HEIGHT)
         plot_background(bkg, axes[0])
         plot_background_spectrum(bkg, axes[1])
         text = f"Background template {label}: rates by offset and by energy."
@@ -336,14 +386,14 @@ def plot_templates(templates):
     return figures
 
 
-def _make_grid(number, n_columns, size):
-    """Figure with a number of axes."""
+def _make_grid(number, n_columns, height, width=None):
+    """Figure with a number of axes, of the width of the page if they are several."""
     # not by pyplot, which would keep the figures, and may ask for a display
     n_columns = min(n_columns, number)
     n_rows = -(-number // n_columns)
-    figure = MatplotlibFigure(
-        figsize=(n_columns * size[0], n_rows * size[1]), layout="constrained"
-    )
+    if width is None:
+        width = WIDTH if n_columns > 1 else SINGLE_WIDTH
+    figure = MatplotlibFigure(figsize=(width, n_rows * height), layout="constrained")
     axes = [figure.add_subplot(n_rows, n_columns, idx + 1) for idx in range(number)]
     return figure, axes
 
@@ -351,10 +401,34 @@ def _make_grid(number, n_columns, size):
 def _save(figure, name, alt, caption):
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    # without the version of matplotlib, so that equal pictures are equal bytes
-    figure.savefig(buffer, dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+    _write(figure, buffer, "png")
     content = buffer.getvalue()
     # the head of a PNG file
-    width, height = struct.unpack(">II", content[16:24])
+    size = struct.unpack(">II", content[16:24])
+    width, height = (round(_ / SHARPNESS) for _ in size)
     data = base64.b64encode(content).decode("ascii")
-    return Figure(name, f"data:image/png;base64,{data}", width, height, alt, caption)
+    uri = f"data:image/png;base64,{data}"
+    return Figure(name, uri, width, height, alt, caption, figure)
+
+
+def _write(figure, file, kind):
+    # without version and date, so that equal pictures are equal bytes
+    unsaid = {"png": ("Software",), "pdf": ("Creator", "Producer", "CreationDate")}
+    options = {"dpi": SHARPNESS * INCH, "bbox_inches": "tight"}
+    figure.savefig(file, format=kind, metadata=dict.fromkeys(unsaid[kind]), **options)
+
+
+@mpl.rc_context(STYLE)
+def write_figures(figures, folder):
+    """Write each picture as PNG and as PDF, under its name.
+
+    Parameters
+    ----------
+    figures : list of `Figure`
+        Pictures.
+    folder : `~pathlib.Path`
+        Folder, which exists.
+    """
+    for figure in figures:
+        for kind in FORMATS:
+            _write(figure.drawing, folder / f"{figure.name}.{kind}", kind)

@@ -1,22 +1,25 @@
 """The page of the report: what it is made of, and how it is written."""
 
 import datetime
+import itertools
 import platform
 from importlib import metadata
 
 import jinja2
 import numpy as np
 import yaml
+from gammapy.utils.scripts import make_path
 
 from ..data.obs_ids import NO_PARTNER
 from ..exclusion.core import ExclusionRegions
 from ..selection.plan import MimicPlan
 from ..template.fair import summarise_templates
-from ..utils.files import replace_file
+from ..utils.files import replace_file, replace_folder
 from ..version import __version__
 from .answer import describe_exclusion, describe_pairs, make_answer
-from .column_descriptions import COLUMN_DESCRIPTIONS
-from .figures import make_figures, plot_plan, plot_templates
+from .column_descriptions import describe_columns
+from .facts import describe_flux, make_facts, make_sets_table
+from .figures import make_figures, plot_plan, plot_templates, write_figures
 from .tables import make_table
 
 __all__ = ["make_report"]
@@ -57,6 +60,7 @@ def make_report(
     exclusion_regions=(),
     templates=None,
     template_table=None,
+    pictures=False,
     overwrite=False,
 ):
     """Write the report of a result: one HTML file that needs no other.
@@ -84,14 +88,22 @@ def make_report(
     template_table : `~astropy.table.Table`, optional
         What the templates of targets and mimics are made of, see
         `~gammapy_mimic.KLBackgroundSelector.make_template_table`. Default is not known.
+    pictures : bool, optional
+        Whether to write each picture as PNG and PDF, too, to a folder beside the file:
+        ``report_files`` for ``report.html``. Default is False.
     overwrite : bool, optional
-        Whether to replace an existing file. Default is False.
+        Whether to replace an existing file or folder. Default is False.
 
     Raises
     ------
     FileExistsError
-        If the file exists and may not be replaced.
+        If the file or folder exists and may not be replaced, or there is anything in
+        the folder that was not written with it.
     """
+    path = make_path(path)
+    folder = path.with_name(f"{path.stem}_files")
+    if pictures and folder.exists() and not overwrite:
+        raise FileExistsError(f"{folder} exists. Choose another name, or overwrite it.")
     with replace_file(path, overwrite) as temporary:
         plan = None if plan is None else MimicPlan.create(plan)
         regions = exclusion_regions
@@ -117,7 +129,9 @@ def make_report(
             title=title or _make_title(objects),
             date=f"{now:%Y-%m-%d %H:%M} UTC",
             answer=make_answer(result, plan),
-            paper=result.to_text("paper"),
+            paper=result.to_text("paper").partition("\n\n"),
+            facts=make_facts(result, plan),
+            flux=describe_flux(result),
             result=result,
             figures=figures,
             tables=_make_tables(result, plan, objects, regions, on_map, template_table),
@@ -129,15 +143,19 @@ def make_report(
             versions=versions | {"Python": platform.python_version()},
         )
         temporary.write_text(page, encoding="utf-8")
+        if pictures:
+            with replace_folder(folder) as new:
+                write_figures(itertools.chain(*figures.values()), new)
 
 
 def _get_parameters(result):
     """Parameters of the estimator that the result knows."""
     parameters = {
-        "correlation_radius": f"{result.correlation_radius.deg} deg",
         "min_background": result.min_background,
         "version": result.version,
     }
+    if result.maps:
+        parameters["correlation_radius"] = f"{result.correlation_radius.deg} deg"
     if result.position is not None:
         position = result.position.icrs
         parameters["position"] = f"{position.ra.deg} deg, {position.dec.deg} deg"
@@ -156,7 +174,8 @@ def _make_tables(result, plan, objects, regions, on_map, template_table):
     where = describe_exclusion(result)
     target = f"; of the target{where.removeprefix(',')}" if where else ""
     captions = {
-        "position": "The position in question, by energy.",
+        "position": f"The {'position' if result.maps else 'on region'} in question, by "
+        "energy.",
         "maximum": f"Largest significance of {what}, by energy{where}.",
         "significance": f"Significance of {what} of each set, by energy{target}.",
         "systematics": "Systematic error of the background, by energy and offset.",
@@ -164,10 +183,11 @@ def _make_tables(result, plan, objects, regions, on_map, template_table):
         "distance": "Systematic error of the background by the distance of OFF "
         "observation and target.",
         "regions": "Systematic error of the background in the regions in question.",
+        "sets": "What the mimic sets are, and the target.",
         "time": "Independent OFF time, and that of the target.",
         "flux": "Flux of a source that is fitted in each mimic set and in the target.",
         "spurious_flux": "Spurious flux: mean and scatter of the mimic sets, and the "
-        "systematic error of a flux of the target.",
+        "flux of the target with its systematic error.",
         "normalisation": "Spread of the FoV normalisation between OFF observations.",
         "covariance": "Error of the background that a fit takes into account, by "
         "energy.",
@@ -179,9 +199,9 @@ def _make_tables(result, plan, objects, regions, on_map, template_table):
             _hide_no_partner(table),
             f"table-{name}",
             captions.get(name, f"Table {name} of the result."),
-            COLUMN_DESCRIPTIONS.get(name),
+            describe_columns(name, bool(result.maps)),
         )
-        for name, table in result.tables.items()
+        for name, table in _select_tables(result, plan).items()
     }
     if plan is not None:
         table = _hide_no_partner(plan.table[list(PLAN_FORMATS)])
@@ -194,13 +214,13 @@ def _make_tables(result, plan, objects, regions, on_map, template_table):
             plan.make_summary().to_table(),
             "table-plan-summary",
             "What the mimic sets are worth.",
-            COLUMN_DESCRIPTIONS["plan_summary"],
+            describe_columns("plan_summary"),
         )
         tables["plan"] = make_table(
             table,
             "table-plan",
             "Pairs of target and OFF observation, questionable ones first.",
-            COLUMN_DESCRIPTIONS["plan"],
+            describe_columns("plan"),
             np.isin(plan.table["STATUS"], QUESTIONABLE),
         )
     if template_table is not None:
@@ -208,17 +228,30 @@ def _make_tables(result, plan, objects, regions, on_map, template_table):
             summarise_templates(template_table),
             "table-templates",
             "Number of OFF observations in the templates of targets and of mimics.",
-            COLUMN_DESCRIPTIONS["templates"],
+            describe_columns("templates"),
         )
     if len(regions):
-        table = regions.to_table()
-        table["on the map"] = on_map
+        table, caption = regions.to_table(), "Exclusion regions."
+        if result.maps:
+            table["on the map"] = on_map
+            caption = "Exclusion regions, those on the map of the target first."
         tables["exclusion_regions"] = make_table(
             table[np.argsort(~on_map, kind="stable")],
             "table-exclusion-regions",
-            "Exclusion regions, those on the map of the target first.",
-            COLUMN_DESCRIPTIONS["exclusion_regions"],
+            caption,
+            describe_columns("exclusion_regions"),
         )
+    return tables
+
+
+def _select_tables(result, plan):
+    """Select the tables of the result that say something."""
+    tables = {**result.tables, "sets": make_sets_table(result, plan)}
+    if not result.maps:
+        # of single observations, where the question is that of all together
+        tables.pop("maximum", None)
+        if not np.isfinite(tables["significance"]["mean"]).any():
+            del tables["significance"]
     return tables
 
 

@@ -7,24 +7,16 @@ import numpy as np
 __all__ = ["Cell", "Column", "ReportTable", "make_table"]
 
 DIGITS = 4
+MAX_ROWS = 12  # of a table that is shown at once
+MAX_TEXT = 40  # characters in one line
+DETAILS = {
+    *("f_squared", "f_squared_err", "f_other_ul", "total_other_ul", "norm_share"),
+    *("template_err", "n_apertures", "mean_ul", "spread", "statistical_err"),
+    *("expected_mean", "width_err", "mean_err", "distance_band", "n_independent"),
+}
+"""Columns that are not printed, for which a page of paper is too narrow."""
 
-
-class Cell(NamedTuple):
-    """Cell of a table.
-
-    Attributes
-    ----------
-    text : str
-        What is shown.
-    value : str
-        What is sorted by: the number in full precision, or the text.
-    is_number : bool
-        Whether it is a number.
-    """
-
-    text: str
-    value: str
-    is_number: bool
+DATATYPES = {"f": "float64", "i": "int64", "u": "int64", "b": "bool"}
 
 
 class Column(NamedTuple):
@@ -38,14 +30,52 @@ class Column(NamedTuple):
         Unit, "" for none.
     description : str
         What it is, "" for nothing to be explained.
-    is_number : bool
-        Whether it has numbers.
+    datatype : str
+        Type in an ECSV file.
     """
 
     name: str
     unit: str
     description: str
-    is_number: bool
+    datatype: str
+
+    @property
+    def is_number(self):
+        """Whether it has numbers (bool)."""
+        return self.datatype in ("float64", "int64")
+
+    @property
+    def is_detail(self):
+        """Whether it is left out on paper (bool)."""
+        return self.name in DETAILS
+
+
+class Cell(NamedTuple):
+    """Cell of a table.
+
+    Attributes
+    ----------
+    text : str
+        What is shown.
+    value : str
+        What is sorted by: the number in full precision, or the text.
+    column : `Column`
+        Column.
+    """
+
+    text: str
+    value: str
+    column: Column
+
+    @property
+    def css(self):
+        """Classes of the element (str)."""
+        classes = {
+            "number": self.column.is_number,
+            "text": not self.column.is_number and len(self.text) > MAX_TEXT,
+            "detail": self.column.is_detail,
+        }
+        return " ".join(name for name, is_one in classes.items() if is_one)
 
 
 class ReportTable(NamedTuple):
@@ -70,6 +100,11 @@ class ReportTable(NamedTuple):
     columns: list
     rows: list
     marked: list
+
+    @property
+    def is_long(self):
+        """Whether it is folded (bool)."""
+        return len(self.rows) > MAX_ROWS
 
 
 def make_table(table, name, caption, descriptions=None, marked=None):
@@ -109,23 +144,24 @@ def make_table(table, name, caption, descriptions=None, marked=None):
         unit = str(column.unit or "").replace("1 / (s cm2)", "cm-2 s-1")
         unit = unit.replace("1 / (cm2 s)", "cm-2 s-1")
         description = descriptions.get(key, "")
-        columns.append(Column(key, unit, description, is_number=kind in "iuf"))
+        datatype = DATATYPES.get(kind, "string")
+        columns.append(Column(key, unit, description, datatype))
     return ReportTable(
         name=name,
         caption=caption,
         columns=columns,
-        rows=[[_make_cell(table[_.name], idx) for _ in columns] for idx in order],
+        rows=[[_make_cell(table, _, idx) for _ in columns] for idx in order],
         marked=marked[order].tolist(),
     )
 
 
-def _make_cell(column, idx):
-    value = column[idx]
-    kind = column.dtype.kind
+def _make_cell(table, column, idx):
+    values = table[column.name]
+    value, kind = values[idx], values.dtype.kind
     if kind in "iuf" and (np.ma.is_masked(value) or not np.isfinite(value)):
-        return Cell("–", "", True)  # noqa: RUF001
+        return Cell("–", "", column)  # noqa: RUF001
     if kind == "f":
-        spec = column.info.format or f".{DIGITS}g"
-        return Cell(format(float(value), spec.lstrip("%")), repr(float(value)), True)
+        spec = values.info.format or f".{DIGITS}g"
+        return Cell(format(float(value), spec.lstrip("%")), repr(float(value)), column)
     text = ("yes" if value else "no") if kind == "b" else str(value)
-    return Cell(text, text, kind in "iu")
+    return Cell(text, text, column)

@@ -4,7 +4,6 @@ import logging
 
 import click
 import matplotlib.pyplot as plt
-from gammapy.utils.pbar import progress_bar
 from gammapy.utils.scripts import make_path
 
 from ..analysis.core import MimicAnalysis
@@ -24,6 +23,7 @@ from ..template import (
 from ..template.own import OWN_METHODS
 from ..utils.files import add_files, check_folder
 from ..utils.locks import hold
+from ..utils.progress import track
 from ..visualization import (
     plot_background,
     plot_background_image,
@@ -32,6 +32,7 @@ from ..visualization import (
 from .figures import save_figure
 from .inputs import config_options
 from .options import AngleText, EnergyText, IntList, KeyValue
+from .output import tell
 
 __all__ = ["background"]
 
@@ -159,8 +160,6 @@ def _check_options(from_obs, groups, from_run, angles, raw, template):
     given = [name for name, value in sources.items() if value]
     if len(given) > 1:
         raise click.UsageError(f"Give either {' or '.join(given)}.")
-    if from_obs is not None and not from_obs:
-        raise click.UsageError("--from-obs is empty.")
     if angles and from_run != "rotated":
         raise click.UsageError("--angle is for --from-run rotated.")
     if raw and template["smooth"] is None:
@@ -191,7 +190,7 @@ def _add_template(config, dimension, energy_axis, offset_axis, fov_axis, **optio
 
 def _count_selected(analysis):
     """Count OFF observations that are most alike, for each target."""
-    for observation in progress_bar(analysis.observations, desc="Make backgrounds"):
+    for observation in track(analysis.observations, "Make backgrounds"):
         yield observation.obs_id, analysis.selector.make_template_counts(observation)
 
 
@@ -205,7 +204,7 @@ def _count_own(analysis, method, angles):
     texts = config.exclusion.regions
     regions = [region for _ in texts for region in ExclusionRegions.from_text(_)]
     options["exclusion_regions"] = regions
-    for observation in progress_bar(analysis.observations, desc="Make backgrounds"):
+    for observation in track(analysis.observations, "Make backgrounds"):
         yield observation.obs_id, make_own_counts(observation, method, **options)
 
 
@@ -235,6 +234,7 @@ def _count_groups(analysis, groups):
         groups,
         dimension=template.dimension,
         exclusion_regions=list(analysis.exclusion_regions),
+        n_jobs=analysis.config.general.n_jobs,
         **_get_axes(template),
     )
     table = _select_targets(analysis).obs_table
@@ -295,7 +295,7 @@ def _write_templates(analysis, counts, labels, groups, raw, outdir, overwrite):
         others=others,
     )
     n_obs = len(templates if labels is None else labels)
-    click.echo(f"Wrote {outdir}: {len(templates)} backgrounds of {n_obs} observations")
+    tell(f"Wrote {outdir}: {len(templates)} backgrounds of {n_obs} observations")
     figures = {f"background_{label}": irf for label, irf in templates.items()} | others
     add_files(outdir, [f"{name}.png" for name in figures])
     for name, irf in figures.items():

@@ -17,6 +17,7 @@ from .options import (
     scramble_options,
     time_option,
 )
+from .output import tell
 
 FILE_PARTS = {
     "events": "EVENTS",
@@ -59,7 +60,7 @@ def convert(target, off, out, background, alignment, time, scrambler, overwrite)
     )
     mimic = maker.make_observation(target_observation)
     write_observation(mimic, out, overwrite=overwrite)
-    click.echo(
+    tell(
         f"Wrote {out}: {len(mimic.events.table)} events of OBS_ID "
         f"{off_observation.obs_id} at the pointing of {target_observation.obs_id}."
     )

@@ -12,27 +12,32 @@ from gammapy.utils.scripts import make_path
 from ..data.datastore import open_datastore
 from ..exclusion.catalogs import CATALOGS
 from ..exclusion.core import ExclusionRegions
+from ..exclusion.names import find_position, is_name
 from ..utils.angles import to_angle
 from ..utils.files import replace_file
 from ..visualization import plot_exclusion_regions
+from .output import tell
 
 __all__ = ["exclusions"]
 
 
 class Position(click.ParamType):
-    """A position as RA,DEC, in deg or with units."""
+    """A position as RA,DEC, in deg or with units, or the name of a source."""
 
-    name = "RA,DEC"
+    name = "RA,DEC|NAME"
 
     def convert(self, value, param, ctx):
         """Convert the text of an argument."""
         if not isinstance(value, str):
             return value
+        parts = value.split(",")
         try:
-            lon, lat = (to_angle(part, unit="deg") for part in value.split(","))
+            if len(parts) == 1 and is_name(value):
+                return find_position(value)
+            lon, lat = (to_angle(part, unit="deg") for part in parts)
             return SkyCoord(lon, lat)
         except (ValueError, u.UnitsError) as error:
-            self.fail(f"{value!r} is not RA,DEC: {error}", param)
+            self.fail(f"{value!r} is not RA,DEC or NAME: {error}", param)
 
 
 @click.command()
@@ -48,7 +53,7 @@ class Position(click.ParamType):
 )
 @click.option(
     "--point-radius",
-    default="0.3 deg",
+    default="0.4 deg",
     help="Radius around a point source.",
 )
 @click.option(
@@ -110,4 +115,4 @@ def exclusions(position, radius, out, plot, datastore, overwrite, **options):
         regions.write(out, overwrite=overwrite)
     click.echo(regions)
     for path in paths:
-        click.echo(f"Wrote {path}")
+        tell(f"Wrote {path}")

@@ -1,9 +1,9 @@
 """Figures that commands write."""
 
-import click
 import matplotlib.pyplot as plt
 
 from ..utils.files import replace_file
+from .output import tell
 
 __all__ = ["save_figure"]
 
@@ -13,4 +13,4 @@ def save_figure(figure, path):
     with replace_file(path, overwrite=True) as temporary:
         figure.savefig(temporary, dpi=120)
     plt.close(figure)
-    click.echo(f"Wrote {path}")
+    tell(f"Wrote {path}")

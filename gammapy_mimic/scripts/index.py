@@ -9,6 +9,7 @@ from ..selection import OffIndex
 from ..selection.shards import parse_shard
 from ..utils.files import replace_file
 from .options import Region, n_jobs_option
+from .output import tell
 
 __all__ = ["Shard", "index"]
 
@@ -54,7 +55,7 @@ def index(store, out, shard, regions, n_jobs, overwrite):
         made = OffIndex.create(open_datastore(store), **options)
         made.write(temporary)
     what = "index" if shard is None else "shard {} of {}".format(*shard)
-    click.echo(
+    tell(
         f"Wrote the {what} of {len(made)} observations, {len(made.broken)} others are "
         f"broken, to {out}"
     )

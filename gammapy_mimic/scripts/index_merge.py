@@ -3,6 +3,7 @@
 import click
 
 from ..selection import OffIndex
+from .output import tell
 
 __all__ = ["index_merge"]
 
@@ -18,7 +19,7 @@ def index_merge(parts, out, overwrite):
     """
     made = OffIndex.merge(parts)
     made.write(out, overwrite)
-    click.echo(
+    tell(
         f"Wrote the index of {len(made)} observations of {len(parts)} shards, "
         f"{len(made.broken)} others are broken, to {out}"
     )

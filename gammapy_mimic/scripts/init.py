@@ -5,6 +5,7 @@ from importlib.resources import files
 import click
 
 from ..utils.files import replace_file
+from .output import tell
 
 __all__ = ["init"]
 
@@ -26,4 +27,4 @@ def init(config, gammapy, overwrite):
         text = "".join([GAMMAPY_HEADER, *sections])
     with replace_file(config, overwrite) as temporary:
         temporary.write_text(text)
-    click.echo(f"Wrote {config}. Edit it, then: gammapy-mimic run {config}")
+    tell(f"Wrote {config}. Edit it, then: gammapy-mimic run {config}")

@@ -1,5 +1,6 @@
 """What the commands that work on datastores share: a configuration of their options."""
 
+import dataclasses
 import functools
 import inspect
 
@@ -14,10 +15,14 @@ from .options import IntList, KeyValue, PositiveOrNone, RegionText, n_jobs_optio
 
 __all__ = ["config_options"]
 
-
+CRITERIA = [field.name for field in dataclasses.fields(MatchCriteria)]
 OPTIONS = (
     click.option("--datastore", required=True, help="Folder of the DL3 datastore."),
-    click.option("--off-datastore", help="Folder of the OFF observations, if another."),
+    click.option(
+        "--off-datastore",
+        help="Folder of the OFF observations, if another: all of it, or what --off-obs "
+        "or --off-query selects.",
+    ),
     click.option("--target-obs", type=IntList(), help="Target observations."),
     click.option("--target-query", help="Expression that selects the targets."),
     click.option("--off-obs", type=IntList(), help="OFF observations."),
@@ -30,7 +35,8 @@ OPTIONS = (
         "criteria",
         type=KeyValue(),
         multiple=True,
-        help="What OFF and target must share, e.g. azimuth='45 deg' or livetime=0.2.",
+        help="What OFF and target must share, e.g. azimuth='45 deg' or livetime=0.2; "
+        f"null for no limit. NAME is one of {', '.join(CRITERIA)}. Repeatable.",
     ),
     click.option(
         "--exclude",
@@ -80,16 +86,21 @@ def config_options(function):
     return command
 
 
-def _check_selections(target_obs, target_query, off_obs, off_query, from_run=None, **_):
+def _check_selections(
+    target_obs, target_query, off_obs, off_query, off_datastore, from_run=None, **_
+):
     """Raise an error if it is not said which observations are meant."""
     selections = {"target": (target_obs, target_query), "off": (off_obs, off_query)}
-    if from_run is not None and selections.pop("off") != (None, None):
+    has_off = (off_obs, off_query, off_datastore) != (None, None, None)
+    if from_run is not None and has_off:
         raise click.UsageError("--from-run has no OFF observations: leave them out.")
     for kind, (obs_ids, query) in selections.items():
-        if (obs_ids is None) == (query is None):
-            raise click.UsageError(f"Give either --{kind}-obs or --{kind}-query.")
-        if query is None and not obs_ids:
-            raise click.UsageError(f"--{kind}-obs is empty.")
+        is_all = kind == "off" and (off_datastore or from_run) is not None
+        if (obs_ids is None) == (query is None) and not (obs_ids is None and is_all):
+            others = ", or --off-datastore for all of it" * (kind == "off")
+            raise click.UsageError(
+                f"Give either --{kind}-obs or --{kind}-query{others}."
+            )
 
 
 def _make_config(

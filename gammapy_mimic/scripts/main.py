@@ -16,7 +16,8 @@ COMMANDS = {
     "them.",
     "convert": "Make the mimic of the observation TARGET from OFF, and write it to "
     "OUT.",
-    "demo": "Simulate targets and OFF observations, and mimic the targets.",
+    "demo": "Simulate two excesses, of which one is real, and see which one mimics "
+    "explain.",
     "exclusions": "List the regions of known sources and bright stars that touch a "
     "field of view.",
     "index": "Count the events of all observations of the datastore STORE, once.",
@@ -56,19 +57,30 @@ class Commands(click.Group):
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
-@click.version_option(__version__)
+@click.version_option(__version__, "-V", "--version")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress bars, no warnings.")
-def cli(debug, quiet):
+@click.option(
+    "--parallel-backend",
+    type=click.Choice(["multiprocessing", "ray"]),
+    help="What runs the processes, of this machine, or with ray of a cluster.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Errors alone.")
+def cli(debug, parallel_backend, quiet):
     """Measure background systematics with data that contain no source."""
     # not needed for the help
     import matplotlib as mpl
-    from gammapy.utils import pbar
+    from gammapy.utils import parallel, pbar
+
+    from ..utils import progress
 
     level = logging.DEBUG if debug else logging.ERROR if quiet else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("gammapy_mimic").setLevel(level)
-    pbar.SHOW_PROGRESS_BAR = not quiet and sys.stderr.isatty()
+    pbar.SHOW_PROGRESS_BAR = has_bars = not quiet and sys.stderr.isatty()
+    level = logging.WARNING if quiet or has_bars else logging.INFO
+    logging.getLogger(progress.__name__).setLevel(level)
+    if parallel_backend is not None:
+        parallel.BACKEND_DEFAULT = parallel_backend
     mpl.use("agg")
 
 
@@ -103,5 +115,7 @@ def main(args=None):
         if "--debug" in args:
             raise error
         text = str(error).strip() or type(error).__name__
+        # which observation a process was busy with
+        text = "; ".join([text, *getattr(error, "__notes__", [])])
         click.echo(f"Error: {' '.join(text.split())}", err=True)
         sys.exit(1)

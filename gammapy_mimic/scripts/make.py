@@ -48,26 +48,28 @@ __all__ = ["make"]
 @click.option("--outdir", required=True, help="Folder for the result.")
 @click.option("--overwrite", is_flag=True, help="Replace results of an earlier run.")
 @click.option(
-    "--reduce", is_flag=True, help="Make datasets, and a report of the systematics."
+    "--reduce/--no-reduce",
+    default=True,
+    help="Make datasets and the report, or end with the mimic datastores.",
 )
 @click.option(
     "--energy-range",
     nargs=2,
     type=EnergyText(),
     default=("0.5 TeV", "20 TeV"),
-    help="Energy range of the maps of --reduce.",
+    help="Energy range of the maps.",
 )
 @click.option(
     "--correlation-radius",
     type=AngleText(),
     default="0.1 deg",
-    help="Correlation radius of the maps of --reduce.",
+    help="Correlation radius of the maps.",
 )
 @click.option(
     "--offset-max",
     type=AngleText(),
     default="2 deg",
-    help="Largest offset of events in the maps of --reduce.",
+    help="Largest offset of events in the maps.",
 )
 def make(
     config,
@@ -88,9 +90,10 @@ def make(
     would make all OFF observations look different.
 
     All is done as by "run" with the config.yaml that is written to the folder, to be
-    changed and run again. With --reduce, maps with the FoV background hold the fields
-    of all targets. For numbers of the target itself, set mimic.exclusion.background in
-    config.yaml: else its source is in the normalisation of its background.
+    changed and run again. It ends with report.html. The maps, with the FoV background,
+    hold the fields of all targets. For numbers of the target itself, set
+    mimic.exclusion.background in config.yaml: else its source is in the normalisation
+    of its background.
     """
     path = make_path(outdir).absolute()
     check_folder(path)
@@ -98,6 +101,8 @@ def make(
     # maps that hold all fields, with the FoV background
     datasets = {
         "type": "3d",
+        # the bias map and errors of shared runs need single observations
+        "stack": False,
         "map_selection": ["counts", "background"],
         "geom": {
             "wcs": {"binsize": "0.05 deg"},

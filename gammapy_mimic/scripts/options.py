@@ -43,9 +43,12 @@ class IntList(click.ParamType):
         if not isinstance(value, str):
             return value
         try:
-            return [int(_) for _ in value.split(",") if _.strip()]
+            numbers = [int(_) for _ in value.split(",") if _.strip()]
         except ValueError:
             self.fail(f"{value!r} is not a list of integers like 20275,20282", param)
+        if not numbers:
+            self.fail("it is empty, give integers like 20275,20282", param)
+        return numbers
 
 
 class KeyValue(click.ParamType):
@@ -87,9 +90,9 @@ class PositiveOrNone(click.FloatRange):
 
 
 class Region(click.ParamType):
-    """A circle as RA,DEC,RADIUS (in deg, or with units), or a ds9 region file."""
+    """A circle around a position or a source, in deg or with units, or a ds9 file."""
 
-    name = "RA,DEC,RADIUS|FILE"
+    name = "RA,DEC,RADIUS|NAME,RADIUS|FILE"
 
     def convert(self, value, param, ctx):
         """Convert the text of an argument to a list of regions."""

@@ -11,6 +11,7 @@ from ..exclusion.core import ExclusionRegions
 from ..report import make_report
 from ..selection.plan import MimicPlan
 from ..utils.files import check_file
+from .output import tell
 
 __all__ = ["report", "report_folder"]
 
@@ -19,18 +20,27 @@ __all__ = ["report", "report_folder"]
 @click.argument("outdir")
 @click.option("--out", help="File. Default is report.html in OUTDIR.")
 @click.option("--title", help="Title. Default has the names of the targets.")
+@click.option(
+    "--pictures",
+    is_flag=True,
+    help="Write each picture as PNG and PDF, too, to report_files beside the report.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-def report(outdir, out, title, overwrite):
+def report(outdir, out, title, pictures, overwrite):
     """Write the report of the analysis in the folder OUTDIR.
 
     Reads systematics.fits, and plan.ecsv, exclusion.reg and config.yaml if they are
     there. The report is one HTML file that needs no other.
     """
-    path = report_folder(outdir, out, title=title, overwrite=overwrite)
-    click.echo(f"Open {path}")
+    path = report_folder(
+        outdir, out, title=title, pictures=pictures, overwrite=overwrite
+    )
+    tell(f"Open {path}")
 
 
-def report_folder(outdir, path=None, title=None, templates=None, overwrite=False):
+def report_folder(
+    outdir, path=None, title=None, templates=None, pictures=False, overwrite=False
+):
     """Write the report of the analysis in a folder.
 
     Parameters
@@ -45,6 +55,9 @@ def report_folder(outdir, path=None, title=None, templates=None, overwrite=False
         Title. Default has the names of the targets.
     templates : dict of `~gammapy.irf.BackgroundIRF`, optional
         Background templates by their labels. Default is none.
+    pictures : bool, optional
+        Whether to write each picture as PNG and PDF, too, see
+        `~gammapy_mimic.report.make_report`. Default is False.
     overwrite : bool, optional
         Whether to replace an existing file. Default is False.
 
@@ -90,6 +103,7 @@ def report_folder(outdir, path=None, title=None, templates=None, overwrite=False
         obs_table=_load(ObservationTable.read, outdir / "mimic_1/obs-index.fits.gz"),
         exclusion_regions=_load(ExclusionRegions.read, outdir / "exclusion.reg") or (),
         templates=templates,
+        pictures=pictures,
         overwrite=overwrite,
     )
     return path

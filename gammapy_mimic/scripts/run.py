@@ -9,6 +9,9 @@ from ..analysis.config import MimicAnalysisConfig, start_logging
 from ..analysis.config_text import prefix_errors
 from ..analysis.core import MimicAnalysis
 from ..analysis.pipeline import run_pipeline
+from ..estimators.measurement import ALL
+from .options import IntList
+from .output import tell
 
 __all__ = ["run", "run_analysis"]
 
@@ -25,7 +28,13 @@ COLUMNS = ["name", "mean", "mean_err", "expected_mean", "width", "width_err"]
     help="Do a finished step again, 'all' for all. Repeatable.",
 )
 @click.option("--n-jobs", type=click.IntRange(min=1), help="Number of processes.")
-def run(config, force, n_jobs):
+@click.option(
+    "--sets",
+    type=IntList(),
+    help="Make these mimic sets alone, such as 3,4, beside runs that make others. A "
+    "run without this option goes on from them.",
+)
+def run(config, force, n_jobs, sets):
     """Run the analysis of the file CONFIG into its folder general.outdir.
 
     Makes the plan, the mimic sets and the datasets of targets and mimics. A second run
@@ -40,7 +49,7 @@ def run(config, force, n_jobs):
         with prefix_errors("general.log"):
             start_logging(log)
         logging.getLogger("gammapy_mimic").setLevel(logging.NOTSET)
-    run_analysis(settings, force=force)
+    run_analysis(settings, force=force, sets=sets)
 
 
 def run_analysis(config, **options):
@@ -54,14 +63,14 @@ def run_analysis(config, **options):
         Options of `~gammapy_mimic.analysis.pipeline.run_pipeline`.
     """
     analysis = MimicAnalysis(config)
-    run_pipeline(analysis, report=click.echo, **options)
+    significance = run_pipeline(analysis, report=tell, **options)
     if analysis.plan:
-        click.echo(f"Plan: {analysis.plan.make_summary()}")
+        tell(f"Plan: {analysis.plan.make_summary()}")
     questionable = analysis.plan.questionable if analysis.plan else []
     for obs_id, reason in questionable:
-        click.echo(f"Questionable: OBS_ID {obs_id}, {reason}")
-    if analysis.systematics is not None:
-        table = analysis.systematics.select("significance")[COLUMNS]
+        tell(f"Questionable: OBS_ID {obs_id}, {reason}")
+    if significance is not None:
+        table = significance[significance["band"] == ALL][COLUMNS]
         for name in COLUMNS[1:]:
             table[name].info.format = ".3f"
-        click.echo("\n".join(table.pformat(max_width=-1)))
+        tell("\n".join(table.pformat(max_width=-1)))

@@ -12,6 +12,7 @@ from ..utils.files import replace_file
 from ..visualization import plot_scramble
 from .convert import check_field, check_output, read_observation
 from .options import scramble_options
+from .output import tell
 
 __all__ = ["scramble"]
 
@@ -55,15 +56,15 @@ def scramble(path, out, scrambler, overwrite, plot):
         table.meta[_] for _ in ("SCR_NEVT", "SCR_NREM", "SCR_NREG")
     )
     regions = "region" if n_regions == 1 else "regions"
-    click.echo(
+    tell(
         f"Wrote {out}: {len(table)} events, of which {moved} have a new position; "
         f"{removed} were removed. {n_regions} {regions} in the field of view."
     )
     if scrambler.method == "fill":
         phi, width = (table.meta[_] for _ in ("SCR_PHI", "SCR_SIG"))
-        click.echo(
+        tell(
             f"With an FoV background the significance of the region, {phi:.1%} of all "
             f"events, has the width {width:.2f}."
         )
     if plot is not None:
-        click.echo(f"Wrote {plot}")
+        tell(f"Wrote {plot}")

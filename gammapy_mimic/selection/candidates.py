@@ -85,21 +85,26 @@ def find_candidates(targets, off, criteria, livetime="cut", ontime=None):
     """
     # once, as it warns
     skip = criteria.check_columns(targets, off)
-    removed, n_found = Counter(), 0
+    removed, alone, n_found = Counter(), Counter(), 0
     for idx in range(len(targets)):
         target = targets[idx]
         rejected = criteria.reject(target, off, skip)
         if livetime == "whole" and "livetime" in rejected:
             ratio = off.livetime / target.livetime
             rejected["livetime"] |= is_too_long(ratio, criteria.livetime)
-        rows = np.flatnonzero(~np.any(list(rejected.values()), axis=0))
+        n_reasons = np.sum(list(rejected.values()), axis=0)
+        rows = np.flatnonzero(n_reasons == 0)
         n_found += len(rows)
         if len(rows) == 0:
             counts = {name: int(np.sum(mask)) for name, mask in rejected.items()}
+            only = {
+                _: int(np.sum(mask & (n_reasons == 1))) for _, mask in rejected.items()
+            }
             removed.update(counts)
+            alone.update(only)
             log.warning(
                 f"No OFF observation matches OBS_ID {target.obs_id}. "
-                f"{describe_rejections(counts, len(off))}"
+                f"{describe_rejections(counts, len(off), only)}"
             )
         distance = criteria.get_distances(target, off)[rows]
         yield Candidates(
@@ -110,9 +115,10 @@ def find_candidates(targets, off, criteria, livetime="cut", ontime=None):
             columns={"DISTANCE": distance} | _compare(target, off, rows, ontime),
         )
     if n_found == 0:
+        n_pairs = len(targets) * len(off)
         raise ValueError(
             f"No OFF observation matches any of the {len(targets)} targets. "
-            f"{describe_rejections(removed, len(targets) * len(off))}"
+            f"{describe_rejections(removed, n_pairs, alone, len(targets))}"
         )
 
 

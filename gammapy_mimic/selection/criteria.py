@@ -407,8 +407,8 @@ class MatchCriteria:
         return np.sqrt(total)
 
 
-def describe_rejections(counts, n_candidates):
-    """Say which criterion removed most candidates.
+def describe_rejections(counts, n_candidates, alone, n_targets=1):
+    """Say which criterion removed most candidates, and what would let some in.
 
     Parameters
     ----------
@@ -416,11 +416,16 @@ def describe_rejections(counts, n_candidates):
         Number of candidates that each criterion rejects.
     n_candidates : int
         Number of candidates.
+    alone : dict of int
+        Number of those that it alone rejects.
+    n_targets : int, optional
+        Number of targets. Candidates of several are pairs. Default is 1.
 
     Returns
     -------
     text : str
-        Sentences, with the way out for an archive of one object or field.
+        Sentences, with the way out for an archive of one object or field, and the line
+        of a configuration that lets in most.
     """
     name = max(counts, key=counts.get) if counts else "nothing"
     most = counts.get(name, 0)
@@ -428,7 +433,34 @@ def describe_rejections(counts, n_candidates):
         text for key, text in WAYS_OUT.items() if most and counts.get(key) == most
     ]
     removed = f"The criterion that removed most is {name!r}: {most} of {n_candidates}"
-    return " ".join([f"{removed} candidates.", *ways_out])
+    what = (
+        "candidates" if n_targets == 1 else "pairs of a target and an OFF observation"
+    )
+    return " ".join([f"{removed} {what}.", _describe_lifting(alone), *ways_out])
+
+
+def _describe_lifting(alone):
+    """Say how many candidates each criterion alone keeps out, and how to lift it."""
+    off = {
+        field.name: _get_off_value(field) for field in dataclasses.fields(MatchCriteria)
+    }
+    alone = {name: n for name, n in alone.items() if n and name in off}
+    if not alone:
+        return "No criterion alone keeps candidates out: lift several."
+    alone = dict(sorted(alone.items(), key=lambda _: -_[1]))
+    name, *_ = alone
+    numbers = ", ".join(f"{number} without {key}" for key, number in alone.items())
+    return (
+        f"There would be {numbers}: write criteria: {{{name}: {off[name]}}}, on the "
+        f"command line -c {name}={off[name]}."
+    )
+
+
+def _get_off_value(field):
+    """Value of a criterion that is not applied, in YAML."""
+    if isinstance(field.default, bool):
+        return "false"
+    return "[]" if field.default == () else "null"
 
 
 def _is_known(target, name):

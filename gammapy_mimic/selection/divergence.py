@@ -201,6 +201,9 @@ def _compare_shapes(n, m, a, b, compared):
     """First six fields of `CountsComparison`, for arrays (n_candidates, k)."""
     # a bin left out has no counts, hence adds nothing whatever its fractions
     a, b = np.where(compared, a, 1), np.where(compared, b, 1)
+    if all(np.all(_ == _[:, :1]) for _ in (a, b)):
+        # without exclusions the share is the same in all bins, and computed once
+        a, b = a[:, :1], b[:, :1]
     n_total, m_total = n.sum(axis=1), m.sum(axis=1)
 
     t, rho = n + m, _fit_ratio(n, m, a, b)
@@ -229,6 +232,8 @@ def _compare_shapes(n, m, a, b, compared):
 
 def _fit_ratio(n, m, a, b):
     """Fit the ratio rho, shape (n_candidates, 1), to arrays (n_candidates, k).
+
+    Fractions may have one column, for all bins.
 
     The steps change rho by the mismatch of ``sum(m_hat) / sum(n_hat)`` and M / N. They
     converge from any start, the faster the more alike ``a`` and ``b`` are, and treat
@@ -266,7 +271,8 @@ def deviance_moments(t, pi):
     t : `~numpy.ndarray`
         Counts of the target and the candidate together, whole numbers.
     pi : `~numpy.ndarray`
-        Expected share of the target in them, from 0 to 1. Same shape.
+        Expected share of the target in them, from 0 to 1. Same shape, or one that can
+        be broadcast to it.
 
     Returns
     -------
@@ -277,6 +283,7 @@ def deviance_moments(t, pi):
     row = np.minimum(t, TABLE_COUNTS).astype(int)
     angle = np.asarray(np.arcsin(np.sqrt(np.minimum(pi, 1 - pi))) / (np.pi / 4))
     is_large = row == TABLE_COUNTS
+    angle, pi = np.broadcast_to(angle, t.shape).copy(), np.broadcast_to(pi, t.shape)
     # the Poisson mean with the same moments to first order, for large expected counts
     spread = pi[is_large] * (1 - pi[is_large])
     poisson_mean = t[is_large] * spread / (1 - spread)

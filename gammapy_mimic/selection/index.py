@@ -9,20 +9,23 @@ import contextlib
 import functools
 import hashlib
 import warnings
-from typing import NamedTuple
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 from gammapy.data import ObservationTable
+from gammapy.maps import MapAxis
 from gammapy.utils.scripts import make_path
-from regions import Regions
+from regions import Regions, SkyRegion
 
 from ..data.checks import add_way_out
 from ..data.files import open_fits
 from ..data.irfs import interpolate_area
 from ..data.obs_ids import get_obs_id, to_obs_ids
-from ..data.observation import describe_error, to_pool
+from ..data.observation import PoolLike, describe_error, to_pool
 from ..data.readers import (
     NO_FILE,
     find_sources,
@@ -107,15 +110,15 @@ class OffIndex:
 
     def __init__(
         self,
-        table,
-        counts,
-        fraction,
-        binning,
-        broken=None,
-        aeff=None,
-        half_counts=None,
-        archive=None,
-    ):
+        table: ObservationTable,
+        counts: np.ndarray,
+        fraction: np.ndarray,
+        binning: FoVBinning,
+        broken: Table | None = None,
+        aeff: np.ndarray | None = None,
+        half_counts: np.ndarray | None = None,
+        archive: np.ndarray | None = None,
+    ) -> None:
         self.table, self.archive = table, archive
         if aeff is None:
             aeff = np.full(counts.shape[:2], np.nan, dtype=np.float32)
@@ -133,14 +136,14 @@ class OffIndex:
     @classmethod
     def create(
         cls,
-        observations,
-        energy_axis=None,
-        offset_axis=None,
-        exclusion_regions=(),
-        n_jobs=None,
-        parallel_backend=None,
-        shard=None,
-    ):
+        observations: PoolLike,
+        energy_axis: MapAxis | None = None,
+        offset_axis: MapAxis | None = None,
+        exclusion_regions: Iterable[SkyRegion] = (),
+        n_jobs: int | None = None,
+        parallel_backend: str | None = None,
+        shard: str | tuple[int, int] | None = None,
+    ) -> Self:
         """Read the events of all observations and count them.
 
         The result does not depend on the order of the observations, the number of jobs
@@ -189,7 +192,7 @@ class OffIndex:
         return empty._update(observations, n_jobs, parallel_backend, shard)
 
     @classmethod
-    def merge(cls, shards):
+    def merge(cls, shards: Iterable["OffIndex | str | Path"]) -> Self:
         """Merge the shards of an index.
 
         Parameters
@@ -208,32 +211,38 @@ class OffIndex:
             If they are not all shards of one archive, each once. Names the OBS_IDs
             that are in two of them, or in none.
         """
-        named = {}
+        named: dict[str, Any] = {}
         for number, shard in enumerate(shards, start=1):
-            is_index = isinstance(shard, cls)
             # numbered, as the same file may be given twice
-            name = f"shard {number}" if is_index else f"{shard} (number {number})"
-            named[name] = shard if is_index else cls.read(shard)
+            if isinstance(shard, OffIndex):
+                named[f"shard {number}"] = shard
+            else:
+                named[f"{shard} (number {number})"] = cls.read(shard)
         if not named:
             raise ValueError("There are no shards to merge.")
         check_shards(named)
-        shards = [*named.values()]
-        broken = dict(row for _ in shards for row in _.broken.iterrows())
-        report_broken(broken, len(shards[0].archive))
-        table = merge_tables([_.table for _ in shards])
+        parts = [*named.values()]
+        broken = dict(row for _ in parts for row in _.broken.iterrows())
+        report_broken(broken, len(parts[0].archive))
+        table = merge_tables([_.table for _ in parts])
         order = np.argsort(table["OBS_ID"])
         arrays = {
-            name: np.concatenate([getattr(_, name) for _ in shards])[order]
+            name: np.concatenate([getattr(_, name) for _ in parts])[order]
             for name in ARRAYS
         }
         return cls(
             table[order],
-            binning=shards[0].binning,
+            binning=parts[0].binning,
             broken=make_broken_table(broken),
             **arrays,
         )
 
-    def update(self, observations, n_jobs=None, parallel_backend=None):
+    def update(
+        self,
+        observations: PoolLike,
+        n_jobs: int | None = None,
+        parallel_backend: str | None = None,
+    ) -> Self:
         """Make the index of these observations, reading only what is not known yet.
 
         An observation is known if it is in this index and the size and time of its
@@ -307,7 +316,7 @@ class OffIndex:
             **arrays,
         )
 
-    def find_changed(self, observations):
+    def find_changed(self, observations: PoolLike) -> list[int]:
         """Find the observations whose files have changed since they were counted.
 
         Parameters
@@ -348,47 +357,47 @@ class OffIndex:
         return tuple(getattr(self, name) for name in ARRAYS)
 
     @property
-    def obs_ids(self):
+    def obs_ids(self) -> np.ndarray:
         """Observation IDs, rising (`~numpy.ndarray`)."""
         return np.asarray(self.table["OBS_ID"])
 
     @property
-    def energy_axis(self):
+    def energy_axis(self) -> MapAxis:
         """Energy axis in TeV (`~gammapy.maps.MapAxis`)."""
         return self.binning.energy_axis
 
     @property
-    def offset_axis(self):
+    def offset_axis(self) -> MapAxis:
         """Offset axis in deg (`~gammapy.maps.MapAxis`)."""
         return self.binning.offset_axis
 
     @property
-    def exclusion_regions(self):
+    def exclusion_regions(self) -> list[SkyRegion]:
         """Exclusion regions (list of `~regions.SkyRegion`)."""
         return self.binning.exclusion_regions
 
     @functools.cached_property
-    def ontime(self):
+    def ontime(self) -> np.ndarray:
         """Good time in s, NaN where it is not known (`~numpy.ndarray`)."""
         return get_ontime(self.table)
 
     @functools.cached_property
-    def ring_counts(self):
+    def ring_counts(self) -> np.ndarray:
         """Counts of all energies. Shape (n_obs, n_offset)."""
         return self.counts.sum(axis=1)
 
     @functools.cached_property
-    def ring_total(self):
+    def ring_total(self) -> np.ndarray:
         """Counts of all energies and observations. Shape (n_offset,)."""
         return self.ring_counts.sum(axis=0)
 
     @functools.cached_property
-    def conditions(self):
+    def conditions(self) -> Conditions:
         """Conditions of the observations (`Conditions`)."""
         return Conditions.from_obs_table(self.table, self.aeff)
 
     @property
-    def checksum(self):
+    def checksum(self) -> str:
         """Hash of bins, regions, counts, effective area and observation table (str).
 
         It does not depend on where the files are and when they were written, nor on
@@ -410,6 +419,26 @@ class OffIndex:
                 digest.update(values.tobytes())
         return digest.hexdigest()
 
+    def is_same(self, other: "OffIndex") -> bool:
+        """Whether another index is the same, of files that have not changed.
+
+        Parameters
+        ----------
+        other : `OffIndex`
+            Index.
+
+        Returns
+        -------
+        is_same : bool
+            Whether writing it would make the same file.
+        """
+        tables = [
+            [index.table[_].tolist() for _ in FILE_COLUMNS]
+            + [index.broken[_].tolist() for _ in index.broken.colnames]
+            for index in (self, other)
+        ]
+        return tables[0] == tables[1] and self.checksum == other.checksum
+
     def __len__(self):
         return len(self.table)
 
@@ -427,7 +456,7 @@ class OffIndex:
             f"  exclusion regions : {len(self.exclusion_regions)}\n"
         )
 
-    def select(self, obs_ids):
+    def select(self, obs_ids: Iterable[int]) -> Self:
         """Select observations.
 
         Parameters
@@ -472,7 +501,7 @@ class OffIndex:
             index.conditions = self.conditions[rows]
         return index
 
-    def get_half(self, half):
+    def get_half(self, half: int) -> Self:
         """Get the index of half of the events of each observation, and half its time.
 
         Parameters
@@ -509,7 +538,7 @@ class OffIndex:
             for counts in (self.half_counts, self.counts - self.half_counts)
         ]
 
-    def write(self, path, overwrite=False):
+    def write(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the index to a FITS file, complete or not at all.
 
         Parameters
@@ -547,7 +576,7 @@ class OffIndex:
             fits.HDUList([primary, *hdus]).writeto(temporary)
 
     @staticmethod
-    def check_own(path):
+    def check_own(path: str | Path) -> None:
         """Raise an error if a file is there that is not an index.
 
         Parameters
@@ -582,7 +611,7 @@ class OffIndex:
             )
 
     @classmethod
-    def read(cls, path):
+    def read(cls, path: str | Path) -> Self:
         """Read an index.
 
         Parameters
@@ -661,10 +690,10 @@ class _Row(NamedTuple):
     half_counts: np.ndarray
     fraction: np.ndarray
     aeff: np.ndarray
-    energy_range: tuple
+    energy_range: tuple[float, float]
     n_events: int
     good_time: float
-    header: dict | None = None
+    header: dict[str, Any] | None = None
 
 
 def _count_source(source, is_file, binning, with_header):

@@ -115,15 +115,15 @@ class IndexedPool:
         FileExistsError
             If the file is not an index.
         """
-        known = self._index
+        known, kept = self._index, None
         if path is not None:
             # before the events are read, which may take hours
             OffIndex.check_own(path)
         if path is not None and make_path(path).exists():
             try:
-                kept = OffIndex.read(path)
-                self._check_agreement(kept)
-                known = kept
+                read = OffIndex.read(path)
+                self._check_agreement(read)
+                known = kept = read
             except ValueError as error:
                 log.warning(f"Making the index {path} anew: {error}")
         if known is None:
@@ -131,7 +131,9 @@ class IndexedPool:
             self._set_index(OffIndex.create(self.observations, **options))
         else:
             self._set_index(known.update(self.observations, **options))
-        if path is not None:
+        # to see that nothing is new takes less time than to write it
+        is_same = kept is not None and self._index.is_same(kept)
+        if path is not None and not is_same:
             self._index.write(path, overwrite=True)
 
     def _check_agreement(self, index):

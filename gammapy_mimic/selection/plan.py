@@ -4,15 +4,20 @@ import contextlib
 import itertools
 import logging
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from astropy.table import Table
+from gammapy.data import ObservationTable
 from gammapy.utils.scripts import make_path
+from matplotlib.axes import Axes
 
 from ..data.obs_ids import NO_PARTNER, to_obs_ids
 from ..utils.files import replace_file
 from .assignment import assign_partners, check_draws
-from .candidates import find_candidates
+from .candidates import Candidates, find_candidates
 from .conditions import Conditions
 from .criteria import MatchCriteria
 from .cuts import check_livetime, draw_cuts, get_ontime
@@ -24,9 +29,9 @@ from .plan_columns import (
     fill_column,
     get_integers,
 )
-from .plan_summary import summarise_plan
+from .plan_summary import PlanSummary, summarise_plan
 
-__all__ = ["MimicPlan"]
+__all__ = ["MimicPlan", "PlanLike"]
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +69,7 @@ class MimicPlan:
 
     _known = None
 
-    def __init__(self, table):
+    def __init__(self, table: Table) -> None:
         missing = {"OBS_ID", "OFF_OBS_ID"} - set(table.colnames)
         if missing:
             raise ValueError(f"The plan has no column {sorted(missing)}.")
@@ -93,7 +98,7 @@ class MimicPlan:
         self.table.sort(["MIMIC_SET", "OBS_ID"])
 
     @classmethod
-    def create(cls, plan):
+    def create(cls, plan: "PlanLike") -> "MimicPlan":
         """Create a plan from what a user may have.
 
         Parameters
@@ -106,9 +111,9 @@ class MimicPlan:
         plan : `MimicPlan`
             Plan.
         """
-        if isinstance(plan, cls):
+        if isinstance(plan, MimicPlan):
             return plan
-        if isinstance(plan, dict):
+        if isinstance(plan, Mapping):
             # -1 for a target that shall have no partner
             columns = (to_obs_ids(plan), to_obs_ids(plan.values(), NO_PARTNER))
             return cls(Table(columns, names=["OBS_ID", "OFF_OBS_ID"]))
@@ -119,15 +124,15 @@ class MimicPlan:
     @classmethod
     def from_obs_tables(
         cls,
-        obs_table,
-        off_table,
-        criteria=None,
-        n_sets=5,
-        randomise=True,
-        n_best=None,
-        random_state=0,
-        livetime="cut",
-    ):
+        obs_table: ObservationTable,
+        off_table: ObservationTable,
+        criteria: MatchCriteria | Mapping[str, Any] | None = None,
+        n_sets: int = 5,
+        randomise: bool = True,
+        n_best: int | None = None,
+        random_state: int = 0,
+        livetime: str = "cut",
+    ) -> Self:
         """Make a plan from observation tables, by conditions alone: no file is read.
 
         Partners are the nearest by `MatchCriteria.get_distances`, or drawn, the nearer
@@ -187,8 +192,13 @@ class MimicPlan:
 
     @classmethod
     def from_candidates(
-        cls, candidates, off_obs_ids, random_state=0, livetime="cut", **options
-    ):
+        cls,
+        candidates: Iterable[Candidates],
+        off_obs_ids: np.ndarray,
+        random_state: int = 0,
+        livetime: str = "cut",
+        **options: Any,
+    ) -> Self:
         """Make a plan from the candidates of every target.
 
         A warning tells if the sets share much of their OFF observations.
@@ -239,7 +249,12 @@ class MimicPlan:
         return plan
 
     @classmethod
-    def read(cls, path, obs_ids=None, off_obs_ids=None):
+    def read(
+        cls,
+        path: str | Path,
+        obs_ids: Iterable[int] | None = None,
+        off_obs_ids: Iterable[int] | None = None,
+    ) -> Self:
         """Read a plan from an ECSV or FITS file.
 
         Parameters
@@ -285,7 +300,7 @@ class MimicPlan:
                 )
         return cls(table)
 
-    def write(self, path, overwrite=False):
+    def write(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the plan to an ECSV or FITS file.
 
         Parameters
@@ -298,10 +313,10 @@ class MimicPlan:
         with replace_file(path, overwrite) as temporary:
             self.table.write(temporary)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.table)
 
-    def __str__(self):
+    def __str__(self) -> str:
         n_targets = len(np.unique(self.table["OBS_ID"]))
         return (
             f"MimicPlan({n_targets} targets, {len(self.sets)} sets, "
@@ -309,17 +324,17 @@ class MimicPlan:
         )
 
     @property
-    def sets(self):
+    def sets(self) -> list[int]:
         """Mimic sets as a list of int."""
         return sorted(self._pairs)
 
     @property
-    def seed(self):
+    def seed(self) -> int | None:
         """Seed with which the partners were drawn, None if not known."""
         return self.table.meta.get("MIM_SEED")
 
     @property
-    def questionable(self):
+    def questionable(self) -> list[tuple[int, str]]:
         """Targets to look at, as a list of ``(obs_id, reason)``.
 
         The reason is "no_mimic" or "large_kl".
@@ -332,7 +347,7 @@ class MimicPlan:
         return sorted(rows)
 
     @property
-    def unlike(self):
+    def unlike(self) -> list[int]:
         """Targets that differ from all their partners, as a list of OBS_ID.
 
         By more than chance does in one of 1000.
@@ -343,12 +358,12 @@ class MimicPlan:
         return np.setdiff1d(obs_ids[is_known], obs_ids[is_known & is_alike]).tolist()
 
     @property
-    def reuse(self):
+    def reuse(self) -> Counter[int]:
         """Number of sets that an OFF observation is in, by its ID (Counter)."""
         partners = [self.off_obs_ids(mimic_set) for mimic_set in self.sets]
         return Counter(itertools.chain.from_iterable(partners))
 
-    def off_obs_ids(self, mimic_set):
+    def off_obs_ids(self, mimic_set: int) -> list[int]:
         """OFF observations of a mimic set.
 
         Parameters
@@ -363,7 +378,7 @@ class MimicPlan:
         """
         return sorted(self.partners(mimic_set).values())
 
-    def partners(self, mimic_set, questionable=True):
+    def partners(self, mimic_set: int, questionable: bool = True) -> dict[int, int]:
         """Partners of a mimic set.
 
         Parameters
@@ -415,7 +430,7 @@ class MimicPlan:
         """Send the table alone to other processes."""
         return {"table": self.table}
 
-    def cuts(self, mimic_set):
+    def cuts(self, mimic_set: int) -> dict[int, tuple[float, float]]:
         """Parts of OFF observations that a mimic set uses.
 
         Parameters
@@ -440,7 +455,7 @@ class MimicPlan:
             if not np.isnan(cut[0])
         }
 
-    def to_pairs(self, mimic_set=None):
+    def to_pairs(self, mimic_set: int | None = None) -> list[tuple[int, int]]:
         """Pairs of OBS_IDs, for another maker that works on pairs of observations.
 
         Parameters
@@ -461,7 +476,7 @@ class MimicPlan:
         sets = self.sets if mimic_set is None else [mimic_set]
         return [pair for _ in sets for pair in self.partners(_).items()]
 
-    def make_summary(self):
+    def make_summary(self) -> PlanSummary:
         """Find what the plan is worth: OFF time, reuse, and what sets share.
 
         Returns
@@ -472,13 +487,13 @@ class MimicPlan:
         """
         return summarise_plan(self.table)
 
-    def warn_of_sharing(self):
+    def warn_of_sharing(self) -> None:
         """Log a warning if sets share much, or have little OFF time."""
         warning = self.make_summary().warning
         if warning:
             log.warning(warning)
 
-    def write_questionable(self, path, overwrite=False):
+    def write_questionable(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the table of `questionable`, with ``OBS_ID`` and ``REASON``.
 
         Parameters
@@ -501,7 +516,7 @@ class MimicPlan:
         with replace_file(path, overwrite) as temporary:
             table.write(temporary)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Plot the plan: the partner of every target in every set.
 
         The colour is the difference of the zenith angles.
@@ -520,3 +535,7 @@ class MimicPlan:
         from ..visualization import plot_plan
 
         return plot_plan(self, ax=ax)
+
+
+PlanLike: TypeAlias = MimicPlan | Table | Mapping[int, int] | str | Path
+"""What `MimicPlan.create` takes."""

@@ -61,9 +61,11 @@ class PlanSummary(NamedTuple):
         """What limits the plan, and the way out (str), "" if nothing does."""
         texts = []
         if self.n_repeated and not self.is_independent:
+            pairs = "1 pair" if self.n_repeated == 1 else f"{self.n_repeated} pairs"
+            verb = "is" if self.n_repeated == 1 else "are"
             texts.append(
-                f"{self.n_repeated} pairs of target and OFF observation are in more "
-                "than one mimic set, so that the sets are not independent."
+                f"{pairs} of target and OFF observation {verb} in more than one mimic "
+                "set, so that the sets are not independent."
             )
         if self.n_shared:
             first, second = self.most_shared

@@ -11,6 +11,7 @@ from gammapy.utils.scripts import make_path
 from ..data.irfs import get_background_version
 from ..data.obs_ids import get_obs_id
 from ..utils.files import make_checksum, replace_file
+from ..utils.progress import track
 from ..version import __version__
 from .criteria import MatchCriteria, describe_rejections
 from .indexed_pool import IndexedPool
@@ -92,7 +93,8 @@ class Ranker:
         skip = self.criteria.check_columns(targets.conditions, index.conditions)
         by_obs_id = {get_obs_id(_): _ for _ in observations}
         index_checksum = index.checksum
-        for obs_id in targets.obs_ids.tolist():
+        name = "Rank targets" if len(targets) > 1 else ""
+        for obs_id in track(targets.obs_ids.tolist(), name):
             target = targets if len(targets) == 1 else targets.select([obs_id])
             observation, path = by_obs_id[obs_id], get_path(obs_id)
             made_of, is_only = (target.checksum, index_checksum), len(targets) == 1
@@ -291,6 +293,8 @@ class Failure(NamedTuple):
 
     counts: Counter
     """Number of OFF observations that each criterion rejects."""
+    alone: Counter
+    """Number of those that it alone rejects."""
     n_off: int
     """Number of OFF observations."""
     best: float
@@ -300,11 +304,14 @@ class Failure(NamedTuple):
     def create(cls, table):
         """Create from a ranking."""
         reasons, numbers = np.unique(table["REASONS"], return_counts=True)
-        counts = Counter()
+        counts, alone = Counter(), Counter()
         for text, number in zip(reasons.tolist(), numbers.tolist(), strict=True):
-            counts.update(dict.fromkeys(filter(None, text.split(", ")), number))
+            names = [name for name in text.split(", ") if name]
+            counts.update(dict.fromkeys(names, number))
+            if len(names) == 1:
+                alone.update({names[0]: number})
         accepted = np.asarray(table["KL_CORR"])[table["STATUS"] != "rejected"]
-        return cls(counts, len(table), np.min(accepted, initial=np.inf))
+        return cls(counts, alone, len(table), np.min(accepted, initial=np.inf))
 
 
 def describe_failure(failures):
@@ -318,10 +325,12 @@ def describe_failure(failures):
     Returns
     -------
     text : str
-        The criterion that removed most, and the best KL_CORR of what is left.
+        The criterion that removed most, what would let some in, and the best KL_CORR
+        of what is left.
     """
-    counts, numbers, best = zip(*failures, strict=True)
-    text = describe_rejections(sum(counts, Counter()), sum(numbers))
+    counts, alone, numbers, best = zip(*failures, strict=True)
+    counts, alone = (sum(_, Counter()) for _ in (counts, alone))
+    text = describe_rejections(counts, sum(numbers), alone, len(failures))
     if np.isfinite(min(best)):
         text += f" The best KL_CORR of the others is {min(best):.3g}."
     return text

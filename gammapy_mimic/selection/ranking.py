@@ -50,8 +50,8 @@ FIELD_COUNTS = 10
 """Expected counts in a ring from which none is taken as the end of a field of view.
 Chance gives none with a probability of 5e-5."""
 
-N_BLOCK = 1000
-"""Candidates that are compared at once: what they need fits into the cache."""
+N_BLOCK = 16_384
+"""Bins of candidates that are compared at once: what they need fits into the cache."""
 
 N_BITS = 31
 """Criteria of which one number tells all, with room for a number of each candidate."""
@@ -176,10 +176,10 @@ def compare_observations(target, off, bins, covers):
     """
     blank, none = np.full((6, len(off)), np.nan), np.zeros((2, len(off)))
     comparison = CountsComparison(*blank, *none)
-    rows = np.flatnonzero(covers)
+    rows, n_block = np.flatnonzero(covers), max(N_BLOCK // bins.size, 1)
     if not target.counts.any():
         return comparison
-    for block in np.split(rows, np.arange(N_BLOCK, len(rows), N_BLOCK)):
+    for block in np.split(rows, np.arange(n_block, len(rows), n_block)):
         compared = compare_counts(
             target.counts[0],
             off.counts[block],

@@ -5,6 +5,7 @@ angle. Background events are an exact draw from what Gammapy interpolates from t
 background IRF: counts and prediction differ by statistics alone.
 """
 
+from .flaws import BackgroundFlaw
 from .irfs import make_irfs, make_point_like, remove_background
 from .observations import (
     simulate_datastore,
@@ -13,6 +14,7 @@ from .observations import (
 )
 
 __all__ = [
+    "BackgroundFlaw",
     "make_irfs",
     "make_point_like",
     "remove_background",

@@ -16,6 +16,7 @@ from gammapy.data import Observation
 from ..data.irfs import get_fov_alignment
 from ..data.obs_ids import get_obs_id, to_obs_ids
 from ..utils.angles import check_angle
+from ..utils.parallel import run_parallel
 from .bins import TemplateBins
 from .counts import TemplateCounts
 from .groups import describe_group, make_group_labels
@@ -121,6 +122,8 @@ def make_template_counts(
     fov_alignment="auto",
     angle="0 deg",
     halves=MappingProxyType({}),
+    n_jobs=None,
+    parallel_backend=None,
 ):
     """Count the events of observations in the bins of a template.
 
@@ -154,11 +157,15 @@ def make_template_counts(
         Half of the events to use, 0 or 1, by OBS_ID, see
         `~gammapy_mimic.template.TemplateCounts.from_observation`. Default is to use all
         events of all observations.
+    n_jobs : int, optional
+        Number of processes. Default is that of `gammapy.utils.parallel`, 1.
+    parallel_backend : {"multiprocessing", "ray"}, optional
+        Backend. Default is that of `gammapy.utils.parallel`.
 
     Returns
     -------
     counts : `TemplateCounts`
-        Counts and exposure.
+        Counts and exposure, the same for any number of processes.
 
     Raises
     ------
@@ -184,16 +191,11 @@ def make_template_counts(
         fov_alignment = get_fov_alignment(observations[0]).upper()
     angle = check_angle("angle", angle, low=-360, high=360, with_low=True).deg
     # one at a time: the events of all may not fit into the memory
-    parts = (
-        TemplateCounts.from_observation(
-            observation,
-            bins,
-            fov_alignment,
-            angle=angle,
-            half=halves.get(get_obs_id(observation)),
-        )
-        for observation in observations
-    )
+    inputs = [
+        (_, bins, fov_alignment, angle, halves.get(get_obs_id(_))) for _ in observations
+    ]
+    count = TemplateCounts.from_observation
+    parts = run_parallel(count, inputs, n_jobs, parallel_backend)
     return functools.reduce(TemplateCounts.__add__, parts)
 
 

@@ -141,7 +141,13 @@ def get_halves(table):
 
 
 def make_target_template(
-    observation, pool, obs_ids, smooth=None, keep_empty=False, **options
+    observation,
+    pool,
+    obs_ids,
+    smooth=None,
+    smooth_options=None,
+    keep_empty=False,
+    **options,
 ):
     """Make the template for a target, with the dead time of that.
 
@@ -153,7 +159,7 @@ def make_target_template(
         OFF observations, and sources in any of the fields.
     obs_ids : list of int
         OFF observations to make the template of.
-    smooth, keep_empty
+    smooth, smooth_options, keep_empty
         As for `~gammapy_mimic.template.make_template`.
     **options : dict, optional
         Options of `~gammapy_mimic.template.make_template_counts`.
@@ -173,7 +179,7 @@ def make_target_template(
     load_events_file(observation, with_events=False)
     counts = make_target_counts(observation, pool, obs_ids, **options)
     fraction = get_livetime_fraction(observation)
-    return counts.to_irf(smooth, livetime_fraction=fraction, keep_empty=keep_empty)
+    return counts.to_irf(smooth, smooth_options, fraction, keep_empty)
 
 
 def make_target_counts(observation, pool, obs_ids, **options):

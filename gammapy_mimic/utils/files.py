@@ -22,10 +22,12 @@ from gammapy.utils.scripts import make_path
 from .locks import acquire, release
 
 __all__ = [
+    "OVERWRITE",
     "add_files",
     "check_file",
     "check_folder",
     "check_own",
+    "explain_unset",
     "find_leftovers",
     "make_checksum",
     "remove_leftovers",
@@ -36,6 +38,9 @@ __all__ = [
 
 FILES_LIST = ".gammapy-mimic-files"
 WORK_NAME = re.compile(r"\.(.+)-[a-z0-9_]{8}")
+OVERWRITE = "overwrite it (--overwrite, in Python overwrite=True)"
+"""Way out of errors of what is there already."""
+
 DISK_ERRORS = {"EACCES", "EDQUOT", "EFBIG", "ENOSPC", "EPERM", "EROFS"}
 
 
@@ -59,6 +64,8 @@ def replace_file(path, overwrite=False):
     ------
     FileExistsError
         If the file exists and may not be replaced, or is a link or a folder.
+    FileNotFoundError
+        If there is no folder to write it to.
     """
     path = make_path(path)
     _check_file(path, overwrite)
@@ -121,6 +128,27 @@ def add_files(path, names):
     """
     path = make_path(path)
     _write_list(path, _read_list(path) | set(names))
+
+
+def explain_unset(path):
+    """Say which environment variable is not set, where that may be why a path is not.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+        Path that is not there.
+
+    Returns
+    -------
+    text : str
+        Sentence after a blank, "" if it has another cause.
+    """
+    names = re.findall(r"\$\{?(\w+)", str(path))
+    # what the shell makes of "$GAMMAPY_DATA/name" if it is not set
+    is_at_root = path.is_absolute() and not Path(*path.parts[:2]).exists()
+    if not names and is_at_root and not os.environ.get("GAMMAPY_DATA"):
+        names = ["GAMMAPY_DATA"]
+    return "".join(f" The environment variable {_} is not set." for _ in names)
 
 
 def check_file(path):
@@ -325,9 +353,11 @@ def _remove_work(folder):
 
 def _check_file(path, overwrite):
     if os.path.lexists(path) and not overwrite:
-        raise FileExistsError(f"{path} exists. Choose another name, or overwrite it.")
+        raise FileExistsError(f"{path} exists. Choose another name, or {OVERWRITE}.")
     if path.is_dir() and not path.is_symlink():
         raise FileExistsError(f"{path} is a folder. Choose another name.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent}. Make it first.")
     check_own(path)
 
 

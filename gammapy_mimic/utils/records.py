@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import time
 
 from gammapy.utils.scripts import make_path
 
@@ -22,13 +23,15 @@ __all__ = ["StepRecords"]
 log = logging.getLogger(__name__)
 
 FOLDER, LOCK = ".steps", "lock"
+WAIT = 0.5  # s, after which a lock is tried again
 OUTPUTS = {
     "config": ("config.yaml",),
     "datasets": ("datasets",),
     "off": ("off",),
     "plan": ("plan.ecsv", "questionable.ecsv", "kl", "exclusion.reg"),
     "rank": ("kl_matrix.png",),
-    "report": ("report.html",),
+    "regions": ("regions.reg",),
+    "report": ("report.html", "report_files"),
     "systematics": ("systematics.fits",),
     "targets": ("targets",),
     "templates": ("templates.ecsv",),
@@ -72,19 +75,24 @@ class StepRecords:
             )
 
     @contextlib.contextmanager
-    def lock(self):
+    def lock(self, waits=False):
         """Keep other runs out of the folder, and tidy up after a killed one.
 
         Folders without any content are removed in the end.
 
+        Parameters
+        ----------
+        waits : bool, optional
+            Whether to wait for the end of another run. Default is False.
+
         Raises
         ------
         BlockingIOError
-            If another run is in the folder.
+            If another run is in the folder, and is not waited for.
         """
         folder = self.path / FOLDER
         try:
-            with hold(folder / LOCK, self.path):
+            with self._hold(LOCK, waits):
                 for name in find_leftovers(self.path):
                     if _is_output(name):
                         remove_leftovers(self.path / name)
@@ -98,6 +106,55 @@ class StepRecords:
                 folder.rmdir()
                 if self._is_new:
                     self.path.rmdir()
+
+    @contextlib.contextmanager
+    def _hold(self, name, waits):
+        while True:
+            with contextlib.ExitStack() as stack:
+                try:
+                    stack.enter_context(hold(self.path / FOLDER / name, self.path))
+                except BlockingIOError as error:
+                    if not waits:
+                        raise
+                    log.info(f"Waiting: {error}")
+                else:
+                    yield
+                    return
+            time.sleep(WAIT)
+
+    @contextlib.contextmanager
+    def lock_parts(self, numbers):
+        """Keep other runs out of some mimic sets, also when `lock` is given back.
+
+        Parameters
+        ----------
+        numbers : list of int
+            Mimic sets.
+
+        Raises
+        ------
+        BlockingIOError
+            If another run makes one of them.
+        """
+        with contextlib.ExitStack() as stack:
+            for number in numbers:
+                path = self.path / FOLDER / f"{LOCK}_{number}"
+                stack.enter_context(hold(path, f"Mimic set {number} of {self.path}"))
+            yield
+
+    def check_parts(self):
+        """Raise an error if another run makes a mimic set, see `lock_parts`.
+
+        Raises
+        ------
+        BlockingIOError
+            If there is one.
+        """
+        for path in sorted((self.path / FOLDER).glob(f"{LOCK}_*")):
+            number = path.name.removeprefix(f"{LOCK}_")
+            if number.isdecimal():
+                with self.lock_parts([number]):
+                    pass
 
     @property
     def is_empty(self):

@@ -3,9 +3,10 @@
 import astropy.units as u
 import numpy as np
 from matplotlib.patches import Polygon
+from matplotlib.patheffects import withStroke
 from regions import CircleSkyRegion
 
-__all__ = ["draw_region", "format_band", "format_name", "plot_mesh", "set_limits"]
+__all__ = ["draw_regions", "format_band", "format_name", "plot_mesh", "set_limits"]
 
 TARGET_COLOR = "#c2410c"
 MIMIC_COLOR = "#2563a8"
@@ -13,6 +14,12 @@ COLORS = (MIMIC_COLOR, TARGET_COLOR, "#15803d", "#7e22ce", "#a16207", "#0e7490")
 NO_DATA_COLOR = "#e5e7eb"
 HEADROOM = 1.35  # of a linear axis, for the legend
 N_VERTICES = 100
+MARGIN = 0.04  # of the height, for the label of a region
+LABEL_STYLE = {
+    "fontsize": "x-small",
+    "parse_math": False,
+    "path_effects": [withStroke(linewidth=2, foreground="white")],
+}
 
 
 def format_band(row, name="e", unit="TeV"):
@@ -54,25 +61,30 @@ def format_name(name):
     return "All mimics" if name == "all" else name.capitalize()
 
 
-def draw_region(ax, wcs, region, color):
-    """Draw the outline of a region.
+def draw_regions(ax, image, regions, color):
+    """Draw regions with their names, where they fit and hide no other.
 
     Parameters
     ----------
-    ax : `~matplotlib.axes.Axes`
-        Axes.
-    wcs : `~astropy.wcs.WCS`
-        Projection of the axes.
-    region : `~regions.SkyRegion`
-        Region.
+    ax : `~astropy.visualization.wcsaxes.WCSAxes`
+        Axes, which are limited to the image.
+    image : `~gammapy.maps.WcsNDMap`
+        Image.
+    regions : `~gammapy_mimic.exclusion.ExclusionRegions` or list of \
+            `~regions.SkyRegion`
+        Regions. Those of a list have no names.
     color : str
         Colour.
-
-    Returns
-    -------
-    vertices : `~numpy.ndarray`
-        Pixels of the outline. Shape (n, 2).
     """
+    names = getattr(regions, "names", [""] * len(regions))
+    boxes = []
+    for region, name in zip(regions, names, strict=True):
+        outline = _draw_region(ax, image.geom.wcs, region, color)
+        _draw_label(ax, image.data.shape[::-1], outline, name, color, boxes)
+
+
+def _draw_region(ax, wcs, region, color):
+    """Draw the outline of a region. Return its pixels, in the shape (n, 2)."""
     if isinstance(region, CircleSkyRegion):
         # a circle of the sphere, as in a mask, is not one of the picture
         angles = np.linspace(0, 360, N_VERTICES, endpoint=False) * u.deg
@@ -83,6 +95,30 @@ def draw_region(ax, wcs, region, color):
     patch.set(edgecolor=color, facecolor="none", linewidth=1.2, fill=False)
     ax.add_patch(patch)
     return patch.get_path().transformed(patch.get_patch_transform()).vertices
+
+
+def _draw_label(ax, size, outline, name, color, boxes):
+    """Write a name above an outline, or below, where it hides no other name.
+
+    Its box, in pixels of the figure, is added to those of the others.
+    """
+    x, y = (outline.min(axis=0) + outline.max(axis=0)) / 2 / size
+    if not (name and 0 < x < 1 and 0 < y < 1):
+        return
+    style = LABEL_STYLE | {"color": color}
+    # towards the middle of the picture, so that it does not reach out
+    alignment = "left" if x < 1 / 3 else "center" if x < 2 / 3 else "right"
+    label = ax.text(x, y, name, ha=alignment, transform=ax.transAxes, **style)
+    low, high = outline[:, 1].min() / size[1], outline[:, 1].max() / size[1]
+    for y_label, side in ((high, "bottom"), (low, "top")):
+        label.set(y=y_label, va=side)
+        box = label.get_window_extent()
+        # a label that is cut is worse than none
+        is_in = MARGIN < y_label < 1 - MARGIN
+        if is_in and not any(box.overlaps(_) for _ in boxes):
+            boxes.append(box)
+            return
+    label.remove()
 
 
 def set_limits(ax, image):

@@ -8,7 +8,7 @@ from .common import (
     MIMIC_COLOR,
     NO_DATA_COLOR,
     TARGET_COLOR,
-    draw_region,
+    draw_regions,
     format_band,
     format_name,
     set_limits,
@@ -50,8 +50,8 @@ def plot_significance_map(
         Axes with the projection of the map. Default is new ones.
     limit : float, optional
         Range of the colours, plus and minus. Default is 5.
-    regions : list of `~regions.SkyRegion`, optional
-        Regions to draw. Default is none.
+    regions : `~gammapy_mimic.exclusion.ExclusionRegions` or list, optional
+        Regions to draw, with their names if they have any. Default is none.
     position : `~astropy.coordinates.SkyCoord`, optional
         Position to mark. Default is none.
     add_cbar : bool, optional
@@ -66,12 +66,11 @@ def plot_significance_map(
         name = "target" if "target" in result.maps else result.names[0]
     image = result.get_map(name, band)
     ax = image.plot(ax=ax, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    for region in regions:
-        draw_region(ax, image.geom.wcs, region, "black")
     if position is not None:
         x, y = image.geom.wcs.world_to_pixel(position)
         ax.plot(x, y, "+", color="black", markersize=9, markeredgewidth=1.5)
     set_limits(ax, image)
+    draw_regions(ax, image, regions, "black")
     ax.set_facecolor(NO_DATA_COLOR)
     ax.set_title(format_name(name))
     if add_cbar:

@@ -215,6 +215,9 @@ def plot_bias_map(bias, band=0, ax=None, quantity="ratio"):
 def plot_maximum(result, ax=None):
     """Plot the largest significance of each mimic set and of the target, by energy.
 
+    With a target, both are those of its positions without known sources, as in the
+    table "maximum".
+
     Parameters
     ----------
     result : `~gammapy_mimic.estimators.MimicSystematics`
@@ -229,10 +232,11 @@ def plot_maximum(result, ax=None):
     """
     ax = plt.gca() if ax is None else ax
     table, bands = result.tables["significance"], result.bands
+    table = table[np.isin(table["name"], [*result.names, "target"])]
     names = [_.band for _ in reversed(bands)]
     y = np.array([names.index(_) for _ in table["band"]])
-    mimics, targets = (np.isin(table["name"], _) for _ in (result.names, ["target"]))
-    x = table["maximum"]
+    targets = np.array(table["name"] == "target")
+    mimics, x = ~targets, _find_maxima(result, table)
     options = {"color": MIMIC_COLOR, "alpha": 0.6, "zorder": 2, "label": "mimic sets"}
     ax.plot(x[mimics], y[mimics], "o", **options)
     # what would make all others small is an arrow
@@ -245,7 +249,7 @@ def plot_maximum(result, ax=None):
     for value, height in zip(x[arrows], y[arrows], strict=True):
         options = {"textcoords": "offset points", "ha": "right", "xytext": (-9, -4)}
         ax.annotate(rf"{value:.1f} $\sigma$", (largest, height), **options)
-    if not np.isfinite(table["maximum"]).any():
+    if not np.isfinite(x).any():
         _write_nothing(ax)
     labels = [format_band(_._asdict()) for _ in reversed(bands)]
     ax.set_yticks(range(len(bands)), labels)
@@ -255,6 +259,18 @@ def plot_maximum(result, ax=None):
     ax.grid(axis="x", alpha=0.3)
     ax.legend(fontsize="small", loc="best")
     return ax
+
+
+def _find_maxima(result, table):
+    """Largest significance of each row at the positions of the target, or NaN."""
+    # spectra have no positions
+    if not result.maps:
+        return np.array(table["maximum"])
+    samples = [
+        result.get_significance(row["name"], row["band"], is_source_free=True)
+        for row in table
+    ]
+    return np.array([np.max(_) if len(_) else np.nan for _ in samples])
 
 
 def plot_flux(result, ax=None):
@@ -297,8 +313,13 @@ def plot_flux(result, ax=None):
     ax.bar(x, 2 * std, bottom=mean - std, **style)
     ax.hlines(mean, x - 0.35, x + 0.35, color=TARGET_COLOR)
     if len(target):
-        highest = np.nanmax([*(table["flux"] + table["flux_err"]), *(mean + std)])
-        _plot_target_flux(ax, target, bands, FLUX_OUTLIER * max(highest, 0))
+        highest = np.array([*(table["flux"] + table["flux_err"]), *(mean + std)])
+        # without a flux of mimics, none is far above
+        is_known = np.isfinite(highest).any()
+        limit = (
+            FLUX_OUTLIER * np.fmax.reduce(highest, initial=0) if is_known else np.inf
+        )
+        _plot_target_flux(ax, target, bands, limit)
     ax.axhline(0, color="black", lw=0.8)
     ax.set_xticks(range(len(means)), [format_band(_) for _ in means])
     ax.margins(y=0.25)
