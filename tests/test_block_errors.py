@@ -34,6 +34,7 @@ def reduce(observations, *makers, **options):
     return reduce_observations(reference, observations, makers, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 @pytest.mark.parametrize("stack", [False, True])
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

@@ -343,7 +343,12 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "shell", ["bash", pytest.param("zsh", marks=SLOW), pytest.param("fish", marks=SLOW)]
+    "shell",
+    [
+        pytest.param("bash", marks=SLOW),
+        pytest.param("zsh", marks=SLOW),
+        pytest.param("fish", marks=SLOW),
+    ],
 )
 def test_completion(shell, monkeypatch):
     """As the page of the command line has it."""

@@ -179,6 +179,7 @@ class TestBrokenFiles:
         (dataset,) = read_datasets(get_out(broken) / "datasets")
         assert set(dataset.meta_table["OBS_ID"].ravel()) == {2, 3}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("obs_id", [1, 102])
     def test_strict(self, broken, obs_id):
         broken.mimic.strict = True

@@ -126,6 +126,7 @@ def test_rank_command(stores, capsys, tmp_path):
     assert "background IRF" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("targets", "off", "mimic", "match"),
     [

@@ -450,6 +450,7 @@ def test_file_in_a_result(again, n_sets):
     assert take_hashes(get_out(again)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edit", "match"),
     [

@@ -28,6 +28,7 @@ def test_label_is_what_was_written():
     assert get_labels(read(*texts)) == texts
 
 
+@pytest.mark.slow
 def test_names_of_a_file_stay(tmp_path):
     circles = [CircleSkyRegion(CENTER, _ * u.deg) for _ in (0.1, 0.2)]
     circles[0].meta["text"] = "my source"
@@ -36,6 +37,7 @@ def test_names_of_a_file_stay(tmp_path):
     assert get_labels(read(text)) == ["my source", text]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shift", "what"),
     [(90, "The region is not on the map"), (2, r"[0-9.]+% of the region is off")],

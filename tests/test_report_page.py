@@ -120,6 +120,7 @@ class TestMaps:
 
 
 class TestFacts:
+    @pytest.mark.slow
     def test_sets(self, result):
         table = result.tables["sets"]
         assert table["name"].tolist() == ["mimic_1", "mimic_2", "mimic_3", "target"]
@@ -170,6 +171,7 @@ class TestFacts:
         assert_allclose(float(number[1]), means["target_flux"][0], rtol=0.01)
         assert_allclose(float(number[2]), means["target_flux_err"][0], rtol=0.05)
 
+    @pytest.mark.slow
     def test_text_for_a_paper(self, path, result):
         paragraph = result.to_text("paper").splitlines()[0]
         assert f'id="paper-text">{paragraph}</p>' in path.read_text()

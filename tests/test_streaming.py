@@ -241,6 +241,7 @@ def test_sets_that_others_make(again):
         thread.join()
 
 
+@pytest.mark.slow
 def test_sets_that_are_not_there(again):
     with pytest.raises(ValueError, match=r"no mimic sets \[7\]. Choose from \[1, 2\]"):
         run(again, sets=[1, 7])

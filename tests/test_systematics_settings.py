@@ -17,7 +17,11 @@ def run(config):
     [
         ("nights", "NOPE", "nights: there is no column 'NOPE'"),
         ("regions", ["nofile.reg"], "regions: .*nofile.reg"),
-        ("regions", ["10,20,0.3"], "regions: The region .* is not on the map"),
+        (
+            "regions",
+            ["10,20,0.3"],
+            "regions: '10,20,0.3': The region is not on the map",
+        ),
     ],
 )
 def test_before_the_plan(tmp_path, stores, name, value, match):

@@ -437,6 +437,7 @@ def change_threshold(observation, low, high=100):
     return replace(observation, aeff=aeff)
 
 
+@pytest.mark.slow
 def test_only_energies_in_the_safe_range_count(caplog):
     observations = [select_events(_, [0]) for _ in simulate_fields("2d")[0]]
     truth = observations[0].bkg

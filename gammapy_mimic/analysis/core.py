@@ -340,8 +340,8 @@ class MimicAnalysis(Analysis):
         # to rank OFF observations, no estimator has to be loaded
         from ..estimators.background_tables import make_region_masks
 
-        with prefix_errors("mimic.systematics.regions"):
-            make_region_masks(self._create("geometry").to_image(), regions)
+        # they know where they were written
+        make_region_masks(self._create("geometry").to_image(), regions)
 
     def _create(self, part, **kwargs):
         """Create a part of what Gammapy's analysis creates for its own steps.
