@@ -197,14 +197,26 @@ def test_same_for_any_number_of_jobs(config, background):
 
 @pytest.mark.slow
 def test_blocks_of_datasets(config, monkeypatch):
+    """They are the same for any number of processes, and those of Gammapy but for
+    rounding, as blocks are added up.
+    """
     config = config.update(DATASETS["3d"]).update(BACKGROUNDS["fov"])
     monkeypatch.setattr("gammapy_mimic.makers.reduction.BLOCK_SIZE", 1)
-    expected = run(config.update("mimic: null")).datasets
-    config.general.n_jobs = 2
-    analysis = MimicAnalysis(config)
-    analysis.get_observations()
-    analysis.get_datasets()
-    assert_same(analysis.datasets, expected)
+    stacked = []
+    for n_jobs in (1, 2):
+        config.general.n_jobs = n_jobs
+        analysis = MimicAnalysis(config)
+        analysis.get_observations()
+        analysis.get_datasets()
+        stacked.append(analysis.datasets)
+    assert_same(*stacked)
+    config.general.n_jobs = 1
+    (plain,) = run(config.update("mimic: null"), Analysis).datasets
+    arrays, others = to_arrays(stacked[0][0]), to_arrays(plain)
+    assert list(arrays) == list(others)
+    assert_array_equal(arrays.pop("counts"), others["counts"])
+    for name, array in arrays.items():
+        assert_allclose(array, others[name], rtol=3e-6, err_msg=name)
 
 
 @pytest.mark.slow
